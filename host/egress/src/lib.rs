@@ -1,0 +1,1 @@
+//! leanclaw-egress.

@@ -1,0 +1,171 @@
+//! What is written down for good: one typed row per effect or denial.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened. Serialises with a `kind` tag, the name of the variant in kebab case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum AuditEvent {
+    /// An admin gave a plugin rights.
+    PluginGranted {
+        /// `plugin` or `plugin/account`.
+        plugin: String,
+        /// Text forms of what was added.
+        added: Vec<String>,
+        /// Text forms of all that is granted now.
+        granted: Vec<String>,
+    },
+    /// An admin took rights back.
+    PluginRevoked {
+        /// `plugin` or `plugin/account`.
+        plugin: String,
+        /// Text forms of what was taken.
+        removed: Vec<String>,
+        /// Text forms of what is left.
+        granted: Vec<String>,
+    },
+    /// A plugin's state changed.
+    PluginState {
+        /// The plugin.
+        plugin: String,
+        /// The version its manifest states.
+        version: String,
+        /// The new state.
+        state: String,
+        /// Why.
+        reason: String,
+        /// SHA-256 of the component, if there is one.
+        sha256: Option<String>,
+    },
+    /// A guest call ended in a trap, a timeout or a broken limit.
+    PluginTrap {
+        /// The plugin.
+        plugin: String,
+        /// The call.
+        call_id: String,
+        /// The export that was called.
+        export: String,
+        /// `trap`, `timeout`, `limit`.
+        what: String,
+        /// One line.
+        message: String,
+    },
+    /// An outgoing request was refused.
+    EgressDenied {
+        /// The plugin.
+        plugin: String,
+        /// The request's method.
+        method: String,
+        /// Scheme, host and port; never path, query or headers.
+        host: String,
+        /// The rule that refused it.
+        rule: String,
+        /// What would allow it.
+        hint: String,
+    },
+    /// A plugin was put into or taken out of the plugin folder by a command.
+    PluginInstalled {
+        /// The plugin.
+        plugin: String,
+        /// `install` or `remove`.
+        action: String,
+        /// SHA-256 of the component, if there is one.
+        sha256: Option<String>,
+    },
+    /// A secret was stored or removed.
+    SecretChanged {
+        /// `plugin` or `plugin/account`.
+        plugin: String,
+        /// The secret's name.
+        name: String,
+        /// `set` or `removed`.
+        action: String,
+    },
+    /// A client was refused at the gateway's door.
+    AuthDenied {
+        /// The peer's address.
+        remote: String,
+        /// The detail code the client got.
+        code: String,
+    },
+    /// A caller lacked the scope for a method.
+    ScopeDenied {
+        /// The method.
+        method: String,
+        /// The scope it needs.
+        scope: String,
+    },
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Who did it: `kind:id` of a caller, such as `client:cli` or `host:folder`.
+    pub actor: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// A row as read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Rises by one per row.
+    pub id: i64,
+    /// The row.
+    #[serde(flatten)]
+    pub record: AuditRecord,
+}
+
+impl AuditEvent {
+    /// The tag, as stored in the `kind` column.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PluginGranted { .. } => "plugin-granted",
+            Self::PluginRevoked { .. } => "plugin-revoked",
+            Self::PluginState { .. } => "plugin-state",
+            Self::PluginTrap { .. } => "plugin-trap",
+            Self::EgressDenied { .. } => "egress-denied",
+            Self::PluginInstalled { .. } => "plugin-installed",
+            Self::SecretChanged { .. } => "secret-changed",
+            Self::AuthDenied { .. } => "auth-denied",
+            Self::ScopeDenied { .. } => "scope-denied",
+        }
+    }
+
+    /// The plugin it is about, if any.
+    #[must_use]
+    pub fn plugin(&self) -> Option<&str> {
+        match self {
+            Self::PluginGranted { plugin, .. }
+            | Self::PluginRevoked { plugin, .. }
+            | Self::PluginState { plugin, .. }
+            | Self::PluginTrap { plugin, .. }
+            | Self::EgressDenied { plugin, .. }
+            | Self::PluginInstalled { plugin, .. }
+            | Self::SecretChanged { plugin, .. } => Some(plugin),
+            Self::AuthDenied { .. } | Self::ScopeDenied { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_column_is_the_tag() {
+        let record = AuditRecord {
+            at_ms: 1,
+            actor: "host:test".into(),
+            event: AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into() },
+        };
+        let value = serde_json::to_value(&record).unwrap();
+        assert_eq!(value["kind"], record.event.kind());
+        assert_eq!(serde_json::from_value::<AuditRecord>(value).unwrap(), record);
+    }
+}

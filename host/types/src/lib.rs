@@ -1,0 +1,22 @@
+//! The vocabulary every LeanClaw crate shares: ids, the plugin manifest, permissions and grants, callers, failures,
+//! gateway frames, audit events.
+//!
+//! Plain data and its grammar only. This crate knows nothing of tokio, wasmtime, SQLite or HTTP servers; whatever needs
+//! one of those lives in the crate that owns it.
+
+pub mod audit;
+pub mod call;
+pub mod clock;
+pub mod failure;
+pub mod frame;
+pub mod id;
+pub mod manifest;
+pub mod message;
+pub mod net;
+pub mod permission;
+pub mod plugin;
+pub mod redact;
+
+pub use call::Caller;
+pub use failure::Failure;
+pub use id::{AccountId, PluginId, PluginKey};

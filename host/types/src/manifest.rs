@@ -1,0 +1,290 @@
+//! The plugin manifest: `leanclaw.plugin.json` or `openclaw.plugin.json`.
+//!
+//! Every OpenClaw field is accepted and kept, unknown ones too; LeanClaw's own fields are strict, because a misspelt
+//! limit or permission must not pass unseen. Reading a manifest runs no code and touches no other file.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::PluginId;
+use crate::permission::Permissions;
+
+/// File names of a manifest, the winner first.
+pub const FILE_NAMES: [&str; 2] = ["leanclaw.plugin.json", "openclaw.plugin.json"];
+
+/// Name of the wasm custom section in which a bare `.wasm` carries its manifest.
+pub const CUSTOM_SECTION: &str = "leanclaw:manifest";
+
+/// The largest manifest, in bytes.
+pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The plugin's id; the folder and file names do not matter.
+    pub id: PluginId,
+    /// A name for people. Default: the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The plugin's version. Default `0.0.0`.
+    #[serde(default = "default_version")]
+    pub version: String,
+    /// One or two sentences for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// OpenClaw's exclusive slot (`memory`, `context-engine`) or list of kinds; kept as given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Value>,
+    /// The component, relative to the manifest, such as `notes.wasm`. A JavaScript file here is metadata only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<String>,
+    /// Channel ids the plugin serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<String>,
+    /// Model provider ids the plugin serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<String>,
+    /// Folders with `SKILL.md` files, relative to the manifest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<String>,
+    /// JSON Schema of the plugin's settings (`plugins.entries.<id>.config`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_schema: Option<Value>,
+    /// How a form should show each setting, by dotted path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ui_hints: BTreeMap<String, Value>,
+    /// What the plugin asks for.
+    #[serde(default)]
+    pub permissions: Permissions,
+    /// Bounds the plugin asks for; the host's own maxima still hold.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether an instance lives for one call or stays.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+    /// How `leanclaw plugin build` makes the component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+    /// Every further field, kept as it came.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn default_version() -> String {
+    "0.0.0".into()
+}
+
+/// How long an instance lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lifecycle {
+    /// A fresh instance for every call: nothing leaks between callers. Channels are resident whatever this says.
+    #[default]
+    PerCall,
+    /// One instance that stays. Its state is shared between all callers.
+    Resident,
+}
+
+/// Bounds of one plugin. An absent one has the host's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Linear memory of one instance, in MiB. Default 64, at most 512.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 512))]
+    pub memory_mib: Option<u32>,
+    /// Longest time for one call, in milliseconds. Default 30000, at most 300000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 300_000))]
+    pub call_timeout_ms: Option<u64>,
+    /// Calls that may run at once. Default 16, at most 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: Option<u32>,
+    /// Calls of host functions that one call may make. Default 1000, at most 1000000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub host_calls: Option<u32>,
+    /// Outgoing HTTP requests per minute. Default 120, at most 6000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 6000))]
+    pub http_requests_per_minute: Option<u32>,
+    /// Largest response body, in KiB. Default 8192, at most 65536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub http_response_kib: Option<u32>,
+}
+
+/// How the component is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Build {
+    /// The program and its arguments, run in the plugin's folder without a shell.
+    pub command: Vec<String>,
+    /// The file the command makes, relative to the plugin's folder.
+    pub output: String,
+    /// What `plugin dev` watches, relative to the plugin's folder. Default: the folder without build products.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watch: Vec<String>,
+}
+
+/// Why a manifest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Larger than [`MAX_BYTES`].
+    #[error("The manifest has {bytes} bytes; the limit is {MAX_BYTES}.")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Not JSON, or not of this shape.
+    #[error("The manifest does not parse: {0}.")]
+    Shape(String),
+    /// A value that cannot be accepted.
+    #[error("The manifest's `{field}` is not acceptable: {problem}.")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the field and what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(ManifestError::TooLarge { bytes: bytes.len() });
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|error| ManifestError::Shape(escaped(&error.to_string())))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The name for people.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// Whether `main` names a component.
+    #[must_use]
+    pub fn names_a_component(&self) -> bool {
+        self.main.as_deref().is_some_and(|main| has_extension(main, "wasm"))
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let field = |field, problem: Option<String>| problem.map_or(Ok(()), |problem| Err(ManifestError::Field { field, problem }));
+        field("main", self.main.as_deref().and_then(path_problem))?;
+        for folder in &self.skills {
+            field("skills", path_problem(folder))?;
+        }
+        if let Some(build) = &self.build {
+            field("build.command", build.command.is_empty().then(|| "it is empty".to_owned()))?;
+        }
+        if let Some(schema) = &self.config_schema {
+            let good = schema.is_object() || schema.is_boolean();
+            field("configSchema", (!good).then(|| "a JSON Schema is an object or a boolean".to_owned()))?;
+        }
+        field("permissions", self.permissions.problems().into_iter().next())?;
+        field("limits", self.limits.problem())
+    }
+}
+
+impl Limits {
+    fn problem(&self) -> Option<String> {
+        let outside = |name: &str, value: Option<u64>, most: u64| {
+            value.filter(|value| *value == 0 || *value > most).map(|value| format!("{name} is {value}; use 1 to {most}"))
+        };
+        outside("memoryMib", self.memory_mib.map(u64::from), 512)
+            .or_else(|| outside("callTimeoutMs", self.call_timeout_ms, 300_000))
+            .or_else(|| outside("concurrency", self.concurrency.map(u64::from), 256))
+            .or_else(|| outside("hostCalls", self.host_calls.map(u64::from), 1_000_000))
+            .or_else(|| outside("httpRequestsPerMinute", self.http_requests_per_minute.map(u64::from), 6000))
+            .or_else(|| outside("httpResponseKib", self.http_response_kib.map(u64::from), 65_536))
+    }
+}
+
+/// What is wrong with a path that must stay inside the plugin's folder, if anything. Symlinks are the reader's concern.
+fn path_problem(path: &str) -> Option<String> {
+    let leaves = path.is_empty()
+        || path.starts_with(['/', '\\', '~'])
+        || path.contains(['\0', '\\', ':'])
+        || path.split('/').any(|part| part == "..");
+    leaves.then(|| format!("`{}` must be a relative path inside the plugin's folder", escaped(path)))
+}
+
+fn has_extension(path: &str, extension: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// A short form of hostile text that is safe on a terminal.
+fn escaped(text: &str) -> String {
+    let short: String = text.chars().take(300).collect();
+    short.chars().flat_map(|letter| if letter.is_control() { letter.escape_default().collect::<Vec<_>>() } else { vec![letter] }).collect()
+}
+
+/// JSON Schema of the manifest, for editors. A copy is kept in `wit/manifest.schema.json`.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut schema = schemars::schema_for!(Manifest);
+    schema.insert("title".into(), "LeanClaw plugin manifest".into());
+    schema.to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn every_field_is_kept() {
+        let text = r#"{"id":"contracts-plugin","name":"C","version":"1.0.0","kind":["provider"],"contracts":{"speech":{"tts":true}},
+            "configSchema":{"type":"object"},"uiHints":{"a.b":{"label":"A"}},"providerAuthEnvVars":{"x":["Y"]}}"#;
+        let manifest = parse(text).unwrap();
+        let back: Value = serde_json::to_value(&manifest).unwrap();
+        for key in ["contracts", "uiHints", "providerAuthEnvVars", "kind", "configSchema"] {
+            assert_eq!(back[key], serde_json::from_str::<Value>(text).unwrap()[key], "{key}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        for bad in ["../x.wasm", "/etc/x.wasm", "a/../../x.wasm", "~/x.wasm", "c:\\\\x.wasm", ""] {
+            let error = parse(&format!(r#"{{"id":"x","main":"{bad}"}}"#)).unwrap_err();
+            assert!(matches!(error, ManifestError::Field { field: "main", .. }), "{bad}: {error}");
+        }
+        assert!(parse(r#"{"id":"x","main":"dist/x.wasm"}"#).unwrap().names_a_component());
+        assert!(!parse(r#"{"id":"x","main":"index.js"}"#).unwrap().names_a_component());
+    }
+
+    #[test]
+    fn hostile_documents_are_errors() {
+        let deep = format!(r#"{{"id":"x","kind":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert!(matches!(parse(&deep), Err(ManifestError::Shape(_))));
+        let large = format!(r#"{{"id":"x","description":"{}"}}"#, "a".repeat(10 * 1024 * 1024));
+        assert!(matches!(parse(&large), Err(ManifestError::TooLarge { .. })));
+        for bad in ["", "[]", "{}", r#"{"id":"../x"}"#, r#"{"id":"x","id":"y"}"#, r#"{"id":"x","limits":{"memoryMb":1}}"#] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(parse(r#"{"id":"x","limits":{"memoryMib":0}}"#).unwrap_err().to_string().contains("1 to 512"));
+    }
+
+    #[test]
+    fn an_error_never_carries_control_characters() {
+        let error = parse("{\"id\":\"x\",\"permissions\":{\"\\u001b[31m\":1}}").unwrap_err().to_string();
+        assert!(!error.contains('\u{1b}'), "{error:?}");
+    }
+}

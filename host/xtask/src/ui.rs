@@ -1,0 +1,122 @@
+//! What the person at the terminal sees, and how long-running programs are run so that they see it.
+//!
+//! Everything goes to standard error, one line per step; standard output carries only what was asked for (the help, the
+//! output of tests). A quiet program that takes longer than two seconds shows that it is alive; one that fails shows the
+//! end of its output.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::repository::Repository;
+
+const FIRST_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+const LATER_SIGNS_OF_LIFE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const LINES_SHOWN_ON_FAILURE: usize = 40;
+
+/// Prints what was asked for.
+pub(crate) fn print(text: &str) {
+    // A closed pipe (`| head`) is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says what happens.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "xtask: {text}");
+}
+
+/// Says what went wrong without ending the command.
+pub(crate) fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "xtask: WARNING: {text}");
+}
+
+/// Says why the command ends.
+pub(crate) fn error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "xtask: error: {text}");
+}
+
+/// Seconds with one decimal, for people.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+/// Runs a program whose own output is its progress (cargo), on this terminal.
+pub(crate) fn run_visibly(command: &mut Command, what: &str) -> Result<()> {
+    let status = command.status().with_context(|| cannot_run(command))?;
+    if !status.success() {
+        bail!("{what} failed ({status}); its messages are above");
+    }
+    Ok(())
+}
+
+/// Runs a program with its output in a log file, shows signs of life, and stops it after `limit`.
+///
+/// An error carries the last lines of the output and the name of the log file.
+pub(crate) fn run_quietly(repository: &Repository, command: &mut Command, what: &str, limit: Duration) -> Result<()> {
+    let folder = repository.state_folder().join("logs");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = folder.join(format!("{name}.log"));
+    let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut child = command.spawn().with_context(|| cannot_run(command))?;
+    match wait(&mut child, what, limit)? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => bail!("{what} failed ({status}):\n{}\n(all of it: {})", tail(&path), path.display()),
+        None => bail!("{what} was stopped after {}:\n{}", seconds(limit), tail(&path)),
+    }
+}
+
+/// Waits for the end of `child`; `None` if it had to be stopped.
+fn wait(child: &mut Child, what: &str, limit: Duration) -> Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    let mut next_sign = FIRST_SIGN_OF_LIFE;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        let elapsed = started.elapsed();
+        if elapsed > limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        if elapsed > next_sign {
+            say(&format!("  ... {what}: {:.0} s", elapsed.as_secs_f64()));
+            next_sign = elapsed + LATER_SIGNS_OF_LIFE;
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Runs a program that answers at once and returns its standard output.
+pub(crate) fn capture(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| cannot_run(command))?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        bail!("`{}` failed ({}): {}", shown(command), output.status, message.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command line as a person would type it, without environment.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+fn cannot_run(command: &Command) -> String {
+    format!("cannot run `{}` (is it installed and on PATH?)", command.get_program().to_string_lossy())
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let skipped = lines.len().saturating_sub(LINES_SHOWN_ON_FAILURE);
+    lines.iter().skip(skipped).map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
