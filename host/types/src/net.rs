@@ -203,6 +203,7 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
         }
     } else {
         match text.split_once(':') {
+            _ if text.contains('[') => return Err("an IPv6 address in brackets stands alone".into()),
             Some((_, rest)) if rest.contains(':') => {
                 return Err("write an IPv6 address in brackets, such as `[2001:4860::8888]`".into());
             }
@@ -227,18 +228,13 @@ fn parse(text: &str) -> Result<HostPattern, String> {
     let (scheme, rest) = match text.split_once("://") {
         None => (Scheme::Https, text),
         Some((name, rest)) => (
-            Scheme::from_name(&name.to_ascii_lowercase())
-                .ok_or("the scheme is one of `https`, `http`, `wss`, `ws`")?,
+            Scheme::from_name(&name.to_ascii_lowercase()).ok_or("the scheme is one of `https`, `http`, `wss`, `ws`")?,
             rest,
         ),
     };
-    for (mark, what) in [
-        ('@', "a user name or password"),
-        ('/', "a path"),
-        ('\\', "a path"),
-        ('?', "a query"),
-        ('#', "a fragment"),
-    ] {
+    for (mark, what) in
+        [('@', "a user name or password"), ('/', "a path"), ('\\', "a path"), ('?', "a query"), ('#', "a fragment")]
+    {
         if rest.contains(mark) {
             return Err(format!("remove {what} (`{mark}`): a grant is for a whole host, as `[scheme://]host[:port]`"));
         }
