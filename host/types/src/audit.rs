@@ -95,6 +95,13 @@ pub enum AuditEvent {
         /// The scope it needs.
         scope: String,
     },
+    /// Rows came faster than they could be written, and these were not written one by one.
+    AuditOverflow {
+        /// The plugin they were about, if any.
+        plugin: Option<String>,
+        /// How many rows are missing.
+        dropped: u64,
+    },
 }
 
 /// A row to be written.
@@ -134,6 +141,7 @@ impl AuditEvent {
             Self::SecretChanged { .. } => "secret-changed",
             Self::AuthDenied { .. } => "auth-denied",
             Self::ScopeDenied { .. } => "scope-denied",
+            Self::AuditOverflow { .. } => "audit-overflow",
         }
     }
 
@@ -148,6 +156,7 @@ impl AuditEvent {
             | Self::EgressDenied { plugin, .. }
             | Self::PluginInstalled { plugin, .. }
             | Self::SecretChanged { plugin, .. } => Some(plugin),
+            Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
             Self::AuthDenied { .. } | Self::ScopeDenied { .. } => None,
         }
     }

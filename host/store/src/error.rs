@@ -1,0 +1,234 @@
+//! Why the store cannot do something, and what a person can do about it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use leanclaw_types::Failure;
+use rusqlite::ErrorCode;
+
+/// A failure of a database file. Every variant says what happened; [`StoreError::hints`] says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A directory or file cannot be made or protected.
+    #[error("Cannot prepare `{}`: {source}.", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// The file is not an SQLite database.
+    #[error("`{}` is not a database; it was left as it is.", .path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is a database of another program, or LeanClaw's other one.
+    #[error("`{}` is a database, but not the one LeanClaw keeps under this name; it was left as it is.", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer LeanClaw wrote the file.
+    #[error(
+        "`{}` was written by a newer LeanClaw (schema {found}; this one knows up to {supported}); it was left as it is.",
+        .path.display()
+    )]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest schema version this program knows.
+        supported: i64,
+    },
+    /// The file system cannot share the memory that write-ahead logging needs.
+    #[error("`{}` cannot use write-ahead logging (its journal mode stays `{mode}`).", .path.display())]
+    NoWriteAheadLog {
+        /// The file.
+        path: PathBuf,
+        /// The journal mode SQLite stayed in.
+        mode: String,
+    },
+    /// The file is damaged.
+    #[error("`{}` is damaged: {message}.", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        message: String,
+    },
+    /// Another program holds the file.
+    #[error("`{}` is held by another program.", .path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No space is left.
+    #[error("The disk that holds `{}` is full; nothing was stored.", .path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened or written with the rights this process has.
+    #[error("`{}` cannot be opened or written: {message}.", .path.display())]
+    NoAccess {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        message: String,
+    },
+    /// A row does not hold what this program writes there.
+    #[error("`{}` holds an unreadable row ({row}): {message}.", .path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Which row, for a person.
+        row: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A write beside this one failed in a way that took the whole transaction with it.
+    #[error("Nothing was stored in `{}`: a write in the same transaction failed.", .path.display())]
+    RolledBack {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Any other failure of SQLite.
+    #[error("`{}`: {source}.", .path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: Arc<rusqlite::Error>,
+    },
+    /// More writes wait than may; nothing was stored.
+    #[error("Too many writes wait for the disk; nothing was stored.")]
+    Overloaded,
+    /// The store is closed.
+    #[error("The store is closed; nothing was stored.")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    /// The file's name is filled in where the error leaves the database.
+    fn from(error: rusqlite::Error) -> Self {
+        let path = PathBuf::new();
+        let message = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, message },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
+            Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                Self::NoAccess { path, message }
+            }
+            _ => Self::Sqlite { path, source: Arc::new(error) },
+        }
+    }
+}
+
+/// An error that can be told which file it is about.
+pub(crate) trait Located {
+    fn at(self, path: &Path) -> Self;
+}
+
+impl Located for StoreError {
+    fn at(mut self, file: &Path) -> Self {
+        match &mut self {
+            Self::Io { path, .. }
+            | Self::NotADatabase { path }
+            | Self::Foreign { path }
+            | Self::TooNew { path, .. }
+            | Self::NoWriteAheadLog { path, .. }
+            | Self::Corrupt { path, .. }
+            | Self::Locked { path }
+            | Self::DiskFull { path }
+            | Self::NoAccess { path, .. }
+            | Self::Row { path, .. }
+            | Self::RolledBack { path }
+            | Self::Sqlite { path, .. } => {
+                if path.as_os_str().is_empty() {
+                    file.clone_into(path);
+                }
+            }
+            Self::Overloaded | Self::Closed => {}
+        }
+        self
+    }
+}
+
+impl StoreError {
+    /// A row that does not read back.
+    pub(crate) fn row(row: impl Into<String>, problem: impl std::fmt::Display) -> Self {
+        Self::Row { path: PathBuf::new(), row: row.into(), message: problem.to_string() }
+    }
+
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// Whether the same call may succeed later without anybody doing anything about the file.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::DiskFull { .. } | Self::RolledBack { .. } | Self::Overloaded)
+    }
+
+    /// What to do about it, one line each.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::Io { path, .. } | Self::NoAccess { path, .. } => format!(
+                "Give the user that runs LeanClaw the right to read and write `{}` and its folder, or name another data \
+                 directory with LEANCLAW_DATA_DIR.",
+                path.display()
+            ),
+            Self::NotADatabase { path } | Self::Foreign { path } => format!(
+                "Move it out of the way (`mv {0} {0}.old`), put a backup in its place, or name another data directory \
+                 with LEANCLAW_DATA_DIR.",
+                path.display()
+            ),
+            Self::TooNew { .. } => {
+                "Run the newer LeanClaw, or name another data directory with LEANCLAW_DATA_DIR.".to_owned()
+            }
+            Self::NoWriteAheadLog { .. } => {
+                "Put the data directory on a local disk (LEANCLAW_DATA_DIR); network file systems cannot do this."
+                    .to_owned()
+            }
+            Self::Corrupt { path, .. } => format!(
+                "Stop LeanClaw, keep a copy, and put a backup in its place; without one, `sqlite3 {0} .recover | sqlite3 \
+                 {0}.recovered` saves what can be read.",
+                path.display()
+            ),
+            Self::Locked { .. } => {
+                "If `leanclaw start` runs with this data directory, use its commands while it runs or stop it first; \
+                 close any other program that has the file open."
+                    .to_owned()
+            }
+            Self::DiskFull { .. } | Self::RolledBack { .. } => {
+                "Check that the disk has space left and works, then try again.".to_owned()
+            }
+            Self::Row { row, .. } => format!("Write it anew with this LeanClaw: {row}."),
+            Self::Sqlite { .. } => return Vec::new(),
+            Self::Overloaded => "Try again in a moment.".to_owned(),
+            Self::Closed => "LeanClaw is stopping; try again when it runs.".to_owned(),
+        };
+        vec![hint]
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        let mut failure = if error.is_retryable() || matches!(error, StoreError::Closed) {
+            Self::unavailable(message)
+        } else {
+            Self::internal(message)
+        };
+        failure.hints = error.hints();
+        failure
+    }
+}

@@ -1,0 +1,96 @@
+//! The core database: opening and closing it, and the plugins that are switched off. Its other tables have modules of
+//! their own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use leanclaw_types::PluginId;
+
+use crate::audit::AuditBuffer;
+use crate::database::Database;
+use crate::error::StoreError;
+use crate::file::Schema;
+use crate::queue::Lane;
+
+/// `LCco`.
+pub(crate) const SCHEMA: Schema = Schema::new("core.db", 0x4c43_636f, &[include_str!("../migrations/core-1.sql")]);
+
+/// What the host keeps, in `<data directory>/core.db`. See the crate's documentation for what an answer promises.
+///
+/// Share it in an `Arc`. Dropping it finishes what was accepted and blocks until that is on disk; where that must not
+/// block, [`Store::close`] comes first.
+pub struct Store {
+    pub(crate) database: Database,
+    pub(crate) audit_buffer: Arc<AuditBuffer>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Store")
+    }
+}
+
+impl Store {
+    /// Opens or makes `<data_dir>/core.db`; the directory too, with mode 0700. Takes a few milliseconds, and blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file is not ours, newer than this program, damaged, locked or not accessible. Such a file
+    /// is left as it was.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data_dir, &SCHEMA)
+    }
+
+    pub(crate) fn open_with(data_dir: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        Ok(Self { database: Database::open(data_dir, schema)?, audit_buffer: Arc::default() })
+    }
+
+    /// Finishes every accepted write, refuses further ones, closes the file. Calling it again does nothing.
+    pub async fn close(&self) {
+        self.flush_audit();
+        self.database.close().await;
+    }
+
+    /// Switches a plugin (all its accounts) on or off. True when that changed something.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was stored.
+    pub async fn set_enabled(&self, plugin: &PluginId, enabled: bool) -> Result<bool, StoreError> {
+        let plugin = plugin.clone();
+        let sql = if enabled {
+            "DELETE FROM disabled_plugins WHERE plugin = ?1"
+        } else {
+            "INSERT INTO disabled_plugins (plugin) VALUES (?1) ON CONFLICT DO NOTHING"
+        };
+        self.database
+            .write(
+                Lane::Host,
+                64,
+                move |connection| Ok(connection.prepare_cached(sql)?.execute([plugin.as_str()])? > 0),
+            )
+            .await
+    }
+
+    /// The plugins that are switched off, sorted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be read.
+    pub async fn disabled_plugins(&self) -> Result<Vec<PluginId>, StoreError> {
+        self.database
+            .read_many(|connection| {
+                let mut statement = connection.prepare_cached("SELECT plugin FROM disabled_plugins ORDER BY plugin")?;
+                let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+                names
+                    .map(|name| {
+                        PluginId::new(name?).map_err(|error| StoreError::row("a disabled plugin's name", error))
+                    })
+                    .collect()
+            })
+            .await
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.flush_audit();
+    }
+}
