@@ -1,1 +1,48 @@
-//! leanclaw-plugin.
+//! Plugins: WebAssembly components that start with no rights at all.
+//!
+//! This crate owns the contract with guests (bindings, host functions, one linker per grant shape), their instances
+//! (fresh per call, or resident behind a mailbox), what is installed, and what of it is ready. It knows neither the
+//! gateway nor SQLite: what it needs from the rest of the program is stated as small traits in [`services`].
+//!
+//! * **A guest gets nothing it was not granted.** An interface without a grant is not linked; what an interface may
+//!   touch is decided from the granted permissions of the store's own plugin and account.
+//! * **A guest's word about itself is never believed.** Caller, plugin, account, channel and time are stamped here.
+//! * **Nothing a guest does stays unseen.** Traps, timeouts, denials and state changes are logged and audited.
+
+mod actor;
+mod bindings;
+mod calls;
+mod convert;
+mod description;
+mod diagnose;
+mod drivers;
+mod error;
+mod folder;
+mod grants;
+mod guest;
+mod host;
+mod invoke;
+mod linker;
+mod loader;
+mod logs;
+mod package;
+mod routes;
+mod runtime;
+pub mod services;
+mod state;
+mod stats;
+mod stdio;
+mod table;
+mod unit;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+pub use calls::{HookDecision, WebhookReply, WebhookRequest};
+pub use description::{ChannelDescription, Description};
+pub use diagnose::{Diagnosis, Interfaces, Row, Standing};
+pub use error::PluginError;
+pub use package::{ComponentFile, MAX_COMPONENT_BYTES, Package, embed_manifest, embedded_manifest};
+pub use runtime::{Mode, Plugins, PluginsOptions};
+pub use state::{CallContext, CallUpdate};

@@ -19,9 +19,8 @@ pub struct InvalidId {
 
 fn check(what: &'static str, text: &str) -> Result<(), InvalidId> {
     let good_start = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let good_rest = text.bytes().all(|byte| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_'
-    });
+    let good_rest =
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_');
     if good_start && good_rest && text.len() <= MAX_ID_BYTES {
         return Ok(());
     }

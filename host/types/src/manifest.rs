@@ -183,7 +183,9 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), ManifestError> {
-        let field = |field, problem: Option<String>| problem.map_or(Ok(()), |problem| Err(ManifestError::Field { field, problem }));
+        let field = |field, problem: Option<String>| {
+            problem.map_or(Ok(()), |problem| Err(ManifestError::Field { field, problem }))
+        };
         field("main", self.main.as_deref().and_then(path_problem))?;
         for folder in &self.skills {
             field("skills", path_problem(folder))?;
@@ -203,7 +205,9 @@ impl Manifest {
 impl Limits {
     fn problem(&self) -> Option<String> {
         let outside = |name: &str, value: Option<u64>, most: u64| {
-            value.filter(|value| *value == 0 || *value > most).map(|value| format!("{name} is {value}; use 1 to {most}"))
+            value
+                .filter(|value| *value == 0 || *value > most)
+                .map(|value| format!("{name} is {value}; use 1 to {most}"))
         };
         outside("memoryMib", self.memory_mib.map(u64::from), 512)
             .or_else(|| outside("callTimeoutMs", self.call_timeout_ms, 300_000))
@@ -230,7 +234,10 @@ fn has_extension(path: &str, extension: &str) -> bool {
 /// A short form of hostile text that is safe on a terminal.
 fn escaped(text: &str) -> String {
     let short: String = text.chars().take(300).collect();
-    short.chars().flat_map(|letter| if letter.is_control() { letter.escape_default().collect::<Vec<_>>() } else { vec![letter] }).collect()
+    short
+        .chars()
+        .flat_map(|letter| if letter.is_control() { letter.escape_default().collect::<Vec<_>>() } else { vec![letter] })
+        .collect()
 }
 
 /// JSON Schema of the manifest, for editors. A copy is kept in `wit/manifest.schema.json`.
@@ -276,7 +283,9 @@ mod tests {
         assert!(matches!(parse(&deep), Err(ManifestError::Shape(_))));
         let large = format!(r#"{{"id":"x","description":"{}"}}"#, "a".repeat(10 * 1024 * 1024));
         assert!(matches!(parse(&large), Err(ManifestError::TooLarge { .. })));
-        for bad in ["", "[]", "{}", r#"{"id":"../x"}"#, r#"{"id":"x","id":"y"}"#, r#"{"id":"x","limits":{"memoryMb":1}}"#] {
+        for bad in
+            ["", "[]", "{}", r#"{"id":"../x"}"#, r#"{"id":"x","id":"y"}"#, r#"{"id":"x","limits":{"memoryMb":1}}"#]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse(r#"{"id":"x","limits":{"memoryMib":0}}"#).unwrap_err().to_string().contains("1 to 512"));

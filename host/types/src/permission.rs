@@ -119,7 +119,10 @@ impl SecretUse {
             return Some(format!("secret `{}`: name exactly one of `header`, `query`, `path`, `hmac`", self.name));
         }
         if self.hmac != self.host.is_none() {
-            return Some(format!("secret `{}`: `host` goes with `header`, `query` and `path`, not with `hmac`", self.name));
+            return Some(format!(
+                "secret `{}`: `host` goes with `header`, `query` and `path`, not with `hmac`",
+                self.name
+            ));
         }
         None
     }
@@ -215,7 +218,12 @@ impl Permissions {
     pub fn filtered(&self, keep: impl Fn(&str) -> bool) -> Self {
         Self {
             http: self.http.iter().filter(|host| keep(&format!("http:{host}"))).cloned().collect(),
-            private_http: self.private_http.iter().filter(|host| keep(&format!("private-http:{host}"))).cloned().collect(),
+            private_http: self
+                .private_http
+                .iter()
+                .filter(|host| keep(&format!("private-http:{host}")))
+                .cloned()
+                .collect(),
             sockets: self.sockets.iter().filter(|host| keep(&format!("socket:{host}"))).cloned().collect(),
             secrets: self.secrets.iter().filter(|secret| keep(&format!("secret:{secret}"))).cloned().collect(),
             kv: self.kv.clone().filter(|kv| keep(&format!("kv:{}", kv.quota_bytes)) || keep("kv")),
@@ -306,7 +314,9 @@ mod tests {
     #[test]
     fn a_grant_never_exceeds_the_request() {
         let asked = permissions(json!({"http": ["https://a.example"], "kv": {"quotaBytes": 10}}));
-        let given = permissions(json!({"http": ["https://a.example", "https://b.example"], "kv": {"quotaBytes": 99}, "inbox": true}));
+        let given = permissions(
+            json!({"http": ["https://a.example", "https://b.example"], "kv": {"quotaBytes": 99}, "inbox": true}),
+        );
         assert_eq!(asked.intersection(&given), asked);
     }
 

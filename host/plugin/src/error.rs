@@ -1,0 +1,104 @@
+//! Why a plugin could not be loaded or called.
+
+use leanclaw_types::manifest::ManifestError;
+use leanclaw_types::{Failure, failure::code};
+use leanclaw_wasm::{CallError, LoadError};
+
+use crate::diagnose::Diagnosis;
+
+/// Why a plugin is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// The package cannot be read.
+    #[error("{0}")]
+    Package(String),
+    /// The manifest was refused.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The component was refused or does not compile.
+    #[error("The component cannot be loaded: {0}")]
+    Load(#[from] LoadError),
+    /// Imports and exports do not fit the host or the grant.
+    #[error("The component does not fit:\n{0}")]
+    Incompatible(Box<Diagnosis>),
+    /// Linking failed although the names fit: a function or a type differs.
+    #[error("The component cannot be linked: {0}")]
+    Link(String),
+    /// What the component says of itself is not acceptable.
+    #[error("The component's description of itself is not acceptable: {0}")]
+    Description(String),
+    /// A call that loading needs failed.
+    #[error("{0}")]
+    Call(Failure),
+    /// The settings do not fit the manifest's schema.
+    #[error("The settings of `{plugin}` do not fit its configSchema: {problem}")]
+    Settings {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong, with its place.
+        problem: String,
+    },
+    /// A service of the host failed.
+    #[error("{0}")]
+    Service(Failure),
+}
+
+impl PluginError {
+    /// What to do about it, one line each.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Load(error) => error.hints(),
+            Self::Incompatible(diagnosis) => diagnosis.hints.clone(),
+            Self::Link(_) => vec!["build the component against this host's `wit` folder".into()],
+            Self::Settings { plugin, .. } => {
+                vec![format!("correct plugins.entries.{plugin}.config in the configuration file")]
+            }
+            Self::Call(failure) | Self::Service(failure) => failure.hints.clone(),
+            Self::Manifest(_) => vec!["the manifest's fields are in wit/manifest.schema.json".into()],
+            Self::Package(_) | Self::Description(_) => Vec::new(),
+        }
+    }
+
+    /// The error with its hints, as a state's reason.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        // A diagnosis carries its hints in its own text.
+        if !matches!(self, Self::Incompatible(_)) {
+            for hint in self.hints() {
+                reason.push_str("\nhint: ");
+                reason.push_str(&hint);
+            }
+        }
+        reason
+    }
+}
+
+/// A guest call that ended badly, for the caller.
+pub(crate) fn call_failure(plugin: &str, export: &str, error: &CallError) -> Failure {
+    let message = format!("The plugin `{plugin}` failed in `{export}`: {error}.");
+    let failure = match error {
+        CallError::Timeout { .. } => Failure::new(code::TIMED_OUT, message)
+            .hint("raise limits.callTimeoutMs in its manifest if the work is really that long"),
+        CallError::HostCallFlood { .. } => Failure::new(code::BUDGET_EXHAUSTED, message)
+            .hint("raise limits.hostCalls in its manifest, or batch the work"),
+        CallError::LimitExceeded { what: leanclaw_wasm::LimitKind::Memory, .. } => {
+            Failure::new(code::BUDGET_EXHAUSTED, message).hint("raise limits.memoryMib in its manifest")
+        }
+        CallError::LimitExceeded { .. } => Failure::new(code::BUDGET_EXHAUSTED, message),
+        CallError::Trap { .. } | CallError::StoreSpent | CallError::Other { .. } => {
+            Failure::new(code::INTERNAL, message)
+        }
+    };
+    failure.hint(format!("leanclaw plugin logs {plugin}"))
+}
+
+/// The audit word for how a call ended.
+pub(crate) fn outcome(error: &CallError) -> &'static str {
+    match error {
+        CallError::Timeout { .. } => "timeout",
+        CallError::HostCallFlood { .. } | CallError::LimitExceeded { .. } => "limit",
+        CallError::Trap { .. } | CallError::StoreSpent | CallError::Other { .. } => "trap",
+    }
+}

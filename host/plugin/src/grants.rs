@@ -1,0 +1,145 @@
+//! Granting and revoking: what an admin decides, written down before it takes effect.
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::permission::{GrantChange, Permissions};
+use leanclaw_types::plugin::PluginInfo;
+use leanclaw_types::{Caller, Failure, PluginKey};
+
+use crate::runtime::{Plugins, actor};
+use crate::services::{Services, StoredGrant};
+
+impl Plugins {
+    /// Gives a plugin what `change` names of what its manifest asks for, and loads it anew. A plugin that asks for
+    /// nothing is approved by `all`.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid-input` when something is named that the manifest does not ask for.
+    pub async fn grant(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
+        let package = self.requested(key).await?;
+        grant(&self.inner.loader.services, caller, key, &package.manifest.permissions, change).await?;
+        self.refresh(&key.plugin).await;
+        self.inspect(key)
+    }
+
+    /// Takes back what `change` names, and loads the plugin anew. With `all` the plugin waits for a grant again.
+    ///
+    /// # Errors
+    /// `not-found`; `invalid-input` when something is named that is not granted.
+    pub async fn revoke(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
+        self.requested(key).await?;
+        revoke(&self.inner.loader.services, caller, key, change).await?;
+        self.refresh(&key.plugin).await;
+        self.inspect(key)
+    }
+}
+
+/// Writes a grant of `change` out of what `asked` names.
+///
+/// # Errors
+/// `invalid-input` when something is named that is not asked for, or nothing is named; the store's own failures.
+pub(crate) async fn grant(
+    services: &Services,
+    caller: &Caller,
+    key: &PluginKey,
+    asked: &Permissions,
+    change: &GrantChange,
+) -> Result<Permissions, Failure> {
+    let added =
+        if change.all { asked.clone() } else { chosen(asked, &change.items, key, "asked for by its manifest")? };
+    if !change.all && change.items.is_empty() {
+        return Err(
+            Failure::invalid("Nothing was named to be granted.").hint(format!("leanclaw plugin grant {key} --all"))
+        );
+    }
+    let old = services.grants.grant(key).await?;
+    let held = old.map(|grant| grant.permissions).unwrap_or_default();
+    let granted = held.union(&added);
+    let news: Vec<String> = granted.items().difference(&held.items()).cloned().collect();
+    let record = AuditRecord {
+        at_ms: services.clock.now_ms(),
+        actor: actor(caller),
+        event: AuditEvent::PluginGranted {
+            plugin: key.to_string(),
+            added: news,
+            granted: granted.items().into_iter().collect(),
+        },
+    };
+    let stored = StoredGrant { permissions: granted.clone(), decided: asked.clone(), granted_by: actor(caller) };
+    services.grants.put_grant(key, stored, record).await?;
+    Ok(granted)
+}
+
+/// Takes `change` out of a grant.
+///
+/// # Errors
+/// `not-found` without a grant; `invalid-input` when something is named that is not granted.
+pub(crate) async fn revoke(
+    services: &Services,
+    caller: &Caller,
+    key: &PluginKey,
+    change: &GrantChange,
+) -> Result<Permissions, Failure> {
+    let old = services.grants.grant(key).await?;
+    let old = old.ok_or_else(|| Failure::not_found(format!("Nothing is granted to `{key}`.")))?;
+    let removed =
+        if change.all { old.permissions.clone() } else { chosen(&old.permissions, &change.items, key, "granted")? };
+    if !change.all && change.items.is_empty() {
+        return Err(
+            Failure::invalid("Nothing was named to be revoked.").hint(format!("leanclaw plugin revoke {key} --all"))
+        );
+    }
+    let gone = removed.items();
+    let left =
+        old.permissions.filtered(|item| !gone.contains(item) && item != "kv" || item == "kv" && removed.kv.is_none());
+    let record = AuditRecord {
+        at_ms: services.clock.now_ms(),
+        actor: actor(caller),
+        event: AuditEvent::PluginRevoked {
+            plugin: key.to_string(),
+            removed: gone.into_iter().collect(),
+            granted: left.items().into_iter().collect(),
+        },
+    };
+    if change.all {
+        services.grants.remove_grant(key, record).await?;
+    } else {
+        let stored = StoredGrant { permissions: left.clone(), decided: old.decided, granted_by: actor(caller) };
+        services.grants.put_grant(key, stored, record).await?;
+    }
+    Ok(left)
+}
+
+/// The part of `from` that `items` name; `kv` stands for whatever size is there.
+fn chosen(from: &Permissions, items: &[String], key: &PluginKey, what: &str) -> Result<Permissions, Failure> {
+    let there = from.items();
+    for item in items {
+        let known = there.contains(item) || (item == "kv" && from.kv.is_some());
+        if !known {
+            let shown = crate::logs::escape(crate::logs::cut(item, 200));
+            let list =
+                if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
+            return Err(Failure::invalid(format!("`{shown}` is not {what} for `{key}`; these are: {list}."))
+                .hint("a plugin never gets more than its manifest asks for: add it to \"permissions\" there first"));
+        }
+    }
+    Ok(from.filtered(|item| items.iter().any(|named| named == item)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_is_there_can_be_named() {
+        let asked: Permissions = serde_json::from_value(
+            json!({"http": ["https://a.example", "https://b.example"], "kv": {"quotaBytes": 9}}),
+        )
+        .unwrap();
+        let key: PluginKey = "x".parse().unwrap();
+        let picked = chosen(&asked, &["http:https://a.example".into(), "kv".into()], &key, "asked for").unwrap();
+        assert_eq!(picked.items().into_iter().collect::<Vec<_>>(), ["http:https://a.example", "kv:9"]);
+        let error = chosen(&asked, &["http:https://c.example".into()], &key, "asked for").unwrap_err();
+        assert!(error.message.contains("https://b.example"), "{error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! A component that is linked and ready to be instantiated, and one instance of it.
+
+use std::sync::Arc;
+
+use leanclaw_wasm::{CallError, GuestStore, Wasm};
+use wasmtime::Store;
+use wasmtime::component::{Component, Instance, InstancePre};
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+
+use crate::bindings::exports;
+use crate::linker::{Linkers, Shape};
+use crate::state::{Frame, InstanceState, Shared};
+
+/// A linked component with the indices of the exports it has.
+pub(crate) struct Guest {
+    pre: InstancePre<InstanceState>,
+    exports: Exports,
+}
+
+macro_rules! exports {
+    ($($name:ident: $module:path),* $(,)?) => {
+        /// Which interfaces the component exports.
+        #[derive(Default)]
+        struct Exports {
+            $($name: Option<paths::$name::GuestIndices>,)*
+        }
+
+        impl Exports {
+            fn find(pre: &InstancePre<InstanceState>) -> Self {
+                Self { $($name: paths::$name::GuestIndices::new(pre).ok(),)* }
+            }
+        }
+
+        /// The functions of one instance, looked up when first used.
+        #[derive(Default)]
+        pub(crate) struct Bound {
+            $($name: Option<paths::$name::Guest>,)*
+        }
+
+        impl LiveInstance {
+            $(
+                /// The functions of this interface.
+                pub(crate) fn $name(&mut self, store: &mut Store<InstanceState>) -> wasmtime::Result<&paths::$name::Guest> {
+                    if self.bound.$name.is_none() {
+                        let Some(indices) = &self.guest.exports.$name else {
+                            wasmtime::bail!("the component does not export `{}`", stringify!($name).replace('_', "-"));
+                        };
+                        self.bound.$name = Some(indices.load(&mut *store, &self.instance)?);
+                    }
+                    let Some(found) = &self.bound.$name else { wasmtime::bail!("unreachable: just bound") };
+                    Ok(found)
+                }
+            )*
+        }
+
+        mod paths {
+            $(pub(super) use $module as $name;)*
+        }
+    };
+}
+
+exports! {
+    channel: super::exports::channel,
+    channel_actions: super::exports::channel_actions,
+    webhook: super::exports::webhook,
+    poll: super::exports::poll,
+    socket: super::exports::socket,
+    skill: super::exports::skill,
+    method: super::exports::method,
+    hook: super::exports::hook,
+    http: super::incoming_handler,
+}
+
+impl Guest {
+    /// Links `component` with what `shape` grants.
+    pub(crate) fn link(component: &Component, linkers: &Linkers, shape: &Shape) -> wasmtime::Result<Self> {
+        let pre = linkers.get(shape)?.instantiate_pre(component)?;
+        let exports = Exports::find(&pre);
+        Ok(Self { pre, exports })
+    }
+}
+
+/// One instance inside its store.
+pub(crate) struct LiveInstance {
+    guest: Arc<Guest>,
+    instance: Instance,
+    bound: Bound,
+}
+
+/// A store with the one instance that lives in it.
+pub(crate) struct Live {
+    pub(crate) store: GuestStore<InstanceState>,
+    instance: Option<LiveInstance>,
+    guest: Arc<Guest>,
+}
+
+impl Live {
+    /// Makes a store for the call in `frame`. The instance itself is made inside the first call, under its bounds.
+    pub(crate) async fn new(wasm: &Wasm, guest: Arc<Guest>, shared: Arc<Shared>, frame: Frame) -> Self {
+        let permit = match wasm.try_instance_permit() {
+            Some(permit) => permit,
+            None => wasm.instance_permit().await,
+        };
+        let store = GuestStore::new(permit, InstanceState::new(shared, frame));
+        Self { store, instance: None, guest }
+    }
+
+    /// Runs `work` on the instance, instantiating it first if this is the first call. Any error is final for the store.
+    pub(crate) async fn run<R>(
+        &mut self,
+        wall_clock: std::time::Duration,
+        work: impl AsyncFnOnce(&mut Store<InstanceState>, &mut LiveInstance) -> wasmtime::Result<R>,
+    ) -> Result<R, CallError> {
+        let Self { store, instance, guest } = self;
+        let result = store
+            .call(wall_clock, async |store| {
+                let live = match instance {
+                    Some(live) => live,
+                    None => {
+                        let made = guest.pre.instantiate_async(&mut *store).await?;
+                        instance.insert(LiveInstance {
+                            guest: Arc::clone(guest),
+                            instance: made,
+                            bound: Bound::default(),
+                        })
+                    }
+                };
+                work(store, live).await
+            })
+            .await;
+        self.store.data().flush_output();
+        result
+    }
+}

@@ -1,0 +1,100 @@
+//! `inbox`: messages that people wrote, stored before the guest is told so.
+//!
+//! Which plugin, account and channel a message came through, and when, is stamped here; a guest's own claims about
+//! those are not even representable.
+
+use leanclaw_types::Failure;
+use leanclaw_types::message::{Blob, Inbound, Part, Person, Place, Received};
+use serde_json::Value;
+
+use crate::bindings::imports::inbox::Host;
+use crate::bindings::imports::{messages, types};
+use crate::state::{InstanceState, to_guest};
+
+fn json(what: &str, text: Option<String>) -> Result<Option<Value>, Failure> {
+    text.map(|text| {
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::invalid(format!("`extra` of the {what} is not JSON: {error}.")))
+    })
+    .transpose()
+}
+
+impl InstanceState {
+    fn part(&mut self, part: messages::Part) -> wasmtime::Result<Result<Part, Failure>> {
+        let blob = match part.blob {
+            None => None,
+            Some(handle) => {
+                let blob = self.table.delete(handle)?;
+                Some(Blob { media_type: blob.media_type, data: blob.data })
+            }
+        };
+        Ok(json("part", part.extra).map(|extra| Part { kind: part.kind, text: part.text, blob, extra }))
+    }
+
+    fn inbound(&mut self, message: messages::Inbound) -> wasmtime::Result<Result<Inbound, Failure>> {
+        let mut parts = Vec::with_capacity(message.parts.len());
+        for part in message.parts {
+            match self.part(part)? {
+                Ok(part) => parts.push(part),
+                Err(failure) => return Ok(Err(failure)),
+            }
+        }
+        Ok(assemble(message.id, message.sender, message.place, parts, message.reply_to, message.sent_at, message.extra))
+    }
+}
+
+fn assemble(
+    id: String,
+    sender: messages::Person,
+    place: messages::Place,
+    parts: Vec<Part>,
+    reply_to: Option<String>,
+    sent_at_ms: u64,
+    extra: Option<String>,
+) -> Result<Inbound, Failure> {
+    if id.is_empty() || id.len() > 512 {
+        return Err(Failure::invalid("A message needs an `id` of 1 to 512 bytes: it is the key for deduplication."));
+    }
+    Ok(Inbound {
+        id,
+        sender: Person {
+            id: sender.id,
+            display_name: sender.display_name,
+            bot: sender.bot,
+            extra: json("sender", sender.extra)?,
+        },
+        place: Place {
+            id: place.id,
+            kind: place.kind,
+            thread: place.thread,
+            title: place.title,
+            extra: json("place", place.extra)?,
+        },
+        parts,
+        reply_to,
+        sent_at_ms,
+        extra: json("message", extra)?,
+    })
+}
+
+impl messages::Host for InstanceState {}
+
+impl Host for InstanceState {
+    async fn submit(&mut self, message: messages::Inbound) -> wasmtime::Result<Result<String, types::Failure>> {
+        self.enter()?;
+        let message = match self.inbound(message)? {
+            Ok(message) => message,
+            Err(failure) => return Ok(Err(to_guest(&failure))),
+        };
+        let key = &self.shared.key;
+        let received = Received {
+            plugin: key.plugin.clone(),
+            account: key.account.clone(),
+            channel: self.shared.channels.first().cloned().unwrap_or_else(|| key.plugin.to_string()),
+            received_at_ms: self.shared.services.clock.now_ms(),
+            message,
+        };
+        let stored = self.shared.services.inbox.submit(received).await;
+        Ok(stored.map_err(|failure| to_guest(&failure)))
+    }
+}

@@ -1,0 +1,350 @@
+//! Calling plugins by name: methods, tools, hooks, webhooks, routes, deliveries.
+
+use std::sync::Arc;
+
+use leanclaw_types::message::{Outbound, Place, Receipt};
+use leanclaw_types::plugin::{MethodSpec, ToolOutput, ToolSpec};
+use leanclaw_types::{Failure, PluginKey};
+use serde_json::Value;
+
+use crate::actor::Role;
+use crate::calls::{GuestCall, GuestReply, HookDecision, WebhookReply, WebhookRequest};
+use crate::convert;
+use crate::runtime::{Plugins, unknown};
+use crate::state::CallContext;
+use crate::table::Ready;
+
+fn unexpected() -> Failure {
+    Failure::internal("The guest answered another call than the one it was asked.")
+}
+
+/// A plugin whose answer breaks its own schema.
+fn broken_answer(plugin: &PluginKey, what: &str, failure: &Failure) -> Failure {
+    Failure::internal(format!("The plugin `{plugin}` broke its own schema in {what}: {}.", failure.message))
+        .hint(format!("leanclaw plugin logs {plugin}"))
+}
+
+impl Plugins {
+    /// Every gateway method that can be called, sorted by its name on the wire.
+    #[must_use]
+    pub fn methods(&self) -> Vec<MethodSpec> {
+        let mut specs: Vec<MethodSpec> =
+            self.inner.table.load().methods.values().map(|entry| entry.spec.clone()).collect();
+        specs.sort_by_key(MethodSpec::wire_name);
+        specs
+    }
+
+    /// The scope a caller needs for `<plugin>.<method>`; none when there is no such method.
+    #[must_use]
+    pub fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
+        self.inner.table.load().methods.get(wire_name).map(|entry| Arc::clone(&entry.scope))
+    }
+
+    /// Calls `<plugin>.<method>` with JSON text and gives JSON text. Whether the caller holds the method's scope is the
+    /// gateway's to check.
+    ///
+    /// # Errors
+    /// `not-found`, `invalid-input` when the parameters do not fit the schema, what the plugin answers, or what became of
+    /// the call.
+    pub async fn call_method(&self, wire_name: &str, params: &str, context: CallContext) -> Result<String, Failure> {
+        let entry = self.inner.table.load().methods.get(wire_name).cloned();
+        let entry = entry.ok_or_else(|| Failure::not_found(format!("No plugin serves the method `{wire_name}`.")))?;
+        if !entry.params.is_trivial() {
+            entry.params.check_text(&format!("{wire_name} params"), params)?;
+        }
+        let call = GuestCall::Method { name: entry.spec.name.clone(), params: params.to_owned() };
+        let GuestReply::Json(result) = entry.unit.call(Role::Calls, call, context).await? else {
+            return Err(unexpected());
+        };
+        // Also a trivial schema wants JSON: the text is spliced into a frame as it is.
+        entry
+            .result
+            .check_text("result", &result)
+            .map_err(|failure| broken_answer(&entry.unit.shared().key, wire_name, &failure))?;
+        Ok(result)
+    }
+
+    /// Every tool that can be called, sorted by name.
+    #[must_use]
+    pub fn tools(&self) -> Vec<ToolSpec> {
+        self.inner.table.load().tools.values().map(|entry| entry.spec.clone()).collect()
+    }
+
+    /// Calls a tool with JSON text.
+    ///
+    /// # Errors
+    /// `not-found`, `invalid-input` when the input does not fit the schema, `denied` when a hook says so, what the plugin
+    /// answers, or what became of the call. A tool that ran and says it failed is not an error: see
+    /// [`ToolOutput::is_error`].
+    pub async fn invoke_tool(&self, tool: &str, input: &str, context: CallContext) -> Result<ToolOutput, Failure> {
+        let entry = self.inner.table.load().tools.get(tool).cloned();
+        let entry = entry.ok_or_else(|| {
+            Failure::not_found(format!("Tool not available: {tool}")).hint("tools.catalog lists the tools there are")
+        })?;
+        entry.input.check_text(&format!("input of tool {tool}"), input)?;
+        let input = self.before_tool_call(tool, input, &context).await?;
+        let call = GuestCall::Tool { name: entry.spec.name.clone(), input };
+        let GuestReply::Tool(raw) = entry.unit.call(Role::Calls, call, context.clone()).await? else {
+            return Err(unexpected());
+        };
+        let mut output = raw.output;
+        let key = &entry.unit.shared().key;
+        let what = format!("tool {tool}");
+        if let Some(text) = raw.structured {
+            if let Some(schema) = entry.output.as_ref().filter(|_| !output.is_error) {
+                schema.check_text("output", &text).map_err(|failure| broken_answer(key, &what, &failure))?;
+            }
+            let parsed = serde_json::from_str(&text)
+                .map_err(|error| broken_answer(key, &what, &Failure::invalid(format!("not JSON: {error}"))))?;
+            output.structured = Some(parsed);
+        }
+        self.after_tool_call(tool, output, &context).await
+    }
+
+    async fn before_tool_call(&self, tool: &str, input: &str, context: &CallContext) -> Result<String, Failure> {
+        if !self.has_hook("before-tool-call") {
+            return Ok(input.to_owned());
+        }
+        let input: Value = serde_json::from_str(input).map_err(|error| Failure::invalid(error.to_string()))?;
+        let payload = serde_json::json!({ "tool": tool, "input": input });
+        let payload = self.hook("before-tool-call", payload, context).await?;
+        Ok(payload.get("input").map_or_else(|| input.to_string(), Value::to_string))
+    }
+
+    async fn after_tool_call(
+        &self,
+        tool: &str,
+        output: ToolOutput,
+        context: &CallContext,
+    ) -> Result<ToolOutput, Failure> {
+        if !self.has_hook("after-tool-call") {
+            return Ok(output);
+        }
+        let payload = serde_json::json!({
+            "tool": tool, "structured": output.structured, "text": output.text, "isError": output.is_error
+        });
+        let payload = self.hook("after-tool-call", payload, context).await?;
+        let text = payload.get("text").and_then(Value::as_str).map(str::to_owned);
+        let structured = payload.get("structured").filter(|value| !value.is_null()).cloned();
+        Ok(ToolOutput { structured, text, ..output })
+    }
+
+    fn hooks(&self, event: &str) -> Vec<Ready> {
+        let table = self.inner.table.load();
+        let wants = |ready: &&Ready| {
+            ready.description.hooks.iter().any(|hook| hook == event)
+                && ready.unit.shared().granted.hooks.iter().any(|hook| hook == event)
+        };
+        table.units.values().filter(wants).cloned().collect()
+    }
+
+    fn has_hook(&self, event: &str) -> bool {
+        !self.hooks(event).is_empty()
+    }
+
+    /// Runs every hook that wants `event`, in the order of plugin ids, each on what the one before left. A hook that
+    /// fails is passed over and logged; only a verdict changes anything.
+    ///
+    /// # Errors
+    /// `denied` when a hook says `deny` or `skip`, with its reason.
+    pub async fn hook(&self, event: &str, mut payload: Value, context: &CallContext) -> Result<Value, Failure> {
+        for ready in self.hooks(event) {
+            let key = &ready.unit.shared().key;
+            let decision = match self.ask_hook(&ready, event, &payload, context).await {
+                Ok(decision) => decision,
+                Err(failure) => {
+                    tracing::warn!(plugin = %key, event, "hook failed and was passed over: {failure}");
+                    continue;
+                }
+            };
+            match decision.verdict.as_str() {
+                "replace" => payload = decision.payload.unwrap_or(payload),
+                "deny" | "skip" => {
+                    let reason = decision.reason.unwrap_or_else(|| "no reason given".into());
+                    let message = format!("The plugin `{key}` said {} to `{event}`: {reason}", decision.verdict);
+                    return Err(Failure::denied(message).hint(format!("leanclaw plugin revoke {key} hook:{event}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(payload)
+    }
+
+    async fn ask_hook(
+        &self,
+        ready: &Ready,
+        event: &str,
+        payload: &Value,
+        context: &CallContext,
+    ) -> Result<HookDecision, Failure> {
+        let call = GuestCall::Hook { event: event.into(), payload: payload.to_string() };
+        let GuestReply::Hook(decision) = ready.unit.call(Role::Calls, call, context.clone()).await? else {
+            return Err(unexpected());
+        };
+        let payload =
+            match decision.payload {
+                None => None,
+                Some(text) => {
+                    let parsed = serde_json::from_str(&text);
+                    Some(parsed.map_err(|error| {
+                        Failure::invalid(format!("the payload of its decision is not JSON: {error}"))
+                    })?)
+                }
+            };
+        let reason = decision.reason.map(|reason| crate::logs::escape(crate::logs::cut(&reason, 1000)));
+        Ok(HookDecision { verdict: decision.verdict, reason, payload })
+    }
+
+    fn ready(&self, key: &PluginKey) -> Result<Ready, Failure> {
+        if let Some(ready) = self.inner.table.load().units.get(key) {
+            return Ok(ready.clone());
+        }
+        let info = self.inspect(key)?;
+        let mut failure =
+            Failure::unavailable(format!("The plugin `{key}` is {}: {}", info.state.as_str(), info.reason));
+        failure.retryable = info.state == leanclaw_types::plugin::PluginState::Loading;
+        Err(failure)
+    }
+
+    /// A ready plugin that exports `export` and was granted it.
+    fn granted(
+        &self,
+        key: &PluginKey,
+        export: &str,
+        item: &str,
+        granted: impl Fn(&Ready) -> bool,
+    ) -> Result<Ready, Failure> {
+        let ready = self.ready(key)?;
+        if !ready.description.interfaces.served_exports().contains(&export) {
+            return Err(unknown_export(key, export));
+        }
+        if !granted(&ready) {
+            return Err(Failure::denied(format!(
+                "The plugin `{key}` may not be reached that way: `{item}` is not granted."
+            ))
+            .hint(format!("leanclaw plugin grant {key} {item}")));
+        }
+        Ok(ready)
+    }
+
+    /// Hands an HTTP request to a plugin's `webhook`.
+    ///
+    /// # Errors
+    /// `not-found`, `denied` without the `webhook` grant, or what became of the call.
+    pub async fn webhook(
+        &self,
+        key: &PluginKey,
+        request: WebhookRequest,
+        context: CallContext,
+    ) -> Result<WebhookReply, Failure> {
+        let ready = self.granted(key, "webhook", "webhook", |ready| ready.unit.shared().granted.webhook)?;
+        let call = GuestCall::Webhook(Box::new(request));
+        let GuestReply::Webhook(reply) = ready.unit.call(Role::Inbound, call, context).await? else {
+            return Err(unexpected());
+        };
+        let headers = convert::header_map(&reply.headers).map_err(|problem| {
+            Failure::internal(format!("The plugin `{key}` answered with a bad header: {problem}."))
+        })?;
+        if !(200..=599).contains(&reply.status) {
+            return Err(Failure::internal(format!("The plugin `{key}` answered with the status {}.", reply.status)));
+        }
+        Ok(WebhookReply { status: reply.status, headers, body: reply.body.into() })
+    }
+
+    /// Hands an HTTP request to a plugin's own routes (`wasi:http/incoming-handler`).
+    ///
+    /// # Errors
+    /// `not-found`, `denied` without the `http-routes` grant, or what became of the call.
+    pub async fn http_route(
+        &self,
+        key: &PluginKey,
+        request: http::Request<bytes::Bytes>,
+        context: CallContext,
+    ) -> Result<http::Response<bytes::Bytes>, Failure> {
+        let ready = self.granted(key, "http", "http-routes", |ready| ready.unit.shared().granted.http_routes)?;
+        let call = GuestCall::Http(Box::new(request));
+        let GuestReply::Http(response) = ready.unit.call(Role::Calls, call, context).await? else {
+            return Err(unexpected());
+        };
+        Ok(*response)
+    }
+
+    /// Sends a message through a channel plugin. The same idempotency key sends once, by the plugin's contract.
+    ///
+    /// # Errors
+    /// `not-found`, `denied` when a hook says so, what the plugin answers (with its advice about retrying), or what
+    /// became of the call.
+    pub async fn deliver(&self, key: &PluginKey, message: Outbound, context: CallContext) -> Result<Receipt, Failure> {
+        let ready = self.granted(key, "channel", "channel", |_| true)?;
+        let message = self.before_send(message, &context).await?;
+        let call = GuestCall::Deliver(Box::new(message));
+        let GuestReply::Receipt(receipt) = ready.unit.call(Role::Outbound, call, context).await? else {
+            return Err(unexpected());
+        };
+        Ok(receipt)
+    }
+
+    async fn before_send(&self, message: Outbound, context: &CallContext) -> Result<Outbound, Failure> {
+        if !self.has_hook("before-send") {
+            return Ok(message);
+        }
+        let payload = serde_json::to_value(&message).map_err(|error| Failure::internal(error.to_string()))?;
+        let payload = self.hook("before-send", payload, context).await?;
+        let mut rewritten: Outbound = serde_json::from_value(payload)
+            .map_err(|error| Failure::internal(format!("A hook made the message unreadable: {error}.")))?;
+        // A hook may change what is said, not what counts as the same message.
+        rewritten.idempotency_key = message.idempotency_key;
+        Ok(rewritten)
+    }
+
+    /// Asks a channel for one of its optional abilities.
+    ///
+    /// # Errors
+    /// `unsupported` when the channel does not list it, else as [`Plugins::deliver`].
+    pub async fn perform(
+        &self,
+        key: &PluginKey,
+        action: &str,
+        place: Place,
+        arguments: &Value,
+        context: CallContext,
+    ) -> Result<Value, Failure> {
+        let ready = self.granted(key, "channel-actions", "channel", |_| true)?;
+        let listed = ready
+            .description
+            .channel
+            .as_ref()
+            .is_some_and(|channel| channel.abilities.iter().any(|ability| ability == action));
+        if !listed {
+            return Err(Failure::new(
+                "unsupported",
+                format!("The channel of `{key}` does not list the ability `{action}`."),
+            ));
+        }
+        let call =
+            GuestCall::Perform { action: action.into(), place: Box::new(place), arguments: arguments.to_string() };
+        let GuestReply::Json(result) = ready.unit.call(Role::Outbound, call, context).await? else {
+            return Err(unexpected());
+        };
+        serde_json::from_str(&result)
+            .map_err(|error| broken_answer(key, action, &Failure::invalid(format!("not JSON: {error}"))))
+    }
+
+    /// Channels that can be used: plugin, account and what the channel says of itself.
+    #[must_use]
+    pub fn channels(&self) -> Vec<(PluginKey, crate::ChannelDescription)> {
+        let table = self.inner.table.load();
+        let described =
+            table.units.iter().filter_map(|(key, ready)| Some((key.clone(), ready.description.channel.clone()?)));
+        described.collect()
+    }
+}
+
+fn unknown_export(key: &PluginKey, export: &str) -> Failure {
+    let failure = unknown(key);
+    Failure {
+        message: format!("The plugin `{key}` exports no `{export}`."),
+        hints: vec![format!("leanclaw plugin inspect {key}")],
+        ..failure
+    }
+}

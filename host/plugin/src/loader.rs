@@ -1,0 +1,314 @@
+//! From a package on disk to a unit that can be called, or to the state and reason why not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use leanclaw_egress::{Egress, EgressPolicy, SecretSource};
+use leanclaw_types::manifest::Manifest;
+use leanclaw_types::permission::Permissions;
+use leanclaw_types::plugin::{PluginEvent, PluginState};
+use leanclaw_types::redact::Secret;
+use leanclaw_types::{AccountId, PluginId, PluginKey};
+use leanclaw_wasm::{Limits, Wasm, WasmSource};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::description::{self, Description};
+use crate::diagnose::{Diagnosis, Interfaces};
+use crate::error::PluginError;
+use crate::linker::Linkers;
+use crate::logs::LogRing;
+use crate::package::{self, ComponentFile, Package};
+use crate::services::{Secrets, Services};
+use crate::state::Shared;
+use crate::stats::Stats;
+use crate::table::Ready;
+use crate::unit::{Faulted, Unit, UnitParts};
+use crate::validate::Schema;
+
+/// Default of `limits.memoryMib`.
+const DEFAULT_MEMORY_MIB: u32 = 64;
+/// Default of `limits.callTimeoutMs`.
+const DEFAULT_CALL_TIMEOUT_MS: u64 = 30_000;
+/// Default of `limits.concurrency`.
+const DEFAULT_CONCURRENCY: u32 = 16;
+/// Default of `limits.httpRequestsPerMinute`.
+const DEFAULT_REQUESTS_PER_MINUTE: u32 = 120;
+/// Default of `limits.httpResponseKib`.
+const DEFAULT_RESPONSE_KIB: u32 = 8192;
+
+/// One plugin and account, as it stands.
+pub(crate) struct Slot {
+    pub(crate) key: PluginKey,
+    pub(crate) state: PluginState,
+    pub(crate) reason: String,
+    /// What was granted and is asked for; none without a grant.
+    pub(crate) granted: Option<Permissions>,
+    /// What is asked for and not granted.
+    pub(crate) missing: Vec<String>,
+    pub(crate) ready: Option<Ready>,
+}
+
+impl Slot {
+    pub(crate) fn new(key: PluginKey, state: PluginState, reason: impl Into<String>) -> Self {
+        Self { key, state, reason: reason.into(), granted: None, missing: Vec::new(), ready: None }
+    }
+
+    fn faulted(key: PluginKey, error: &PluginError) -> Self {
+        Self::new(key, PluginState::Faulted, error.reason())
+    }
+}
+
+/// What loading needs.
+pub(crate) struct Loader {
+    pub(crate) wasm: Wasm,
+    pub(crate) egress: Egress,
+    pub(crate) services: Services,
+    pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
+    pub(crate) faulted: mpsc::UnboundedSender<Faulted>,
+    linkers: Arc<Linkers>,
+    kept: Mutex<Kept>,
+}
+
+/// What outlives a plugin's versions.
+#[derive(Default)]
+struct Kept {
+    logs: HashMap<PluginId, Arc<LogRing>>,
+    stats: HashMap<PluginKey, Arc<Stats>>,
+}
+
+/// Secrets of one plugin and account, as egress asks for them.
+struct OwnSecrets {
+    key: PluginKey,
+    secrets: Arc<dyn Secrets>,
+}
+
+impl SecretSource for OwnSecrets {
+    fn get(&self, name: &str) -> Option<Secret> {
+        self.secrets.secret(&self.key, name)
+    }
+}
+
+impl Loader {
+    pub(crate) fn new(
+        wasm: Wasm,
+        egress: Egress,
+        services: Services,
+        events: broadcast::Sender<Arc<PluginEvent>>,
+        faulted: mpsc::UnboundedSender<Faulted>,
+    ) -> Self {
+        let linkers = Arc::new(Linkers::new(wasm.engine().clone()));
+        Self { wasm, egress, services, events, faulted, linkers, kept: Mutex::default() }
+    }
+
+    /// The log ring of a plugin; it stays when the plugin is replaced.
+    pub(crate) fn logs(&self, plugin: &PluginId) -> Arc<LogRing> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = kept.logs.entry(plugin.clone());
+        Arc::clone(ring.or_insert_with(|| Arc::new(LogRing::new(plugin.to_string(), Arc::clone(&self.services.clock)))))
+    }
+
+    /// The counters of a plugin and account; they stay when the plugin is replaced.
+    pub(crate) fn stats(&self, key: &PluginKey) -> Arc<Stats> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(kept.stats.entry(key.clone()).or_default())
+    }
+
+    /// Loads one account of a package as far as it goes.
+    pub(crate) async fn load(&self, package: &Package, account: &AccountId) -> Slot {
+        let manifest = &package.manifest;
+        let key = PluginKey { plugin: manifest.id.clone(), account: account.clone() };
+        if !self.services.settings.enabled(&manifest.id) {
+            let reason = format!(
+                "switched off by plugins.entries.{}.enabled, plugins.allow or plugins.deny in the configuration",
+                manifest.id
+            );
+            return Slot::new(key, PluginState::Disabled, reason);
+        }
+        let Some(component) = &package.component else {
+            return Slot::new(key, PluginState::Disabled, no_component(manifest));
+        };
+        let grant = match self.services.grants.grant(&key).await {
+            Ok(grant) => grant,
+            Err(failure) => return Slot::faulted(key, &PluginError::Service(failure)),
+        };
+        let asked = &manifest.permissions;
+        let Some(grant) = grant else {
+            let mut slot = Slot::new(key.clone(), PluginState::NeedsGrant, not_granted(&key, asked));
+            slot.missing = asked.items().into_iter().collect();
+            return slot;
+        };
+        let effective = asked.intersection(&grant.permissions);
+        let missing = asked.missing_from(&effective);
+        let undecided = asked.missing_from(&grant.decided);
+        let mut slot = if undecided.is_empty() {
+            match self.ready(package, component, &key, &effective).await {
+                Ok(ready) => Slot { ready: Some(ready), ..Slot::new(key, PluginState::Ready, "") },
+                Err(PluginError::Incompatible(diagnosis)) if diagnosis.needs_only_a_grant() => {
+                    Slot::new(key, PluginState::NeedsGrant, diagnosis.to_string())
+                }
+                Err(error) => Slot::faulted(key, &error),
+            }
+        } else {
+            let reason = format!(
+                "this version asks for more than was decided on: {}\nhint: leanclaw plugin grant {key} --all, or name what to grant; what is not named stays refused",
+                undecided.join(", ")
+            );
+            Slot::new(key, PluginState::NeedsGrant, reason)
+        };
+        slot.granted = Some(effective);
+        slot.missing = missing;
+        slot
+    }
+
+    async fn ready(
+        &self,
+        package: &Package,
+        component: &ComponentFile,
+        key: &PluginKey,
+        effective: &Permissions,
+    ) -> Result<Ready, PluginError> {
+        let manifest = &package.manifest;
+        let memo_key = description::memo_key(&component.digest.to_string());
+        let known: Option<Description> =
+            self.services.memo.recall(&memo_key).await.and_then(|text| serde_json::from_str(&text).ok());
+        let interfaces = match &known {
+            Some(known) => known.interfaces.clone(),
+            None => self.interfaces(component).await?,
+        };
+        let diagnosis = Diagnosis::of(key.plugin.as_str(), &interfaces, &manifest.permissions, effective);
+        if !diagnosis.is_loadable() {
+            return Err(PluginError::Incompatible(Box::new(diagnosis)));
+        }
+        let settings = self.settings(manifest, key)?;
+        let unit = self.unit(manifest, component, key, effective, settings);
+        let mut description = match known {
+            Some(known) => known,
+            None => {
+                let asked = description::ask(&unit, interfaces).await?;
+                let text =
+                    serde_json::to_string(&asked).map_err(|error| PluginError::Description(error.to_string()))?;
+                self.services.memo.remember(memo_key, text).await;
+                asked
+            }
+        };
+        // The memory is by content: the same component may be installed under another id.
+        for tool in &mut description.tools {
+            tool.plugin = key.plugin.clone();
+        }
+        for method in &mut description.methods {
+            method.plugin = key.plugin.clone();
+        }
+        description.check(manifest)?;
+        Ready::new(unit, description)
+    }
+
+    /// Reads the interface names. The parser's complaint about broken bytes is left to the compiler, which says more.
+    async fn interfaces(&self, component: &ComponentFile) -> Result<Interfaces, PluginError> {
+        let path = component.path.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let bytes = package::read_component(&path)?;
+            Ok::<_, PluginError>((Interfaces::read(&bytes), bytes))
+        });
+        let (interfaces, bytes) = read.await.map_err(|error| PluginError::Package(error.to_string()))??;
+        match interfaces {
+            Ok(interfaces) if !(interfaces.imports.is_empty() && interfaces.exports.is_empty()) => Ok(interfaces),
+            other => {
+                // A core module, an empty component or garbage: compiling says which.
+                self.wasm.component(&WasmSource::bytes(bytes)).await?;
+                other.map_err(PluginError::Package)
+            }
+        }
+    }
+
+    fn settings(&self, manifest: &Manifest, key: &PluginKey) -> Result<String, PluginError> {
+        let settings = self.services.settings.settings(key);
+        let refuse = |problem: String| PluginError::Settings { plugin: key.plugin.to_string(), problem };
+        if let Some(schema) = &manifest.config_schema {
+            let schema = Schema::compile(schema)
+                .map_err(|problem| refuse(format!("the schema itself is not usable: {problem}")))?;
+            schema.check(&settings).map_err(refuse)?;
+        }
+        Ok(settings.to_string())
+    }
+
+    fn unit(
+        &self,
+        manifest: &Manifest,
+        component: &ComponentFile,
+        key: &PluginKey,
+        effective: &Permissions,
+        settings: String,
+    ) -> Arc<Unit> {
+        let secrets = OwnSecrets { key: key.clone(), secrets: Arc::clone(&self.services.secrets) };
+        let egress = self.egress.open(egress_policy(manifest, key, effective), Arc::new(secrets));
+        let shared = Shared {
+            key: key.clone(),
+            granted: effective.clone(),
+            settings,
+            channels: manifest.channels.clone(),
+            limits: limits(manifest),
+            egress,
+            logs: self.logs(&key.plugin),
+            events: self.events.clone(),
+            services: self.services.clone(),
+        };
+        let source = WasmSource::file(&component.path).with_digest(component.digest);
+        let concurrency = manifest.limits.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        Unit::new(UnitParts {
+            wasm: self.wasm.clone(),
+            linkers: Arc::clone(&self.linkers),
+            component: self.wasm.lazy_component(source),
+            shared: Arc::new(shared),
+            lifecycle: manifest.lifecycle,
+            concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+            stats: self.stats(key),
+            faulted: self.faulted.clone(),
+        })
+    }
+}
+
+fn no_component(manifest: &Manifest) -> String {
+    let has = match &manifest.main {
+        None => "its manifest names no `main`".to_owned(),
+        Some(main) => format!("its `main` is `{main}`, which is not a component"),
+    };
+    format!(
+        "metadata only: {has}\nhint: build the plugin as a WebAssembly component for `wit` (leanclaw plugin new --lang js shows how) and set \"main\" to its .wasm"
+    )
+}
+
+fn not_granted(key: &PluginKey, asked: &Permissions) -> String {
+    let items = asked.items();
+    let list = if items.is_empty() {
+        "nothing but to be called".to_owned()
+    } else {
+        items.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    format!("no admin has approved it yet; it asks for: {list}\nhint: leanclaw plugin grant {key} --all")
+}
+
+fn limits(manifest: &Manifest) -> Limits {
+    let asked = &manifest.limits;
+    let mib = usize::try_from(asked.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB)).unwrap_or(usize::MAX);
+    Limits {
+        memory_bytes: mib.saturating_mul(1024 * 1024),
+        wall_clock: Duration::from_millis(asked.call_timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS)),
+        host_calls_per_call: asked.host_calls.unwrap_or_else(|| Limits::default().host_calls_per_call),
+        ..Limits::default()
+    }
+}
+
+fn egress_policy(manifest: &Manifest, key: &PluginKey, effective: &Permissions) -> EgressPolicy {
+    let asked = &manifest.limits;
+    let mut policy = EgressPolicy::new(key.to_string());
+    // A private host is granted by its own entry; naming it among the public ones too would say it twice.
+    policy.allow = effective.http.iter().chain(&effective.private_http).cloned().collect();
+    policy.private.clone_from(&effective.private_http);
+    policy.sockets.clone_from(&effective.sockets);
+    policy.secrets = effective.secrets.iter().filter_map(leanclaw_types::permission::SecretUse::rule).collect();
+    policy.limits.requests_per_minute =
+        usize::try_from(asked.http_requests_per_minute.unwrap_or(DEFAULT_REQUESTS_PER_MINUTE)).unwrap_or(usize::MAX);
+    policy.limits.response_bytes = u64::from(asked.http_response_kib.unwrap_or(DEFAULT_RESPONSE_KIB)) * 1024;
+    policy
+}

@@ -1,0 +1,320 @@
+//! A plugin as it lies on disk: a folder with a manifest, or one `.wasm` that carries its manifest.
+//!
+//! Reading runs no guest code and follows no symbolic link: a package cannot name what lies outside of it.
+
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use leanclaw_types::manifest::{self, Manifest};
+use leanclaw_wasm::{Digest, FileStamp, digest_file};
+use wasmparser::{Parser, Payload};
+
+use crate::error::PluginError;
+use crate::services::Memo;
+
+/// The largest component, in bytes.
+pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A plugin on disk.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its folder, or its `.wasm`.
+    pub path: PathBuf,
+    /// Its component, if it has one.
+    pub component: Option<ComponentFile>,
+}
+
+/// A component on disk.
+#[derive(Debug, Clone)]
+pub struct ComponentFile {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+}
+
+/// What a plugin's files looked like, to notice changes without reading them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Fingerprint(Vec<(PathBuf, FileStamp)>);
+
+impl Fingerprint {
+    /// Stamps the manifest and the component at `path`. Unreadable parts are left out: reading reports them.
+    pub(crate) fn of(path: &Path) -> Self {
+        let stamp =
+            |path: &Path| std::fs::symlink_metadata(path).ok().map(|found| (path.to_path_buf(), FileStamp::of(&found)));
+        if !path.is_dir() {
+            return Self(stamp(path).into_iter().collect());
+        }
+        let mut stamps: Vec<_> = manifest::FILE_NAMES.iter().filter_map(|name| stamp(&path.join(name))).collect();
+        if let Ok((manifest, _)) = read_folder_manifest(path)
+            && let Some(main) = &manifest.main
+        {
+            stamps.extend(stamp(&path.join(main)));
+        }
+        Self(stamps)
+    }
+}
+
+/// What in the plugin folder may be a plugin: folders with a manifest and `.wasm` files, sorted by name. Names that start
+/// with a dot are left alone, so that an installer can prepare a plugin under such a name and rename it.
+pub(crate) fn candidates(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let path = entry.path();
+        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+        let has_manifest = manifest::FILE_NAMES.iter().any(|name| path.join(name).symlink_metadata().is_ok());
+        let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+        if has_manifest || is_component || (is_link && path.is_dir()) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads the package at `path`.
+///
+/// # Errors
+/// [`PluginError::Package`] or [`PluginError::Manifest`], naming the file and what is wrong with it.
+pub(crate) async fn read(path: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
+    if path.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
+        return Err(PluginError::Package(format!(
+            "`{}` is a symbolic link, which the plugin folder does not follow; copy or move the plugin there",
+            path.display()
+        )));
+    }
+    if path.is_dir() { read_folder(path, memo).await } else { read_bare(path, memo).await }
+}
+
+fn read_folder_manifest(folder: &Path) -> Result<(Manifest, PathBuf), PluginError> {
+    let name = manifest::FILE_NAMES.iter().find(|name| folder.join(name).symlink_metadata().is_ok());
+    let Some(name) = name else {
+        return Err(PluginError::Package(format!(
+            "`{}` holds no {}",
+            folder.display(),
+            manifest::FILE_NAMES.join(" and no ")
+        )));
+    };
+    let path = folder.join(name);
+    let bytes = read_bounded(&path, manifest::MAX_BYTES)?;
+    Ok((Manifest::parse(&bytes)?, path))
+}
+
+async fn read_folder(folder: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
+    let (manifest, _) = read_folder_manifest(folder)?;
+    let component = match &manifest.main {
+        Some(main) if manifest.names_a_component() => {
+            let path = inside(folder, main)?;
+            let digest = digest(&path, memo).await?;
+            Some(ComponentFile { path, digest })
+        }
+        _ => None,
+    };
+    Ok(Package { manifest, path: folder.to_path_buf(), component })
+}
+
+async fn read_bare(path: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
+    let digest = digest(path, memo).await?;
+    let key = format!("manifest:{digest}");
+    let text = match memo.recall(&key).await {
+        Some(text) => text,
+        None => {
+            let text =
+                embedded_manifest(&read_bounded(path, usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX))?)?;
+            memo.remember(key, text.clone()).await;
+            text
+        }
+    };
+    let manifest = Manifest::parse(text.as_bytes())?;
+    let component = ComponentFile { path: path.to_path_buf(), digest };
+    Ok(Package { manifest, path: path.to_path_buf(), component: Some(component) })
+}
+
+/// The manifest in a component's custom section.
+///
+/// # Errors
+/// The component does not parse, or carries no manifest.
+pub fn embedded_manifest(wasm: &[u8]) -> Result<String, PluginError> {
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload =
+            payload.map_err(|error| PluginError::Package(format!("the component does not parse: {error}")))?;
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 0 && section.name() == manifest::CUSTOM_SECTION => {
+                return String::from_utf8(section.data().to_vec())
+                    .map_err(|_| PluginError::Package("the embedded manifest is not UTF-8".into()));
+            }
+            _ => {}
+        }
+    }
+    Err(PluginError::Package(
+        "the component carries no manifest; `leanclaw plugin build` embeds one, or put the component into a folder with a leanclaw.plugin.json".into(),
+    ))
+}
+
+/// `wasm` with `manifest` in its custom section, in place of one that is there already.
+///
+/// # Errors
+/// The component does not parse.
+pub fn embed_manifest(wasm: &[u8], manifest: &str) -> Result<Vec<u8>, PluginError> {
+    let mut kept = Vec::with_capacity(wasm.len() + manifest.len() + 32);
+    let mut copied = 0;
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload =
+            payload.map_err(|error| PluginError::Package(format!("the component does not parse: {error}")))?;
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 0 && section.name() == manifest::CUSTOM_SECTION => {
+                // The range covers the section's content; its id and length stand before it.
+                let content = section.range();
+                let header = 1 + leb_length(content.len());
+                kept.extend_from_slice(wasm.get(copied..content.start.saturating_sub(header)).unwrap_or_default());
+                copied = content.end;
+            }
+            _ => {}
+        }
+    }
+    kept.extend_from_slice(wasm.get(copied..).unwrap_or_default());
+    let name = manifest::CUSTOM_SECTION.as_bytes();
+    let mut content = Vec::new();
+    write_leb(&mut content, name.len());
+    content.extend_from_slice(name);
+    content.extend_from_slice(manifest.as_bytes());
+    kept.push(0);
+    write_leb(&mut kept, content.len());
+    kept.extend_from_slice(&content);
+    Ok(kept)
+}
+
+fn write_leb(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let low = u8::try_from(value & 0x7f).unwrap_or_default();
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+fn leb_length(value: usize) -> usize {
+    let mut bytes = Vec::new();
+    write_leb(&mut bytes, value);
+    bytes.len()
+}
+
+/// `relative` below `folder`, with no symbolic link on the way.
+fn inside(folder: &Path, relative: &str) -> Result<PathBuf, PluginError> {
+    let mut path = folder.to_path_buf();
+    for part in Path::new(relative).components() {
+        let std::path::Component::Normal(part) = part else {
+            if matches!(part, std::path::Component::CurDir) {
+                continue;
+            }
+            return Err(PluginError::Package(format!("`{relative}` leaves the plugin's folder")));
+        };
+        path.push(part);
+        let found = path.symlink_metadata().map_err(|error| {
+            PluginError::Package(format!("`{}` named by `main` cannot be read: {error}", path.display()))
+        })?;
+        if found.is_symlink() {
+            return Err(PluginError::Package(format!(
+                "`{}` is a symbolic link; a package must hold its files itself",
+                path.display()
+            )));
+        }
+    }
+    Ok(path)
+}
+
+fn read_bounded(path: &Path, limit_bytes: usize) -> Result<Vec<u8>, PluginError> {
+    let refuse = |problem: String| PluginError::Package(format!("`{}` cannot be read: {problem}", path.display()));
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| refuse(error.to_string()))?;
+    let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("it is not a regular file".into()));
+    }
+    let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(limit)).unwrap_or_default());
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
+    if bytes.len() > limit_bytes {
+        return Err(refuse(format!("it has more than {limit_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The component's bytes.
+pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, PluginError> {
+    read_bounded(path, usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX))
+}
+
+/// The digest of a file, remembered under its stamp so that an unchanged file is never hashed twice.
+async fn digest(path: &Path, memo: &dyn Memo) -> Result<Digest, PluginError> {
+    let refuse = |problem: String| PluginError::Package(format!("`{}` cannot be read: {problem}", path.display()));
+    let found = path.symlink_metadata().map_err(|error| refuse(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse("it is not a regular file".into()));
+    }
+    if found.len() > MAX_COMPONENT_BYTES {
+        return Err(refuse(format!("it has {} bytes; the limit is {MAX_COMPONENT_BYTES}", found.len())));
+    }
+    let key = |stamp: &FileStamp| format!("digest:{}:{stamp:?}", path.display());
+    if let Some(known) = memo.recall(&key(&FileStamp::of(&found))).await.and_then(|hex| parse_digest(&hex)) {
+        return Ok(known);
+    }
+    let (digest, stamp) = digest_file(path).await.map_err(|error| refuse(error.to_string()))?;
+    memo.remember(key(&stamp), digest.to_string()).await;
+    Ok(digest)
+}
+
+fn parse_digest(hex: &str) -> Option<Digest> {
+    let mut bytes = [0_u8; 32];
+    if hex.len() != 64 {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(index * 2..index * 2 + 2)?, 16).ok()?;
+    }
+    Some(Digest::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_embedded_manifest_reads_back_and_is_replaced() {
+        let wasm = wat::parse_str("(component (core module))").unwrap();
+        assert!(embedded_manifest(&wasm).is_err());
+        let once = embed_manifest(&wasm, r#"{"id":"a"}"#).unwrap();
+        assert_eq!(embedded_manifest(&once).unwrap(), r#"{"id":"a"}"#);
+        let long = format!(r#"{{"id":"b","description":"{}"}}"#, "x".repeat(300));
+        let twice = embed_manifest(&once, &long).unwrap();
+        assert_eq!(embedded_manifest(&twice).unwrap(), long);
+        let back = embed_manifest(&twice, r#"{"id":"a"}"#).unwrap();
+        assert_eq!(back, once, "nothing of the replaced one is left");
+    }
+
+    #[test]
+    fn digests_read_back() {
+        let digest = Digest::of(b"x");
+        assert_eq!(parse_digest(&digest.to_string()), Some(digest));
+        assert_eq!(parse_digest("zz"), None);
+    }
+}

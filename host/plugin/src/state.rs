@@ -1,0 +1,199 @@
+//! The data of one store: what belongs to the instance, and the frame of the call that is running in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use leanclaw_egress::EgressHandle;
+use leanclaw_types::permission::Permissions;
+use leanclaw_types::{Caller, Failure, PluginKey};
+use leanclaw_wasm::{Limited, Limiter, Limits};
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::host::wasi_http::EgressHooks;
+use crate::logs::LogRing;
+use crate::services::Services;
+use crate::stdio::LogPipe;
+use leanclaw_types::plugin::PluginEvent;
+
+/// What every instance of one plugin and account shares. Made anew when a grant or a setting changes.
+pub(crate) struct Shared {
+    /// Whose instances these are.
+    pub(crate) key: PluginKey,
+    /// Effective rights: asked for by the manifest and granted.
+    pub(crate) granted: Permissions,
+    /// Validated settings as JSON text.
+    pub(crate) settings: String,
+    /// The channel ids the manifest declares; the first stamps what comes in.
+    pub(crate) channels: Vec<String>,
+    /// Bounds of every instance.
+    pub(crate) limits: Limits,
+    /// The way out.
+    pub(crate) egress: EgressHandle,
+    /// Where guest text goes.
+    pub(crate) logs: Arc<LogRing>,
+    /// Where plugin events go.
+    pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
+    /// The rest of the program.
+    pub(crate) services: Services,
+}
+
+/// One piece of what a call reports while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallUpdate {
+    /// Text to be appended.
+    Text(String),
+    /// How far it is.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all, if known.
+        total: Option<u64>,
+        /// A few words.
+        note: Option<String>,
+    },
+}
+
+/// What one call carries beside its arguments.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// Who calls; the host's own statement.
+    pub caller: Caller,
+    /// Set to true, it tells the guest that nobody waits any more.
+    pub cancelled: Arc<AtomicBool>,
+    /// Where updates go, if anyone wants them. A full queue fails the guest's `emit-text` with `rate-limited`.
+    pub updates: Option<mpsc::Sender<CallUpdate>>,
+}
+
+impl CallContext {
+    /// A call by `caller` whose updates nobody reads.
+    #[must_use]
+    pub fn of(caller: Caller) -> Self {
+        Self { caller, cancelled: Arc::new(AtomicBool::new(false)), updates: None }
+    }
+
+    /// Tells the guest that nobody waits for its answer.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+}
+
+/// The call that is running.
+pub(crate) struct Frame {
+    /// Rises by one per guest call of the whole program.
+    pub(crate) call: u64,
+    pub(crate) context: CallContext,
+}
+
+/// The data of a store.
+pub(crate) struct InstanceState {
+    limiter: Limiter,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: EgressHooks,
+    pub(crate) table: ResourceTable,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) frame: Frame,
+    /// Bytes in blobs that the guest wrote.
+    pub(crate) parked_bytes: usize,
+    /// The id of the running call, for the log pipes, which cannot see the frame.
+    pipe: LogPipe,
+}
+
+/// How a call is named in logs and audit rows.
+pub(crate) fn call_id(call: u64) -> String {
+    format!("call-{call}")
+}
+
+impl InstanceState {
+    pub(crate) fn new(shared: Arc<Shared>, frame: Frame) -> Self {
+        let limits = shared.limits;
+        let pipe = LogPipe::new(Arc::clone(&shared.logs), frame.call, &limits);
+        let wasi = WasiCtxBuilder::new()
+            .stdout(pipe.stdout())
+            .stderr(pipe.stderr())
+            .max_random_size(limits.random_bytes)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            limiter: Limiter::new(limits),
+            wasi,
+            http: WasiHttpCtx::new(),
+            hooks: EgressHooks::new(shared.egress.clone()),
+            table,
+            shared,
+            frame,
+            parked_bytes: 0,
+            pipe,
+        }
+    }
+
+    /// Starts the next call of a resident instance.
+    pub(crate) fn begin(&mut self, frame: Frame) {
+        self.pipe.begin(frame.call);
+        self.frame = frame;
+    }
+
+    /// Writes out what a guest left on a line without ending it.
+    pub(crate) fn flush_output(&self) {
+        self.pipe.flush();
+    }
+
+    /// Counts one host call; every host function of ours starts with it.
+    pub(crate) fn enter(&mut self) -> wasmtime::Result<()> {
+        self.limiter.count_host_call().map_err(Into::into)
+    }
+}
+
+impl Limited for InstanceState {
+    fn limiter(&mut self) -> &mut Limiter {
+        &mut self.limiter
+    }
+}
+
+impl WasiView for InstanceState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for InstanceState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.hooks.set_deadline(self.limiter.deadline());
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+/// A `failure` record as the host writes it.
+pub(crate) fn to_guest(failure: &Failure) -> crate::bindings::imports::types::Failure {
+    let mut message = failure.message.clone();
+    for hint in &failure.hints {
+        message.push_str("\nhint: ");
+        message.push_str(hint);
+    }
+    crate::bindings::imports::types::Failure {
+        code: failure.code.clone(),
+        message,
+        retryable: failure.retryable,
+        retry_after_ms: failure.retry_after_ms,
+        extra: failure.extra.as_ref().map(Value::to_string),
+    }
+}
+
+/// A `failure` record as a guest wrote it: cut, escaped, with `extra` kept only when it is JSON.
+pub(crate) fn from_guest(failure: crate::bindings::imports::types::Failure) -> Failure {
+    const MESSAGE_BYTES: usize = 4096;
+    const CODE_BYTES: usize = 64;
+    Failure {
+        code: crate::logs::escape(crate::logs::cut(&failure.code, CODE_BYTES)),
+        message: crate::logs::escape_lines(crate::logs::cut(&failure.message, MESSAGE_BYTES)),
+        retryable: failure.retryable,
+        retry_after_ms: failure.retry_after_ms,
+        extra: failure.extra.and_then(|text| serde_json::from_str(&text).ok()),
+        hints: Vec::new(),
+    }
+}

@@ -1,0 +1,226 @@
+//! One plugin and account that can be called: its linked component, its bounds, and how a call gets an instance.
+//!
+//! Per-call: every call has a store of its own, dropped with it. Resident: calls go through the mailbox of an actor
+//! ([`crate::actor`]). Whether a caller may call at all is decided before this.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::manifest::Lifecycle;
+use leanclaw_types::{Failure, failure::code};
+use leanclaw_wasm::{CallError, LazyComponent, Wasm};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::actor::{Actor, Role};
+use crate::calls::{self, GuestCall, GuestReply};
+use crate::error::{PluginError, call_failure, outcome};
+use crate::guest::{Guest, Live};
+use crate::linker::{Linkers, Shape};
+use crate::logs::Level;
+use crate::state::{CallContext, Frame, Shared, call_id};
+use crate::stats::Stats;
+
+/// Numbers every guest call of the program.
+static CALLS: AtomicU64 = AtomicU64::new(1);
+
+/// Calls that may wait for a turn, per call that may run.
+const WAITING_PER_RUNNING: usize = 8;
+
+/// What a unit is made of.
+pub(crate) struct UnitParts {
+    pub(crate) wasm: Wasm,
+    pub(crate) linkers: Arc<Linkers>,
+    pub(crate) component: LazyComponent,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) concurrency: usize,
+    pub(crate) stats: Arc<Stats>,
+    /// Told when the unit gives up on a resident instance.
+    pub(crate) faulted: mpsc::UnboundedSender<Faulted>,
+}
+
+/// A unit that crashed again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Faulted {
+    pub(crate) key: leanclaw_types::PluginKey,
+    pub(crate) reason: String,
+}
+
+/// A plugin and account that can be called.
+pub(crate) struct Unit {
+    parts: UnitParts,
+    guest: OnceCell<Arc<Guest>>,
+    running: Semaphore,
+    waiting: Semaphore,
+    actors: Mutex<HashMap<Role, Actor>>,
+    drivers: AtomicBool,
+    /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Unit {
+    pub(crate) fn new(parts: UnitParts) -> Arc<Self> {
+        let concurrency = parts.concurrency.max(1);
+        Arc::new(Self {
+            guest: OnceCell::new(),
+            running: Semaphore::new(concurrency),
+            waiting: Semaphore::new(concurrency * WAITING_PER_RUNNING),
+            actors: Mutex::default(),
+            drivers: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            parts,
+        })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.parts.shared
+    }
+
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.parts.stats
+    }
+
+    pub(crate) fn wasm(&self) -> &Wasm {
+        &self.parts.wasm
+    }
+
+    /// Whether polls and sockets were started already; from now on they count as started.
+    pub(crate) fn drivers_started(&self) -> bool {
+        self.drivers.swap(true, Ordering::AcqRel)
+    }
+
+    /// The linked component, loading it if this is its first use.
+    pub(crate) async fn guest(&self) -> Result<Arc<Guest>, PluginError> {
+        let made = self.guest.get_or_try_init(async || {
+            let component = self.parts.component.get().await?;
+            let shape = Shape::of(&self.parts.shared.granted);
+            Guest::link(component, &self.parts.linkers, &shape)
+                .map(Arc::new)
+                .map_err(|error| PluginError::Link(crate::logs::escape_lines(&format!("{error:#}"))))
+        });
+        made.await.cloned()
+    }
+
+    /// A frame for the next call.
+    pub(crate) fn frame(context: CallContext) -> Frame {
+        Frame { call: CALLS.fetch_add(1, Ordering::Relaxed), context }
+    }
+
+    /// Runs `call`, on a fresh instance or in the mailbox of `role`.
+    ///
+    /// # Errors
+    /// What the guest answered, or what became of the call: `timed-out`, `budget-exhausted`, `internal`, `rate-limited`
+    /// when too many calls wait, `unavailable` when a resident instance is being rebuilt.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        role: Role,
+        call: GuestCall,
+        context: CallContext,
+    ) -> Result<GuestReply, Failure> {
+        let resident = role != Role::Calls || self.parts.lifecycle == Lifecycle::Resident;
+        if resident { self.actor(role).call(call, context).await } else { self.fresh(call, context).await }
+    }
+
+    fn actor(self: &Arc<Self>, role: Role) -> Actor {
+        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
+        actors.entry(role).or_insert_with(|| Actor::start(self, role)).clone()
+    }
+
+    async fn fresh(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
+        let guest = self.guest().await.map_err(|error| load_failure(&error))?;
+        let _turn = self.turn().await?;
+        let frame = Self::frame(context);
+        let number = frame.call;
+        let export = call.export();
+        let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await;
+        let wall_clock = self.parts.shared.limits.wall_clock;
+        let result = live.run(wall_clock, async |store, instance| calls::run(call, store, instance).await).await;
+        self.parts.stats.memory(live.store.memory_bytes());
+        self.settle(number, export, result)
+    }
+
+    /// A place among the calls that may run at once.
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
+        if let Ok(turn) = self.running.try_acquire() {
+            return Ok(turn);
+        }
+        let busy = || {
+            let key = &self.parts.shared.key;
+            Failure::new(code::RATE_LIMITED, format!("Too many calls of the plugin `{key}` are waiting."))
+                .hint("raise limits.concurrency in its manifest")
+                .retry_after(100)
+        };
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let wait = self.parts.shared.limits.wall_clock;
+        match tokio::time::timeout(wait, self.running.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(busy()),
+        }
+    }
+
+    /// Counts, logs and audits how a call ended, and makes a bad end a failure.
+    pub(crate) fn settle(
+        &self,
+        call: u64,
+        export: &'static str,
+        result: Result<Result<GuestReply, Failure>, CallError>,
+    ) -> Result<GuestReply, Failure> {
+        let stats = &self.parts.stats;
+        Stats::count(&stats.calls);
+        let error = match result {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(failure)) => {
+                Stats::count(&stats.failures);
+                return Err(failure);
+            }
+            Err(error) => error,
+        };
+        let shared = &self.parts.shared;
+        Stats::count(if matches!(error, CallError::Timeout { .. }) { &stats.timeouts } else { &stats.traps });
+        let id = call_id(call);
+        let mut message = format!("{export}: {error}");
+        if let CallError::Trap { report } = &error
+            && !report.backtrace.is_empty()
+        {
+            message.push('\n');
+            message.push_str(&report.backtrace);
+        }
+        for line in message.lines() {
+            shared.logs.write(Level::Error, "host", &id, line);
+        }
+        shared.services.audit.audit(AuditRecord {
+            at_ms: shared.services.clock.now_ms(),
+            actor: format!("plugin:{}", shared.key),
+            event: AuditEvent::PluginTrap {
+                plugin: shared.key.to_string(),
+                call_id: id,
+                export: export.into(),
+                what: outcome(&error).into(),
+                message: crate::logs::cut(&error.to_string(), 500).to_owned(),
+            },
+        });
+        Err(call_failure(&shared.key.to_string(), export, &error))
+    }
+
+    /// Tells the runtime that this unit is beyond repair by itself.
+    pub(crate) fn give_up(&self, reason: String) {
+        // The runtime is gone only when the program ends.
+        let _ = self.parts.faulted.send(Faulted { key: self.parts.shared.key.clone(), reason });
+    }
+
+    /// How long one call may take.
+    pub(crate) fn wall_clock(&self) -> Duration {
+        self.parts.shared.limits.wall_clock
+    }
+}
+
+/// A plugin that cannot be loaded, for a caller.
+pub(crate) fn load_failure(error: &PluginError) -> Failure {
+    let mut failure = Failure::unavailable(error.to_string());
+    failure.hints = error.hints();
+    failure
+}
