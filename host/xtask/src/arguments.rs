@@ -53,7 +53,9 @@ impl Arguments {
     /// Refuses what nobody took.
     pub(crate) fn finish(self) -> Result<()> {
         match self.0.front() {
-            Some(argument) => bail!("unexpected argument `{argument}`; `cargo xtask <command> --help` shows what is understood"),
+            Some(argument) => {
+                bail!("unexpected argument `{argument}`; `cargo xtask <command> --help` shows what is understood")
+            }
             None => Ok(()),
         }
     }

@@ -34,7 +34,15 @@ impl Fingerprint {
 
     /// Adds the name and content of every file in `path` (a file, a folder, or nothing there).
     pub(crate) fn tree(&mut self, path: &Path) -> Result<&mut Self> {
+        self.tree_without(path, Path::new(""))
+    }
+
+    /// Like [`Self::tree`], without the file `left_out`.
+    pub(crate) fn tree_without(&mut self, path: &Path, left_out: &Path) -> Result<&mut Self> {
         for file in files_below(path)? {
+            if file == left_out {
+                continue;
+            }
             let content = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             self.bytes(file.strip_prefix(path).unwrap_or(&file).to_string_lossy().as_bytes());
             self.bytes(&content);

@@ -14,8 +14,8 @@ mod repository;
 mod setup;
 mod start;
 mod suites;
-mod tools;
 mod toolchain;
+mod tools;
 mod ui;
 mod wasm_target;
 
@@ -65,12 +65,7 @@ const COMMANDS: &[Command] = &[
         summary: "build the benchmarks in release mode and run them",
         run: bench::run,
     },
-    Command {
-        name: "dist",
-        arguments: "",
-        summary: "build the release archive in target/dist",
-        run: dist::run,
-    },
+    Command { name: "dist", arguments: "", summary: "build the release archive in target/dist", run: dist::run },
 ];
 
 fn help() -> String {

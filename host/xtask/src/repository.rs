@@ -23,7 +23,8 @@ pub(crate) struct Repository {
 impl Repository {
     /// Finds the clone by the folder of this package and cargo's target folder by this program's own place in it.
     pub(crate) fn locate() -> Result<Self> {
-        let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+        let package =
+            std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
         let root = package.ancestors().nth(2).context("host/xtask is not inside a clone of the repository")?.to_owned();
         let program = std::env::current_exe().context("cannot find this program's own path")?;
         let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
@@ -76,7 +77,9 @@ impl Repository {
         let mut command = Command::new(program.into());
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if SET_BY_CARGO_RUN.contains(&text.as_ref()) || SET_BY_CARGO_RUN_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            if SET_BY_CARGO_RUN.contains(&text.as_ref())
+                || SET_BY_CARGO_RUN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            {
                 command.env_remove(&name);
             }
         }

@@ -22,7 +22,9 @@ impl Toolchain {
     /// The toolchain at `sysroot`, or without one the toolchain that runs this program.
     pub(crate) fn locate(repository: &Repository, sysroot: Option<PathBuf>) -> Result<Self> {
         let sysroot = match sysroot {
-            Some(sysroot) => sysroot.canonicalize().with_context(|| format!("there is no sysroot {}", sysroot.display()))?,
+            Some(sysroot) => {
+                sysroot.canonicalize().with_context(|| format!("there is no sysroot {}", sysroot.display()))?
+            }
             None => sysroot_in_use(repository)?,
         };
         let rustc = sysroot.join("bin/rustc");
@@ -30,10 +32,16 @@ impl Toolchain {
         if !rustc.is_file() {
             bail!("{} has no bin/rustc, so it is not the sysroot of a Rust toolchain", sysroot.display());
         }
-        let cargo = if cargo.is_file() { cargo } else { std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from) };
-        let mut toolchain = Self { sysroot, rustc, cargo, release: String::new(), host: String::new(), commit: String::new() };
+        let cargo = if cargo.is_file() {
+            cargo
+        } else {
+            std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+        };
+        let mut toolchain =
+            Self { sysroot, rustc, cargo, release: String::new(), host: String::new(), commit: String::new() };
         let about = ui::capture(toolchain.rustc(repository).arg("-vV"))?;
-        let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+        let field =
+            |name: &str| about.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
         toolchain.release = field("release:").context("`rustc -vV` names no release")?;
         toolchain.host = field("host:").context("`rustc -vV` names no host")?;
         toolchain.commit = field("commit-hash:").context("`rustc -vV` names no commit")?;
@@ -54,7 +62,14 @@ impl Toolchain {
 
     /// rustup's launchers leave variables behind that would lead a copied compiler to the original's sysroot.
     fn own(&self, mut command: Command) -> Command {
-        for name in ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"] {
+        for name in [
+            "RUSTUP_TOOLCHAIN",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+            "LD_LIBRARY_PATH",
+            "DYLD_FALLBACK_LIBRARY_PATH",
+        ] {
             command.env_remove(name);
         }
         command
@@ -102,7 +117,9 @@ fn sysroot_in_use(repository: &Repository) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").map(PathBuf::from);
     let beside_cargo = cargo.as_deref().and_then(|cargo| cargo.ancestors().nth(2));
     let sysroot = match (overridden, beside_cargo) {
-        (None, Some(sysroot)) if sysroot.join("bin/rustc").is_file() && sysroot.join("lib/rustlib").is_dir() => sysroot.to_owned(),
+        (None, Some(sysroot)) if sysroot.join("bin/rustc").is_file() && sysroot.join("lib/rustlib").is_dir() => {
+            sysroot.to_owned()
+        }
         (overridden, _) => {
             let rustc = overridden.unwrap_or_else(|| "rustc".into());
             PathBuf::from(ui::capture(repository.command(rustc).args(["--print", "sysroot"]))?.trim())

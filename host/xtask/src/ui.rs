@@ -1,12 +1,12 @@
 //! What the person at the terminal sees, and how long-running programs are run so that they see it.
 //!
 //! Everything goes to standard error, one line per step; standard output carries only what was asked for (the help, the
-//! output of tests). A quiet program that takes longer than two seconds shows that it is alive; one that fails shows the
-//! end of its output.
+//! output of tests). A quiet program that takes longer than two seconds shows that it is alive; one that fails shows
+//! both ends of its output.
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,9 @@ use crate::repository::Repository;
 const FIRST_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 const LATER_SIGNS_OF_LIFE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-const LINES_SHOWN_ON_FAILURE: usize = 40;
+/// Some programs say what is wrong first and then explain at length, others the other way round.
+const FIRST_LINES_SHOWN: usize = 10;
+const LAST_LINES_SHOWN: usize = 30;
 
 /// Prints what was asked for.
 pub(crate) fn print(text: &str) {
@@ -56,20 +58,39 @@ pub(crate) fn run_visibly(command: &mut Command, what: &str) -> Result<()> {
 
 /// Runs a program with its output in a log file, shows signs of life, and stops it after `limit`.
 ///
-/// An error carries the last lines of the output and the name of the log file.
+/// An error carries both ends of the output and the name of the log file.
 pub(crate) fn run_quietly(repository: &Repository, command: &mut Command, what: &str, limit: Duration) -> Result<()> {
+    let run = run_logged(repository, command, what, limit)?;
+    match run.status {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => {
+            bail!("{what} failed ({status}):\n{}\n(all of it: {})", excerpt(&run.output), run.log.display())
+        }
+        None => bail!("{what} was stopped after {}:\n{}", seconds(limit), excerpt(&run.output)),
+    }
+}
+
+/// How a program ended.
+pub(crate) struct Run {
+    /// `None` if it had to be stopped.
+    pub(crate) status: Option<ExitStatus>,
+    /// What it wrote to both outputs.
+    pub(crate) output: String,
+    log: PathBuf,
+}
+
+/// Like [`run_quietly`], for callers who judge the end themselves.
+pub(crate) fn run_logged(repository: &Repository, command: &mut Command, what: &str, limit: Duration) -> Result<Run> {
     let folder = repository.state_folder().join("logs");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let path = folder.join(format!("{name}.log"));
-    let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let log = folder.join(format!("{name}.log"));
+    let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     let mut child = command.spawn().with_context(|| cannot_run(command))?;
-    match wait(&mut child, what, limit)? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{what} failed ({status}):\n{}\n(all of it: {})", tail(&path), path.display()),
-        None => bail!("{what} was stopped after {}:\n{}", seconds(limit), tail(&path)),
-    }
+    let status = wait(&mut child, what, limit)?;
+    let output = std::fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    Ok(Run { status, output, log })
 }
 
 /// Waits for the end of `child`; `None` if it had to be stopped.
@@ -114,9 +135,29 @@ fn cannot_run(command: &Command) -> String {
     format!("cannot run `{}` (is it installed and on PATH?)", command.get_program().to_string_lossy())
 }
 
-fn tail(path: &Path) -> String {
-    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+/// The first and the last lines of a text, indented.
+pub(crate) fn excerpt(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    let skipped = lines.len().saturating_sub(LINES_SHOWN_ON_FAILURE);
-    lines.iter().skip(skipped).map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+    let mut shown: Vec<String> = lines.iter().take(FIRST_LINES_SHOWN).map(|line| format!("    {line}")).collect();
+    let rest = lines.len().saturating_sub(FIRST_LINES_SHOWN);
+    if rest > LAST_LINES_SHOWN {
+        shown.push(format!("    ... ({} lines left out)", rest - LAST_LINES_SHOWN));
+    }
+    let last = lines.iter().skip(FIRST_LINES_SHOWN).skip(rest.saturating_sub(LAST_LINES_SHOWN));
+    shown.extend(last.map(|line| format!("    {line}")));
+    shown.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_keeps_both_ends() {
+        let text: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        let shown = excerpt(&text);
+        assert!(shown.contains("line 0\n") && shown.contains("line 9\n") && !shown.contains("line 10\n"));
+        assert!(shown.contains("(60 lines left out)") && shown.contains("line 70\n") && shown.ends_with("line 99"));
+        assert_eq!(excerpt("a\nb"), "    a\n    b");
+    }
 }

@@ -169,7 +169,8 @@ fn state_of(toolchain: &Toolchain) -> Result<String> {
 fn move_into_place(toolchain: &Toolchain, staged: &Path) -> Result<()> {
     let folder = toolchain.rustlib().join(TARGET);
     std::fs::write(staged.join(MARKER), toolchain.identity())?;
-    std::fs::rename(staged, &folder).with_context(|| format!("cannot move {} to {}", staged.display(), folder.display()))
+    std::fs::rename(staged, &folder)
+        .with_context(|| format!("cannot move {} to {}", staged.display(), folder.display()))
 }
 
 /// An empty folder beside the targets' folders.
@@ -178,8 +179,9 @@ fn staging(toolchain: &Toolchain) -> Result<PathBuf> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot write to the toolchain in {} (run setup as its owner)", toolchain.sysroot().display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| {
+        format!("cannot write to the toolchain in {} (run setup as its owner)", toolchain.sysroot().display())
+    })?;
     Ok(folder)
 }
 
@@ -194,7 +196,10 @@ fn smoke(repository: &Repository, toolchain: &Toolchain) -> Result<()> {
         "#[unsafe(no_mangle)]\npub extern \"C\" fn answer() -> usize { format!(\"{:?}\", std::env::args()).len() }\n",
     )?;
     let mut command = toolchain.rustc(repository);
-    command.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "--target", TARGET, "-o"]).arg(&component).arg(&source);
+    command
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "--target", TARGET, "-o"])
+        .arg(&component)
+        .arg(&source);
     let outcome = ui::capture(&mut command);
     let produced = std::fs::read(&component).is_ok_and(|bytes| bytes.starts_with(b"\0asm"));
     let _ = std::fs::remove_dir_all(&folder);

@@ -33,7 +33,8 @@ fn unpack(repository: &Repository, toolchain: &Toolchain, file: &Path, staged: &
     tar.arg("-xf").arg(file).arg("-C").arg(staged).arg(TARGET);
     ui::run_quietly(repository, &mut tar, "unpacking the packed library", LIMIT)?;
     let folder = staged.join(TARGET);
-    let marker = std::fs::read_to_string(folder.join(MARKER)).context("it has no marker that says which compiler built it")?;
+    let marker =
+        std::fs::read_to_string(folder.join(MARKER)).context("it has no marker that says which compiler built it")?;
     let built_for: String = marker.lines().collect();
     if built_for != toolchain.identity() {
         bail!("{} is for another compiler ({built_for}); this one is {}", file.display(), toolchain.identity());
@@ -66,11 +67,9 @@ pub(crate) fn pack(repository: &Repository, toolchain: &Toolchain, file: &Path) 
     std::fs::create_dir_all(marked.join(TARGET)).with_context(|| format!("cannot create {}", marked.display()))?;
     std::fs::write(marked.join(TARGET).join(MARKER), toolchain.identity())?;
     let mut tar = repository.command("tar");
-    tar.arg("-caf").arg(file).arg(format!("--exclude={MARKER}")).arg("-C").arg(toolchain.rustlib()).arg(format!("{TARGET}/lib"));
-    tar.arg("-C").arg(&marked).arg(TARGET);
-    // The pattern keeps an installed marker out by its folder: only `lib` is taken from there.
-    let mut command = without_exclusion(&tar, repository);
-    ui::run_quietly(repository, &mut command, "packing the installed library", LIMIT)?;
+    tar.arg("-caf").arg(file).arg("-C").arg(toolchain.rustlib()).arg(format!("{TARGET}/lib"));
+    tar.arg("-C").arg(&marked).arg(format!("{TARGET}/{MARKER}"));
+    ui::run_quietly(repository, &mut tar, "packing the installed library", LIMIT)?;
     ui::say(&format!("packed {TARGET} for rustc {} into {}", toolchain.release(), file.display()));
     Ok(())
 }
