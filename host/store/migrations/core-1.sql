@@ -5,7 +5,7 @@ CREATE TABLE grants (
     permissions TEXT NOT NULL, -- JSON
     granted_at_ms INTEGER NOT NULL,
     granted_by TEXT NOT NULL,
-    manifest_sha256 TEXT NOT NULL,
+    decided TEXT NOT NULL, -- JSON: what the manifest asked for then
     PRIMARY KEY (plugin, account)
 ) STRICT, WITHOUT ROWID;
 

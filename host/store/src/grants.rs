@@ -22,8 +22,8 @@ pub struct GrantRow {
     pub granted_at_ms: u64,
     /// Who granted them: `kind:id` of a caller, such as `client:cli`.
     pub granted_by: String,
-    /// Lower-case hex SHA-256 of the manifest the admin saw.
-    pub manifest_sha256: String,
+    /// What the manifest asked for when the admin last decided; a manifest that asks for more waits for a new decision.
+    pub decided: Permissions,
 }
 
 /// A row as SQLite has it.
@@ -33,7 +33,7 @@ struct RawGrant {
     permissions: String,
     granted_at_ms: i64,
     granted_by: String,
-    manifest_sha256: String,
+    decided: String,
 }
 
 impl RawGrant {
@@ -44,7 +44,7 @@ impl RawGrant {
             permissions: row.get(2)?,
             granted_at_ms: row.get(3)?,
             granted_by: row.get(4)?,
-            manifest_sha256: row.get(5)?,
+            decided: row.get(5)?,
         })
     }
 
@@ -60,7 +60,7 @@ impl RawGrant {
             permissions: serde_json::from_str(&self.permissions).map_err(|error| unreadable(error.to_string()))?,
             granted_at_ms: to_unsigned(self.granted_at_ms),
             granted_by: self.granted_by,
-            manifest_sha256: self.manifest_sha256,
+            decided: serde_json::from_str(&self.decided).map_err(|error| unreadable(error.to_string()))?,
         })
     }
 }
@@ -74,7 +74,7 @@ impl Store {
     pub async fn grant(&self, key: &PluginKey) -> Result<Option<GrantRow>, StoreError> {
         self.database.read(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT plugin, account, permissions, granted_at_ms, granted_by, manifest_sha256 FROM grants
+                "SELECT plugin, account, permissions, granted_at_ms, granted_by, decided FROM grants
                  WHERE plugin = ?1 AND account = ?2",
             )?;
             let raw = statement.query_row([key.plugin.as_str(), key.account.as_str()], RawGrant::read).optional()?;
@@ -91,7 +91,7 @@ impl Store {
         self.database
             .read_many(|connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT plugin, account, permissions, granted_at_ms, granted_by, manifest_sha256 FROM grants
+                    "SELECT plugin, account, permissions, granted_at_ms, granted_by, decided FROM grants
                      ORDER BY plugin, account",
                 )?;
                 let mut grants = Vec::new();
@@ -111,14 +111,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when neither was stored.
     pub async fn put_grant(&self, grant: GrantRow, audit: AuditRecord) -> Result<(), StoreError> {
-        let permissions = serde_json::to_string(&grant.permissions)
-            .map_err(|error| StoreError::row(format!("the grant of {}", grant.key), error))?;
+        let text = |permissions: &Permissions| {
+            serde_json::to_string(permissions)
+                .map_err(|error| StoreError::row(format!("the grant of {}", grant.key), error))
+        };
+        let (permissions, decided) = (text(&grant.permissions)?, text(&grant.decided)?);
         self.database
-            .write(Lane::Host, permissions.len(), move |connection| {
+            .write(Lane::Host, permissions.len() + decided.len(), move |connection| {
                 connection
                     .prepare_cached(
                         "INSERT OR REPLACE INTO grants
-                         (plugin, account, permissions, granted_at_ms, granted_by, manifest_sha256)
+                         (plugin, account, permissions, granted_at_ms, granted_by, decided)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     )?
                     .execute((
@@ -127,7 +130,7 @@ impl Store {
                         permissions,
                         to_signed(grant.granted_at_ms),
                         grant.granted_by,
-                        grant.manifest_sha256,
+                        decided,
                     ))?;
                 append(connection, &audit)?;
                 Ok(())

@@ -40,8 +40,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be read.
-    #[expect(clippy::unused_async, reason = "where it reads is not part of the interface")]
-    pub async fn secret(&self, key: &PluginKey, name: &str) -> Result<Option<Secret>, StoreError> {
+    pub fn secret(&self, key: &PluginKey, name: &str) -> Result<Option<Secret>, StoreError> {
         self.database.read(|connection| {
             let mut statement = connection
                 .prepare_cached("SELECT value FROM secrets WHERE plugin = ?1 AND account = ?2 AND name = ?3")?;

@@ -18,7 +18,7 @@ async fn everything_is_there_after_a_reopen() {
     assert_eq!(store.grant(&key("notes/work")).await.unwrap(), Some(grant("notes/work")));
     assert_eq!(store.grants().await.unwrap(), [grant("notes/work")]);
     assert_eq!(store.specs("aa").await.unwrap().as_deref(), Some("{}"));
-    assert_eq!(store.secret(&key("notes"), "token").await.unwrap().unwrap().expose(), "hunter2");
+    assert_eq!(store.secret(&key("notes"), "token").unwrap().unwrap().expose(), "hunter2");
     assert_eq!(store.disabled_plugins().await.unwrap(), ["units".parse().unwrap()]);
     let inbox = store.inbox_after(0, 10).await.unwrap();
     assert_eq!(inbox.len(), 1);
@@ -134,10 +134,10 @@ async fn secrets_are_listed_by_name_and_removed_for_good() {
     store.put_secret(&key("notes"), "a", Secret::new("x"), denied("s")).await.unwrap();
     assert_eq!(store.secret_names(&key("notes")).await.unwrap(), ["a", "b"]);
     assert!(store.secret_names(&key("notes/work")).await.unwrap().is_empty());
-    assert!(store.secret(&key("notes/work"), "b").await.unwrap().is_none());
+    assert!(store.secret(&key("notes/work"), "b").unwrap().is_none());
 
     assert!(store.remove_secret(&key("notes"), "b", denied("s")).await.unwrap());
-    assert!(store.secret(&key("notes"), "b").await.unwrap().is_none());
+    assert!(store.secret(&key("notes"), "b").unwrap().is_none());
     store.close().await;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();

@@ -52,7 +52,7 @@ fn grant(plugin: &str) -> GrantRow {
         permissions: Permissions { inbox: true, ..Permissions::default() },
         granted_at_ms: 2,
         granted_by: "client:cli".into(),
-        manifest_sha256: "ab".into(),
+        decided: Permissions::default(),
     }
 }
 

@@ -157,7 +157,7 @@ async fn a_version_1_core_database_keeps_all_it_holds() {
     let inbox = store.inbox_after(0, 10).await.unwrap();
     assert_eq!(inbox[0].received.message.parts[0].blob.as_ref().unwrap().data, b"hi");
     assert_eq!(store.submit(received("m1")).await.unwrap(), crate::Submitted::Duplicate { id: 3 });
-    assert_eq!(store.secret(&key("notes/work"), "key").await.unwrap().unwrap().expose(), "hunter2");
+    assert_eq!(store.secret(&key("notes/work"), "key").unwrap().unwrap().expose(), "hunter2");
     assert_eq!(store.disabled_plugins().await.unwrap(), ["old".parse().unwrap()]);
 }
 

@@ -9,7 +9,7 @@ CREATE TABLE grants (
     permissions TEXT NOT NULL, -- JSON
     granted_at_ms INTEGER NOT NULL,
     granted_by TEXT NOT NULL,
-    manifest_sha256 TEXT NOT NULL,
+    decided TEXT NOT NULL, -- JSON: what the manifest asked for then
     PRIMARY KEY (plugin, account)
 ) STRICT, WITHOUT ROWID;
 
@@ -62,7 +62,7 @@ CREATE TABLE disabled_plugins (
     plugin TEXT NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO grants VALUES ('notes', 'default', '{"kv":{"quotaBytes":1000}}', 1700000000000, 'client:cli', 'aa');
+INSERT INTO grants VALUES ('notes', 'default', '{"kv":{"quotaBytes":1000}}', 1700000000000, 'client:cli', '{"kv":{"quotaBytes":1000}}');
 INSERT INTO audit VALUES (7, 'scope-denied', NULL, NULL, '{"atMs":1,"actor":"client:x","kind":"scope-denied","method":"m","scope":"s"}');
 INSERT INTO specs VALUES (1, 'aa', '{"tools":[]}');
 INSERT INTO inbox VALUES (3, 'chat', 'default', 'chat', 'm1', '{"plugin":"chat","account":"default","channel":"chat","receivedAtMs":5,"message":{"id":"m1","sender":{"id":"ada","bot":false},"place":{"id":"room","kind":"group"},"parts":[{"kind":"file","blob":{"mediaType":"text/plain","data":[]}}],"sentAtMs":4}}');
