@@ -1,2 +1,5 @@
-//! x
-fn main(){}
+//! The `leanclaw` program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    leanclaw::cli::main()
+}

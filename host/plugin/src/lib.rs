@@ -35,6 +35,7 @@ mod stdio;
 mod table;
 mod unit;
 mod validate;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -46,3 +47,4 @@ pub use error::PluginError;
 pub use package::{ComponentFile, MAX_COMPONENT_BYTES, Package, embed_manifest, embedded_manifest};
 pub use runtime::{Mode, Plugins, PluginsOptions};
 pub use state::{CallContext, CallUpdate};
+pub use watch::EgressWatch;

@@ -118,11 +118,7 @@ impl Loader {
     pub(crate) async fn load(&self, package: &Package, account: &AccountId) -> Slot {
         let manifest = &package.manifest;
         let key = PluginKey { plugin: manifest.id.clone(), account: account.clone() };
-        if !self.services.settings.enabled(&manifest.id) {
-            let reason = format!(
-                "switched off by plugins.entries.{}.enabled, plugins.allow or plugins.deny in the configuration",
-                manifest.id
-            );
+        if let Some(reason) = self.services.settings.refusal(&manifest.id) {
             return Slot::new(key, PluginState::Disabled, reason);
         }
         let Some(component) = &package.component else {

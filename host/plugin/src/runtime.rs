@@ -26,6 +26,7 @@ use crate::services::Services;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::unit::Faulted;
+use crate::watch::EgressWatch;
 
 /// Events that may wait for a slow subscriber before it misses some.
 const EVENT_BACKLOG: usize = 1024;
@@ -36,6 +37,8 @@ pub struct PluginsOptions {
     pub wasm: Wasm,
     /// The way out.
     pub egress: Egress,
+    /// What watches it.
+    pub watch: Arc<EgressWatch>,
     /// The rest of the program.
     pub services: Services,
     /// The folder plugins are dropped into; none for a program without plugins.
@@ -111,6 +114,7 @@ impl Plugins {
                 events,
             }),
         };
+        options.watch.attach(Arc::downgrade(&plugins.inner));
         tokio::spawn(note_faults(Arc::downgrade(&plugins.inner), faults));
         plugins
     }

@@ -77,8 +77,8 @@ pub trait Grants: Send + Sync {
 
 /// Settings from the configuration.
 pub trait Settings: Send + Sync {
-    /// Whether the plugin is switched on.
-    fn enabled(&self, plugin: &PluginId) -> bool;
+    /// Why the configuration keeps the plugin from being loaded and what to change; none when it does not.
+    fn refusal(&self, plugin: &PluginId) -> Option<String>;
     /// The accounts that are configured beside the default one.
     fn accounts(&self, plugin: &PluginId) -> Vec<AccountId>;
     /// The settings of one account, not yet validated; an empty object when there are none.

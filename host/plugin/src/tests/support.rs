@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leanclaw_egress::{Egress, FixedResolver, NoObserver};
+use leanclaw_egress::{Egress, FixedResolver};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::clock::SystemClock;
 use leanclaw_types::message::Received;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::services::{Audit, Grants, Inbox, Kv, KvEntry, KvPut, Memo, Secrets, Services, Settings, StoredGrant};
-use crate::{CallContext, Mode, Plugins, PluginsOptions};
+use crate::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions};
 
 /// Everything the runtime needs, in memory.
 #[derive(Default)]
@@ -83,8 +83,8 @@ impl Grants for Memory {
 }
 
 impl Settings for Memory {
-    fn enabled(&self, _plugin: &PluginId) -> bool {
-        true
+    fn refusal(&self, _plugin: &PluginId) -> Option<String> {
+        None
     }
     fn accounts(&self, _plugin: &PluginId) -> Vec<AccountId> {
         self.accounts.lock().unwrap().clone()
@@ -167,11 +167,10 @@ impl Bench {
         };
         let folder = tempfile::tempdir().unwrap();
         let wasm = Wasm::new(EngineSettings { max_instances: 50, ..EngineSettings::default() }).unwrap();
-        let egress = Egress::new(Arc::new(resolver), Arc::new(NoObserver));
+        let watch = EgressWatch::new(memory.clone(), Arc::new(SystemClock));
+        let egress = Egress::new(Arc::new(resolver), watch.clone());
         let stop = CancellationToken::new();
-        let plugins = Plugins::new(PluginsOptions {
-            wasm,
-            egress,
+        let plugins = Plugins::new(PluginsOptions { wasm, egress, watch,
             services,
             folder: Some(folder.path().to_path_buf()),
             mode: Mode::Serving,

@@ -1,0 +1,103 @@
+//! The command line: what can be typed, and which function each command is.
+//!
+//! Exit status: 0 when it worked, 1 when it failed, 2 when it was typed wrong. A reader that goes away early
+//! (`leanclaw plugin list | head -1`) is no failure.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::commands::{audit, call, completions, plugin, settings, start, version};
+use crate::config::Flags;
+use crate::output;
+use crate::report::{self, Report};
+
+const EXIT_STATUS: &str = "Exit status: 0 it worked, 1 it failed, 2 it was typed wrong.";
+
+/// A security-first AI assistant runtime
+///
+/// Without a command, `leanclaw` starts the program.
+#[derive(Debug, Parser)]
+#[command(name = "leanclaw", version, after_help = EXIT_STATUS)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway and the plugins until a signal stops them
+    Start,
+    /// Show the settings in effect and where each comes from
+    Config(settings::Arguments),
+    /// Show the version
+    Version(version::Arguments),
+    /// Call a method of a gateway and print its result as JSON
+    Call(call::Arguments),
+    /// Manage plugins and what they may do
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+/// Runs the program: reads the command line, runs the command, reports what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; when nobody reads them, there is nobody to tell.
+            let _unread = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if report::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&Report::of(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let Cli { flags, command } = cli;
+    match command.unwrap_or(Command::Start) {
+        Command::Start => start::run(flags),
+        Command::Config(arguments) => settings::run(flags, &arguments),
+        Command::Version(arguments) => version::run(&arguments),
+        Command::Call(arguments) => call::run(flags, arguments),
+        Command::Plugin(command) => plugin::run(flags, command),
+        Command::Audit(command) => audit::run(flags, command),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_starts_and_settings_may_stand_anywhere() {
+        assert!(Cli::try_parse_from(["leanclaw"]).unwrap().command.is_none());
+        let cli = Cli::try_parse_from(["leanclaw", "start", "--port", "1"]).unwrap();
+        assert_eq!(cli.flags.port.as_deref(), Some("1"));
+        let cli = Cli::try_parse_from(["leanclaw", "--port", "1", "plugin", "list"]).unwrap();
+        assert_eq!(cli.flags.port.as_deref(), Some("1"));
+        assert_eq!(Cli::try_parse_from(["leanclaw", "strat"]).unwrap_err().exit_code(), 2);
+    }
+}

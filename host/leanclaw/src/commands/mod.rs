@@ -1,0 +1,35 @@
+//! One module per command: its arguments and what it does. Only these modules print, through [`crate::output`].
+
+use anyhow::{Context as _, Result};
+
+use crate::config::{self, Flags, Resolution, Sources};
+use crate::output;
+
+pub(crate) mod audit;
+pub(crate) mod call;
+pub(crate) mod completions;
+pub(crate) mod plugin;
+pub(crate) mod settings;
+pub(crate) mod start;
+pub(crate) mod version;
+
+/// Resolves the settings of this process; warnings are left to the caller.
+fn resolve(flags: Flags) -> Result<Resolution> {
+    let sources = Sources::of_process(flags).context("the working directory cannot be told")?;
+    Ok(config::resolve(&sources)?)
+}
+
+/// Resolves the settings of this process for a command that a person runs: warnings go to standard error.
+fn configure(flags: Flags) -> Result<config::Config> {
+    let resolution = resolve(flags)?;
+    for warning in &resolution.warnings {
+        output::warning(warning);
+    }
+    Ok(resolution.config)
+}
+
+/// Runs asynchronous work to its end on this thread.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("no runtime could be made")?.block_on(work)
+}

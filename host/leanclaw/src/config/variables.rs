@@ -1,0 +1,214 @@
+//! The one list of settings: every variable, what it expects, its default, its keys in the configuration file.
+//!
+//! `leanclaw config variables` prints it, the resolver reads through it, and error messages quote it. A variable is
+//! listed here only when this version of the program reads it; names that the original LeanClaw or OpenClaw know and
+//! this version does not use are listed apart, in `foreign.rs`.
+
+/// One setting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// The name in the environment and in `.env`.
+    pub name: &'static str,
+    /// What a value must look like, worded to follow "expected".
+    pub expects: &'static str,
+    /// The value used when none is given; empty when there is none or when it is computed ([`Variable::default_note`]).
+    pub default: &'static str,
+    /// How a computed default comes about; empty when [`Variable::default`] says it all.
+    pub default_note: &'static str,
+    /// Keys in the configuration file, the first one that is set wins: OpenClaw's first, then the original LeanClaw's.
+    pub keys: &'static [&'static str],
+    /// The command-line flag, with its dashes.
+    pub flag: Option<&'static str>,
+    /// What it does.
+    pub doc: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+}
+
+/// The most useful starting point for the entries below.
+const PLAIN: Variable =
+    Variable { name: "", expects: "", default: "", default_note: "", keys: &[], flag: None, doc: "", secret: false };
+
+/// Address the gateway listens on.
+pub const GATEWAY_HOST: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_HOST",
+    expects: "an IP address, `localhost`, `loopback` (127.0.0.1) or `lan` (0.0.0.0)",
+    default: "127.0.0.1",
+    keys: &["gateway.bind", "gateway.customBindHost", "gateway.host"],
+    flag: Some("--host"),
+    doc: "Address the gateway listens on. Any other address than a loopback one needs LEANCLAW_GATEWAY_API_KEY.",
+    ..PLAIN
+};
+
+/// Port the gateway listens on.
+pub const GATEWAY_PORT: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_PORT",
+    expects: "a port from 0 to 65535 (0 takes any free one)",
+    default: "18789",
+    keys: &["gateway.port"],
+    flag: Some("--port"),
+    doc: "TCP port of the gateway, for WebSocket and HTTP.",
+    ..PLAIN
+};
+
+/// How clients prove who they are.
+pub const GATEWAY_AUTH: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_AUTH",
+    expects: "`token` or `none`",
+    default_note: "`token` when LEANCLAW_GATEWAY_API_KEY is set, else `none`",
+    keys: &["gateway.auth.mode"],
+    doc: "How clients prove themselves: `token` asks for LEANCLAW_GATEWAY_API_KEY, `none` lets everybody in who can \
+          reach a loopback address.",
+    ..PLAIN
+};
+
+/// The secret clients present.
+pub const GATEWAY_API_KEY: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_API_KEY",
+    expects: "a text of 1 to 512 visible ASCII characters",
+    keys: &["gateway.auth.token", "gateway.apiKey"],
+    doc: "The secret that gateway clients present. The command line uses it too when it calls the gateway.",
+    secret: true,
+    ..PLAIN
+};
+
+/// Proxies in front of the gateway.
+pub const GATEWAY_TRUSTED_PROXIES: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_TRUSTED_PROXIES",
+    expects: "IP addresses, separated by commas",
+    default_note: "none",
+    keys: &["gateway.trustedProxies"],
+    doc: "Proxies whose `X-Forwarded-For` header is believed.",
+    ..PLAIN
+};
+
+/// Web pages that may connect.
+pub const GATEWAY_ALLOWED_ORIGINS: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_ALLOWED_ORIGINS",
+    expects: "origins such as `https://ui.example.com`, or `*`, separated by commas",
+    default_note: "none",
+    keys: &["gateway.controlUi.allowedOrigins"],
+    doc: "Origins of the web pages that may connect; `*` lets every page in.",
+    ..PLAIN
+};
+
+/// Folder of the plugins.
+pub const PLUGIN_DIR: Variable = Variable {
+    name: "LEANCLAW_PLUGIN_DIR",
+    expects: "the path of one folder",
+    default_note: "the folder `plugins` in the data directory",
+    keys: &["plugins.load.paths"],
+    flag: Some("--plugin-dir"),
+    doc: "Folder whose plugins are loaded; what is dropped into it is picked up while the program runs.",
+    ..PLAIN
+};
+
+/// Directory of everything the program stores.
+pub const DATA_DIR: Variable = Variable {
+    name: "LEANCLAW_DATA_DIR",
+    expects: "the path of a folder",
+    default_note: "`leanclaw` in the platform's data directory",
+    keys: &["data.dir"],
+    flag: Some("--data-dir"),
+    doc: "Directory of the databases, the compiled plugins and the lock; created readable by its owner only.",
+    ..PLAIN
+};
+
+/// Whether guest memory comes from a pool.
+pub const WASM_POOLING: Variable = Variable {
+    name: "LEANCLAW_WASM_POOLING",
+    expects: "`auto` or `off`",
+    default: "auto",
+    keys: &["wasm.pooling"],
+    doc: "`auto` gives plugins memory from a pool where the system has the address space for it, `off` never does.",
+    ..PLAIN
+};
+
+/// How many plugin instances may live at once.
+pub const MAX_INSTANCES: Variable = Variable {
+    name: "LEANCLAW_MAX_INSTANCES",
+    expects: "a whole number from 1 to 100000",
+    default: "1000",
+    keys: &["wasm.maxInstances"],
+    doc: "The most plugin instances that live at the same time; calls beyond it wait.",
+    ..PLAIN
+};
+
+/// How much is logged.
+pub const LOG_LEVEL: Variable = Variable {
+    name: "LOG_LEVEL",
+    expects: "`trace`, `debug`, `info`, `warn`, `error`, `fatal` (same as `error`) or `silent`",
+    default: "info",
+    keys: &["logging.level"],
+    flag: Some("--log-level"),
+    doc: "The least severe messages that are logged.",
+    ..PLAIN
+};
+
+/// How log lines look.
+pub const LOG_FORMAT: Variable = Variable {
+    name: "LOG_FORMAT",
+    expects: "`pretty` (`compact` is the same) or `json`",
+    default: "pretty",
+    keys: &["logging.consoleStyle"],
+    flag: Some("--log-format"),
+    doc: "`pretty` writes lines for people, `json` one JSON object per line. Both go to standard error.",
+    ..PLAIN
+};
+
+/// The zone in which times are shown.
+pub const TIME_ZONE: Variable = Variable {
+    name: "TZ",
+    expects: "a time zone such as `Europe/Berlin`, `UTC` or `CET-1CEST,M3.5.0,M10.5.0/3`",
+    default_note: "the system's zone",
+    keys: &["agents.defaults.userTimezone"],
+    doc: "Time zone in which logs and tables show times.",
+    ..PLAIN
+};
+
+/// Every setting, in the order in which they are shown.
+pub const ALL: &[&Variable] = &[
+    &GATEWAY_HOST,
+    &GATEWAY_PORT,
+    &GATEWAY_AUTH,
+    &GATEWAY_API_KEY,
+    &GATEWAY_TRUSTED_PROXIES,
+    &GATEWAY_ALLOWED_ORIGINS,
+    &PLUGIN_DIR,
+    &DATA_DIR,
+    &WASM_POOLING,
+    &MAX_INSTANCES,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+    &TIME_ZONE,
+];
+
+/// Keys of the configuration file that stand for a list or a table and so have no variable.
+pub const FILE_ONLY_KEYS: &[(&str, &str)] = &[
+    ("plugins.enabled", "`false` loads no plugin at all."),
+    ("plugins.allow", "Plugin ids; when not empty, no other plugin is loaded."),
+    ("plugins.deny", "Plugin ids that are never loaded; wins over everything else."),
+    ("plugins.entries.<id>.enabled", "`false` switches one plugin off."),
+    ("plugins.entries.<id>.config", "Settings of the plugin, checked against its `configSchema`."),
+    ("plugins.entries.<id>.accounts.<name>.config", "Settings of one account, laid over the plugin's own."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variable_is_documented_and_no_name_or_key_is_used_twice() {
+        let mut seen = std::collections::BTreeSet::new();
+        for variable in ALL {
+            assert!(!variable.expects.is_empty() && !variable.doc.is_empty(), "{}", variable.name);
+            let has_default = !variable.default.is_empty() || !variable.default_note.is_empty();
+            assert!(has_default != variable.secret, "a secret has no default, all else has one: {}", variable.name);
+            assert!(seen.insert(variable.name), "{}", variable.name);
+            assert!(!variable.keys.is_empty(), "{}", variable.name);
+            for key in variable.keys {
+                assert!(seen.insert(key), "{key}");
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One running program per data directory: an exclusive lock on `leanclaw.lock`, with the holder's process id and the address of its
+//! gateway inside.
+//!
+//! The lock is the kernel's (`flock`), so it ends with the process however that ends; what the file says means something
+//! only while the lock is held. The file itself is never removed: removing it would let two programs
+//! lock two files of the same name.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The lock's file name in the data directory.
+const FILE_NAME: &str = "leanclaw.lock";
+
+/// A command that asks who holds the lock holds it for an instant itself ([`holder`]); a start tries this often before
+/// it believes that a program is running.
+const ATTEMPTS: u32 = 5;
+const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another program holds it.
+    #[error("LeanClaw is already running with this data directory{}: {}", shown_pid(*pid), data_dir.display())]
+    Held {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The process that holds it, when it wrote its id.
+        pid: Option<u32>,
+    },
+    /// The file cannot be opened or locked.
+    #[error("the lock {} cannot be taken", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn shown_pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl LockError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Held { pid: Some(pid), .. } => vec![
+                format!("stop it with `kill {pid}`"),
+                "or give this one a directory of its own with LEANCLAW_DATA_DIR or --data-dir".to_owned(),
+            ],
+            Self::Held { pid: None, .. } => {
+                vec!["stop the other one, or name another directory with LEANCLAW_DATA_DIR or --data-dir".to_owned()]
+            }
+            Self::Io { path, .. } => vec![format!("make {} writable for this user", path.display())],
+        }
+    }
+}
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub struct DataDirLock {
+    /// Closing the file releases the lock.
+    _file: File,
+}
+
+/// Takes the lock of a data directory that is there.
+///
+/// # Errors
+/// [`LockError::Held`] when another program runs, else [`LockError::Io`].
+pub fn acquire(data_dir: &Path) -> Result<DataDirLock, LockError> {
+    let path = data_dir.join(FILE_NAME);
+    let failed = |source| LockError::Io { path: path.clone(), source };
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let mut attempts_left = ATTEMPTS;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                attempts_left -= 1;
+                if attempts_left == 0 {
+                    return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: read_note(&mut file).pid });
+                }
+                std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS);
+            }
+        }
+    }
+    write_note(&mut file, None).map_err(failed)?;
+    Ok(DataDirLock { _file: file })
+}
+
+/// Notes where the gateway of this process listens, for the commands that look for it. Called by the process that holds
+/// the lock, once the gateway listens.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn publish(data_dir: &Path, gateway: SocketAddr) -> io::Result<()> {
+    write_note(&mut OpenOptions::new().write(true).open(data_dir.join(FILE_NAME))?, Some(gateway))
+}
+
+/// Who holds the lock of a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody: no program runs with it.
+    Nobody,
+    /// A running program.
+    Process(Note),
+}
+
+/// What a running program says about itself in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Where its gateway listens, once it does.
+    pub gateway: Option<SocketAddr>,
+}
+
+/// Tells whether a program runs with a data directory. Makes nothing.
+///
+/// # Errors
+/// When the lock is there and cannot be read.
+pub fn holder(data_dir: &Path) -> io::Result<Holder> {
+    let mut file = match fs::File::open(data_dir.join(FILE_NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Holder::Nobody),
+        Err(error) => return Err(error),
+    };
+    // A shared lock, so that two commands that ask at once do not take each other for a running program.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Holder::Nobody),
+        Err(TryLockError::WouldBlock) => Ok(Holder::Process(read_note(&mut file))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Two lines: the process id, the gateway's address.
+fn write_note(file: &mut File, gateway: Option<SocketAddr>) -> io::Result<()> {
+    let mut note = format!("{}\n", std::process::id());
+    if let Some(gateway) = gateway {
+        note.push_str(&format!("{gateway}\n"));
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(note.as_bytes())
+}
+
+fn read_note(file: &mut File) -> Note {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(256).read_to_string(&mut text));
+    if read.is_err() {
+        return Note::default();
+    }
+    let mut lines = text.lines();
+    Note {
+        pid: lines.next().and_then(|line| line.parse().ok()),
+        gateway: lines.next().and_then(|line| line.parse().ok()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_start_is_told_who_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
+        let lock = acquire(directory.path()).unwrap();
+        let own = std::process::id();
+        let note = |gateway| Holder::Process(Note { pid: Some(own), gateway });
+        assert_eq!(holder(directory.path()).unwrap(), note(None));
+        let gateway = "127.0.0.1:18789".parse().unwrap();
+        publish(directory.path(), gateway).unwrap();
+        assert_eq!(holder(directory.path()).unwrap(), note(Some(gateway)));
+        let error = acquire(directory.path()).unwrap_err();
+        assert!(matches!(error, LockError::Held { pid: Some(pid), .. } if pid == own), "{error}");
+        assert!(error.hints()[0].contains(&own.to_string()), "{:?}", error.hints());
+        drop(lock);
+        assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
+        assert!(acquire(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn a_stale_process_id_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE_NAME), "99999999999 and more text than fits").unwrap();
+        assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
+        let _lock = acquire(directory.path()).unwrap();
+        let text = fs::read_to_string(directory.path().join(FILE_NAME)).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(acquire(&directory.path().join("missing")), Err(LockError::Io { .. })));
+    }
+}

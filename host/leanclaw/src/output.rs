@@ -1,0 +1,160 @@
+//! The one place that prints: data to standard output, everything about it (errors, warnings, questions) to standard
+//! error.
+//!
+//! Text for people passes [`on_terminal`], because names, reasons and log lines come from plugins and servers and must
+//! not steer a terminal. JSON is left as it is: its strings are escaped already. A reader that went away (`| head`) is
+//! an [`std::io::Error`] of kind `BrokenPipe`, which the program takes as a quiet end.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::report::Report;
+
+/// Writes lines for people.
+pub(crate) fn text(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(on_terminal(text).as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Writes what another program generates or reads, byte for byte.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec_pretty(value)?;
+    line.push(b'\n');
+    bytes(&line)
+}
+
+/// Writes a value as one line of JSON, for output that goes on.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    bytes(&line)
+}
+
+/// Writes a table: columns as wide as their widest cell, the last one open.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    text(layout(head, rows).trim_end())
+}
+
+/// Says something that is not data.
+pub(crate) fn note(message: &str) {
+    stderr_line(&on_terminal(message));
+}
+
+/// Warns.
+pub(crate) fn warning(message: &str) {
+    stderr_line(&format!("{} {}", label("warning:", "33"), on_terminal(message)));
+}
+
+/// Says why the program failed: the error, its causes, what to do.
+pub(crate) fn error(report: &Report) {
+    stderr_line(&format!("{} {}", label("error:", "31"), on_terminal(&report.message)));
+    for cause in &report.causes {
+        stderr_line(&format!("  {} {}", label("cause:", "31"), on_terminal(cause)));
+    }
+    for hint in &report.hints {
+        stderr_line(&format!("{} {}", label("hint:", "36"), on_terminal(hint)));
+    }
+}
+
+/// Whether a person can be asked: both the answer and the question would go through a terminal.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks a question; only `y` or `yes` is a yes.
+pub(crate) fn ask(question: &str) -> Result<bool> {
+    let mut err = io::stderr().lock();
+    write!(err, "{} [y/N] ", on_terminal(question))?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// The text with everything escaped that could move a cursor, change colours or reorder what is shown. Line breaks
+/// stay.
+pub(crate) fn on_terminal(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        let hidden = matches!(
+            character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        );
+        match character {
+            '\n' => shown.push('\n'),
+            '\t' => shown.push_str("    "),
+            _ if character.is_control() || hidden => {
+                let _infallible = write!(shown, "{}", character.escape_unicode());
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// Standard error may be closed; there is nobody left to tell then.
+fn stderr_line(line: &str) {
+    let mut err = io::stderr().lock();
+    let _unreported = writeln!(err, "{line}");
+}
+
+fn label(text: &str, colour: &str) -> String {
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if colours { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| shown_width(cell)).max();
+    let mut shown = String::new();
+    for line in &lines {
+        let mut row = String::new();
+        for (column, cell) in line.iter().enumerate() {
+            // One row is one line, whatever a cell holds.
+            let cell = on_terminal(cell).replace('\n', " ");
+            row.push_str(&cell);
+            if column + 1 < line.len() {
+                let padding = width(column).unwrap_or(0).saturating_sub(cell.chars().count()) + 2;
+                row.extend(std::iter::repeat_n(' ', padding));
+            }
+        }
+        shown.push_str(row.trim_end());
+        shown.push('\n');
+    }
+    shown
+}
+
+fn shown_width(cell: &str) -> usize {
+    on_terminal(cell).chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_cannot_steer_a_terminal() {
+        let shown = on_terminal("a\u{1b}[31mb\rc\u{202e}d\u{9b}e\nf");
+        assert_eq!(shown, "a\\u{1b}[31mb\\u{d}c\\u{202e}d\\u{9b}e\nf");
+        assert_eq!(on_terminal("plain ä 漢"), "plain ä 漢");
+    }
+
+    #[test]
+    fn a_table_lines_up_and_a_cell_cannot_break_out_of_its_row() {
+        let rows = vec![vec!["a".into(), "b\nc".into()], vec!["long".into(), String::new()]];
+        assert_eq!(layout(&["ID", "TEXT"], &rows), "ID    TEXT\na     b c\nlong\n");
+    }
+}

@@ -1,0 +1,107 @@
+//! From an error to what a person reads: the message, its causes, and what to do about it.
+
+use std::error::Error;
+use std::io;
+
+use leanclaw_types::Failure;
+
+use crate::client::ClientError;
+use crate::config::ConfigError;
+use crate::data_dir::DataDirError;
+use crate::lock::LockError;
+
+/// An error with advice, for commands that have no error type of their own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Advice {
+    message: String,
+    hints: Vec<String>,
+}
+
+impl Advice {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new() }
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+/// An error, ready to be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) message: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) hints: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        causes.dedup();
+        let mut hints: Vec<String> = Vec::new();
+        for hint in error.chain().flat_map(hints_of) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        Self { message: error.to_string(), causes, hints }
+    }
+}
+
+/// Whether the reader of our output went away.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Every error type that knows what to do about itself.
+fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
+    if let Some(error) = error.downcast_ref::<Advice>() {
+        return error.hints.clone();
+    }
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.hints();
+    }
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.hints();
+    }
+    if let Some(error) = error.downcast_ref::<LockError>() {
+        return error.hints();
+    }
+    if let Some(error) = error.downcast_ref::<DataDirError>() {
+        return error.hints();
+    }
+    if let Some(error) = error.downcast_ref::<leanclaw_store::StoreError>() {
+        return error.hints();
+    }
+    error.downcast_ref::<Failure>().map(|failure| failure.hints.clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn hints_are_found_wherever_the_error_sits_and_said_once() {
+        let failure = Failure::denied("No.").hint("do this");
+        let error = Err::<(), _>(failure).context("It failed").context("It really failed").unwrap_err();
+        let report = Report::of(&error);
+        assert_eq!(report.message, "It really failed");
+        assert_eq!(report.causes, ["It failed", "No."]);
+        assert_eq!(report.hints, ["do this"]);
+    }
+
+    #[test]
+    fn a_reader_that_left_is_recognised_under_context() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("printing");
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&anyhow::anyhow!("other")));
+    }
+}

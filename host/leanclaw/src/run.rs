@@ -1,0 +1,70 @@
+//! The running program: stores, plugins, gateway; started in that order and stopped in the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result};
+use leanclaw_gateway::{Auth, Gateway, GatewayConfig, Services, check_bind};
+use leanclaw_plugin::Mode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::wiring::{self, PluginGateway, PluginsReady};
+
+/// Runs LeanClaw until `shutdown` is cancelled.
+///
+/// # Errors
+/// Something the program cannot do without is not there: the address, the stores, the engine.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+    let gateway_config = gateway_config(&config);
+    let address = config.gateway.listen_address();
+    // Refused before anything is opened: an open address must not be listened on for a moment.
+    check_bind(address, &gateway_config.auth)?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let parts = wiring::open(&config, Mode::Serving)?;
+    ensure_folder(&config);
+
+    let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });
+    let looked = Arc::new(AtomicBool::new(false));
+    let mut services = Services::new(joined.clone(), joined);
+    services.readiness.push(Arc::new(PluginsReady {
+        plugins: parts.plugins.clone(),
+        looked: Arc::clone(&looked),
+    }));
+    let gateway = Gateway::new(gateway_config, services);
+
+    let stop_plugins = CancellationToken::new();
+    let plugins = parts.plugins.clone();
+    let loading = tokio::spawn({
+        let stop = stop_plugins.clone();
+        async move {
+            plugins.start(stop).await;
+            looked.store(true, Ordering::Release);
+        }
+    });
+    let served = leanclaw_gateway::serve(listener, gateway, shutdown).await;
+    // The gateway has drained its calls; what plugins do on their own account ends now.
+    stop_plugins.cancel();
+    loading.abort();
+    parts.close().await;
+    served?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    let mut gateway = GatewayConfig::new(env!("CARGO_PKG_VERSION"));
+    gateway.auth = Auth { token: config.gateway.token().cloned() };
+    gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);
+    gateway.allowed_origins.clone_from(&config.gateway.allowed_origins);
+    gateway
+}
+
+/// Makes the plugin folder, so that it can be watched. Without it the program still serves.
+fn ensure_folder(config: &Config) {
+    let folder = &config.plugins.dir;
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "the plugin folder cannot be made; no plugin will be loaded");
+    }
+}

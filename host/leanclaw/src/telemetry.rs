@@ -1,0 +1,96 @@
+//! Sets up the log: lines for people or JSON, to standard error, in the configured time zone.
+//!
+//! The level counts for this project's own crates; of libraries only warnings and errors are shown, unless everything
+//! is asked for (`trace`). Text that comes from guests or clients is escaped by whoever logs it.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{Config, LogFormat, LogLevel};
+
+/// A log was set up before.
+#[derive(Debug, thiserror::Error)]
+#[error("the log is set up already")]
+pub struct AlreadySetUp;
+
+/// Sets up the log of this process.
+///
+/// # Errors
+/// [`AlreadySetUp`] on a second call.
+pub fn init(config: &Config) -> Result<(), AlreadySetUp> {
+    let registry = tracing_subscriber::registry().with(filter(config.log.level));
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(Clock(config.time_zone.clone()));
+    let result = match config.log.format {
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_ansi(false)).try_init(),
+        LogFormat::Pretty => registry.with(layer.with_ansi(colours())).try_init(),
+    };
+    result.map_err(|_| AlreadySetUp)
+}
+
+fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn filter(level: LogLevel) -> Targets {
+    let ours = match level {
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Silent => LevelFilter::OFF,
+    };
+    let theirs = if level == LogLevel::Trace { ours } else { ours.min(LevelFilter::WARN) };
+    Targets::new().with_default(theirs).with_target("leanclaw", ours)
+}
+
+/// Writes the time of a log line in a zone.
+struct Clock(TimeZone);
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", Timestamp::now().to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z"))
+    }
+}
+
+/// A time for people: to the second, in a zone.
+pub(crate) fn shown_time(at_ms: u64, zone: &TimeZone) -> String {
+    let time = i64::try_from(at_ms).ok().and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
+    time.map_or_else(
+        || format!("{at_ms} ms"),
+        |time| time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn libraries_are_quiet_unless_everything_is_asked_for() {
+        let debug = filter(LogLevel::Debug);
+        assert!(debug.would_enable("leanclaw_plugin::actor", &Level::DEBUG));
+        assert!(!debug.would_enable("hyper::proto", &Level::INFO));
+        assert!(debug.would_enable("hyper::proto", &Level::WARN));
+        assert!(filter(LogLevel::Trace).would_enable("hyper::proto", &Level::TRACE));
+        assert!(!filter(LogLevel::Silent).would_enable("leanclaw", &Level::ERROR));
+        assert!(!filter(LogLevel::Error).would_enable("hyper", &Level::WARN));
+    }
+
+    #[test]
+    fn times_are_shown_in_the_zone() {
+        let zone = TimeZone::posix("XYZ-2").unwrap();
+        assert_eq!(shown_time(0, &zone), "1970-01-01 02:00:00+02:00");
+        assert_eq!(shown_time(u64::MAX, &zone), format!("{} ms", u64::MAX));
+    }
+}

@@ -1,0 +1,163 @@
+//! What the gateway needs, on the plugin runtime and the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use leanclaw_gateway::{AuditSink, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
+use leanclaw_plugin::{CallContext, Plugins};
+use leanclaw_store::Store;
+use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::permission::GrantChange;
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, PluginState, ToolOutput, ToolSpec};
+use leanclaw_types::{Caller, Failure, PluginId, PluginKey, call};
+use tokio::sync::broadcast;
+
+/// The plugin runtime and the audit log, as the gateway sees them.
+pub(crate) struct PluginGateway {
+    pub(crate) plugins: Plugins,
+    pub(crate) store: Arc<Store>,
+}
+
+/// A caller from outside whose identity only the plugin can establish.
+fn stranger(remote: SocketAddr) -> CallContext {
+    CallContext::of(Caller {
+        kind: call::kind::CLIENT.into(),
+        id: format!("http:{}", remote.ip()),
+        role: String::new(),
+        scopes: Vec::new(),
+        session_key: None,
+        extra: None,
+    })
+}
+
+fn header_list(map: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
+    map.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn header_map(list: Vec<(String, Vec<u8>)>) -> http::HeaderMap {
+    let mut map = http::HeaderMap::with_capacity(list.len());
+    for (name, value) in list {
+        // They came in over HTTP, so they are valid; one that is not carries nothing a plugin could rely on.
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+#[async_trait]
+impl PluginHost for PluginGateway {
+    fn list(&self) -> Vec<PluginInfo> {
+        self.plugins.list()
+    }
+
+    fn inspect(&self, key: &PluginKey) -> Result<PluginInfo, Failure> {
+        self.plugins.inspect(key)
+    }
+
+    async fn grant(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
+        self.plugins.grant(caller, key, &change).await
+    }
+
+    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
+        self.plugins.revoke(caller, key, &change).await
+    }
+
+    async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {
+        self.plugins.reload(caller, plugin).await
+    }
+
+    fn logs(&self, plugin: &PluginId, after_seq: Option<u64>, limit: usize) -> Result<Vec<LogLine>, Failure> {
+        self.plugins.logs(plugin, after_seq, limit)
+    }
+
+    fn methods(&self) -> Vec<MethodSpec> {
+        self.plugins.methods()
+    }
+
+    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
+        self.plugins.method_scope(wire_name)
+    }
+
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure> {
+        self.plugins.call_method(wire_name, params, CallContext::of(caller)).await
+    }
+
+    fn tools(&self) -> Vec<ToolSpec> {
+        self.plugins.tools()
+    }
+
+    async fn invoke_tool(&self, tool: &str, input: &str, caller: Caller) -> Result<ToolOutput, Failure> {
+        self.plugins.invoke_tool(tool, input, CallContext::of(caller)).await
+    }
+
+    async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure> {
+        let context = stranger(request.remote);
+        let request = leanclaw_plugin::WebhookRequest {
+            method: request.method,
+            path: request.path,
+            query: request.query,
+            headers: header_map(request.headers),
+            body: request.body,
+            remote: request.remote.to_string(),
+        };
+        let reply = self.plugins.webhook(key, request, context).await?;
+        Ok(WebhookReply { status: reply.status, headers: header_list(&reply.headers), body: reply.body })
+    }
+
+    async fn http_route(
+        &self,
+        key: &PluginKey,
+        request: http::Request<Bytes>,
+        remote: SocketAddr,
+    ) -> Result<http::Response<RouteBody>, Failure> {
+        let response = self.plugins.http_route(key, request, stranger(remote)).await?;
+        Ok(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>> {
+        self.plugins.subscribe()
+    }
+}
+
+impl AuditSink for PluginGateway {
+    fn audit(&self, record: AuditRecord) {
+        self.store.audit_soon(record);
+    }
+}
+
+/// Ready when no plugin is still being compiled and none is faulted.
+pub(crate) struct PluginsReady {
+    pub(crate) plugins: Plugins,
+    /// Set once everything that lay in the folder at the start was looked at.
+    pub(crate) looked: Arc<AtomicBool>,
+}
+
+impl PluginsReady {
+    fn pending(&self) -> Vec<String> {
+        if !self.looked.load(Ordering::Acquire) {
+            return vec!["the plugin folder is being read".to_owned()];
+        }
+        let unsettled = |info: &PluginInfo| matches!(info.state, PluginState::Loading | PluginState::Faulted);
+        let name = |info: &PluginInfo| format!("{} is {}", info.id, info.state.as_str());
+        self.plugins.list().iter().filter(|info| unsettled(info)).map(name).collect()
+    }
+}
+
+impl Readiness for PluginsReady {
+    fn name(&self) -> &'static str {
+        "plugins"
+    }
+
+    fn ready(&self) -> bool {
+        self.pending().is_empty()
+    }
+
+    fn reason(&self) -> String {
+        self.pending().join(", ")
+    }
+}
