@@ -117,9 +117,8 @@ function findTool() {
 function explained(message) {
   const absent = /resolving module 'leanclaw:plugin\/([a-z-]+)@/.exec(message)?.[1];
   if (absent) return `${message}\n\nThe code uses ${absent}, which the world does not import: add --import ${absent}, or use a world that has it.`;
-  if (/unreachable|trap|not.*instantiated/i.test(message) && !/resolving module/.test(message)) {
-    return `${message}\n\nCode at the top of a module runs during the build, where no host answers: call host functions in a handler.`;
-  }
+  const early = /unknown import: `leanclaw:plugin\/([a-z-]+)@[^`]*` has not been defined/.exec(message)?.[1];
+  if (early) return `A module calls ${early} at its top. That code runs during the build, where no host answers: call it in a handler.`;
   return message;
 }
 
