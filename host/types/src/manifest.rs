@@ -267,6 +267,18 @@ mod tests {
         }
     }
 
+    /// The committed copy is what editors and authors use. `LEANCLAW_BLESS=1 cargo test -p leanclaw-types` renews it.
+    #[test]
+    fn the_committed_schema_is_current() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/manifest.schema.json");
+        let current = format!("{}\n", serde_json::to_string_pretty(&json_schema()).unwrap());
+        if std::env::var_os("LEANCLAW_BLESS").is_some() {
+            std::fs::write(&path, &current).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(committed == current, "wit/manifest.schema.json is out of date; renew it with LEANCLAW_BLESS=1");
+    }
+
     #[test]
     fn paths_stay_inside() {
         for bad in ["../x.wasm", "/etc/x.wasm", "a/../../x.wasm", "~/x.wasm", "c:\\\\x.wasm", ""] {
