@@ -20,7 +20,7 @@ async fn a_host_is_reached_with_its_grants_and_not_without_either() {
     let open = |policy| egress.open(policy, Arc::new(NoSecrets));
 
     assert_eq!(fetch(&open(all_for(&url)), get(&url)).await, Ok((200, "hello".into())));
-    assert_eq!(server.connections(), 1);
+    assert_eq!(server.connections().await, 1);
 
     let mut not_allowed = all_for(&url);
     not_allowed.allow.clear();
@@ -35,7 +35,7 @@ async fn a_host_is_reached_with_its_grants_and_not_without_either() {
     assert_eq!(error.hints(), [format!("leanclaw plugin grant notes --private-http http://{}", server.address)]);
 
     assert_eq!(fetch(&open(nothing()), get(&url)).await.unwrap_err().code(), "denied");
-    assert_eq!(server.connections(), 1);
+    assert_eq!(server.connections().await, 1);
     assert_eq!(
         recorder.lines(),
         [
@@ -76,7 +76,7 @@ async fn a_grant_for_any_host_is_not_a_grant_for_private_ones() {
             "{host}: {error}"
         );
     }
-    assert_eq!(server.connections(), 0);
+    assert_eq!(server.connections().await, 0);
     policy.private = vec![format!("http://127.0.0.1:{port}").parse().unwrap()];
     assert!(fetch_as(policy, get(&server.url_for("2130706433", "/"))).await.is_ok());
 }
@@ -136,7 +136,7 @@ async fn a_name_is_resolved_once_and_the_checked_address_is_dialled() {
     assert_eq!(resolutions.load(Ordering::SeqCst), 1);
     // The next request is checked anew: nothing of the first one is kept.
     assert_eq!(fetch(&handle, get(&url)).await.unwrap_err().code(), "address-refused");
-    assert_eq!(server.connections(), 1);
+    assert_eq!(server.connections().await, 1);
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_redirect_is_handed_back_and_not_followed() {
     let response = handle.send(get(&url), soon()).await.unwrap();
     assert_eq!(response.status, 302);
     assert_eq!(response.headers["location"], location.as_str());
-    assert_eq!(inner.connections(), 0);
+    assert_eq!(inner.connections().await, 0);
     assert_eq!(fetch_as(all_for(&url), get(&location)).await.unwrap_err().code(), "denied");
 }
 
@@ -195,7 +195,7 @@ async fn proxy_variables_make_no_difference() {
     child.env_remove("NO_PROXY").env_remove("no_proxy").env(CHILD_TARGET, server.url("/").as_str());
     let status = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap().status;
     assert!(status.success());
-    assert_eq!((server.connections(), proxy.connections()), (1, 0));
+    assert_eq!((server.connections().await, proxy.connections().await), (1, 0));
 }
 
 #[tokio::test]

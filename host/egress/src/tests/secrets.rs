@@ -47,7 +47,7 @@ async fn the_server_gets_the_value_and_the_guest_its_name() {
         assert!(echoed.contains("[secret:key]") && !echoed.contains("s3cr3t"), "{echoed}");
 
         // The same request without the grant does not leave.
-        let before = server.connections();
+        let before = server.connections().await;
         let mut ungranted = with_secret(&url, placement);
         ungranted.secrets.clear();
         let mut request = get(&url);
@@ -55,7 +55,7 @@ async fn the_server_gets_the_value_and_the_guest_its_name() {
             request = with_header(request, "authorization", header);
         }
         assert_eq!(fetch(&open(ungranted), request).await.unwrap_err().code(), "secret-not-declared");
-        assert_eq!(server.connections(), before);
+        assert_eq!(server.connections().await, before);
     }
 }
 
@@ -71,7 +71,7 @@ async fn a_secret_goes_to_its_own_host_only() {
     let handle = open(policy);
     assert!(fetch(&handle, request(&url)).await.is_ok());
     assert_eq!(fetch(&handle, request(&elsewhere)).await.unwrap_err().code(), "secret-not-declared");
-    assert_eq!(other.connections(), 0);
+    assert_eq!(other.connections().await, 0);
     // One that exists but was never granted is not used either.
     let request = with_header(get(&url), "authorization", "{{secret:other}}");
     assert_eq!(fetch(&handle, request).await.unwrap_err().code(), "secret-not-declared");
@@ -97,10 +97,10 @@ async fn an_echo_is_scrubbed_in_headers_and_across_chunks() {
         let head = format!(
             "HTTP/1.1 401 No\r\nlocation: https://a.example/?k={VALUE}\r\nx-{}: 1\r\ncontent-length: {}\r\n\r\n",
             "plain",
-            VALUE.len() * 2
+            VALUE.len() * 2 + 4
         );
         let _ = stream.write_all(head.as_bytes()).await;
-        for piece in VALUE.repeat(2).as_bytes().chunks(3) {
+        for piece in format!("{0}{0}{1}", VALUE, &VALUE[..4]).as_bytes().chunks(3) {
             let _ = stream.write_all(piece).await;
             let _ = stream.flush().await;
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -113,7 +113,7 @@ async fn an_echo_is_scrubbed_in_headers_and_across_chunks() {
     let response = handle.send(get(&url), soon()).await.unwrap();
     assert_eq!(response.headers["location"], "https://a.example/?k=[secret:key]");
     assert!(!response.headers.contains_key("content-length") && response.headers.contains_key("x-plain"));
-    assert_eq!(response.body.bytes().await.unwrap(), "[secret:key][secret:key]");
+    assert_eq!(response.body.bytes().await.unwrap(), "[secret:key][secret:key]s3cr");
 }
 
 #[tokio::test]

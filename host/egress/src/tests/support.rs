@@ -19,7 +19,9 @@ pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A server on this machine; it ends with the test's runtime.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    connections: Arc<AtomicUsize>,
+    /// The port each accepted connection came from.
+    accepted: Arc<Mutex<Vec<u16>>>,
+    probes: AtomicUsize,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -32,21 +34,23 @@ impl Server {
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::new(Mutex::new(Vec::new()));
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let (counted, kept, answer) = (Arc::clone(&connections), Arc::clone(&requests), Arc::new(answer));
+        let (counted, kept, answer) = (Arc::clone(&accepted), Arc::clone(&requests), Arc::new(answer));
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::SeqCst);
+            while let Ok((mut stream, peer)) = listener.accept().await {
+                counted.lock().unwrap().push(peer.port());
                 let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
                 tokio::spawn(async move {
                     let request = read_request(&mut stream).await;
-                    kept.lock().unwrap().push(request.clone());
-                    answer(request, stream).await;
+                    if !request.is_empty() {
+                        kept.lock().unwrap().push(request.clone());
+                        answer(request, stream).await;
+                    }
                 });
             }
         });
-        Self { address, connections, requests }
+        Self { address, accepted, probes: AtomicUsize::new(0), requests }
     }
 
     /// Answers every request with these bytes and closes.
@@ -83,8 +87,19 @@ impl Server {
         Url::parse(&format!("http://{host}:{}{path}", self.address.port())).unwrap()
     }
 
-    pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+    /// How many connections were made to it until now. Connections are accepted in order, so one of our own, once it is
+    /// accepted, proves that every earlier one is counted.
+    pub(super) async fn connections(&self) -> usize {
+        let probe = TcpStream::connect(self.address).await.unwrap();
+        let port = probe.local_addr().unwrap().port();
+        let probes = self.probes.fetch_add(1, Ordering::SeqCst) + 1;
+        loop {
+            let accepted = self.accepted.lock().unwrap().clone();
+            if accepted.contains(&port) {
+                return accepted.len() - probes;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(super) fn requests(&self) -> Vec<String> {
@@ -187,7 +202,7 @@ pub(super) fn with_header(mut request: Request, name: &'static str, value: &str)
 
 /// More time than any test needs.
 pub(super) fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
+    Deadline::after(Duration::from_secs(120))
 }
 
 /// Sends and reads the whole answer as text.

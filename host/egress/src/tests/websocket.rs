@@ -22,7 +22,6 @@ async fn echo_server() -> SocketAddr {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut greeting = String::new();
-                #[expect(clippy::result_large_err, reason = "the signature is the library's")]
                 let look = |asked: &Asked, mut answer: Answer| -> Result<Answer, ErrorResponse> {
                     if let Some(value) = asked.headers().get("authorization") {
                         greeting = value.to_str().unwrap().to_owned();
