@@ -86,6 +86,9 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
         ui::print(&help());
         return Ok(ExitCode::SUCCESS);
     }
+    if name == start::GRANT_COMMAND {
+        return start::grant_examples(&Repository::locate()?, arguments);
+    }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         bail!("there is no command `{name}`\n\n{}", help());
     };

@@ -1,10 +1,16 @@
 //! `cargo xtask start`: from a fresh clone to a running gateway with the example plugins.
 //!
 //! What it adds to `leanclaw start` are conveniences for development: folders inside the target folder, and grants for
-//! the example plugins. What a person set by environment stays as it is.
+//! the example plugins there. What a person set, by environment or by argument, stays as it is, and nothing is granted in
+//! a data folder that a person chose.
+//!
+//! Grants are given through the gateway's own command line, which needs the running program. A second process of this
+//! program waits for it and ends when all is granted, so that the first can become the gateway.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -13,10 +19,17 @@ use crate::arguments::Arguments;
 use crate::repository::Repository;
 use crate::{plugins, setup, ui};
 
+/// The command of the second process; not for people.
+pub(crate) const GRANT_COMMAND: &str = "grant-examples";
 const PLUGIN_DIR: &str = "LEANCLAW_PLUGIN_DIR";
 const DATA_DIR: &str = "LEANCLAW_DATA_DIR";
 /// For the setup and the builds; the program itself would warn about names it does not know.
 const BUILD_VARIABLES: &[&str] = &[setup::PACKED_LIBRARY, "LEANCLAW_WIT", "LEANCLAW_TOOLS"];
+/// In the development data folder: which plugins were granted once, so that taking a right away lasts.
+const GRANTED_LIST: &str = "granted-by-xtask";
+/// The first start compiles every plugin before it is ready to be asked about.
+const PATIENCE: Duration = Duration::from_secs(600);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Runs the command; on Unix this process becomes the gateway.
 pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
@@ -24,16 +37,21 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     let program = plugins::build_host(repository)?;
     let ids = plugins::build_examples(repository)?;
     let environment = Environment::choose(repository);
-    if environment.plugins == repository.plugins() {
-        for id in &ids {
-            grant_once(repository, &program, &environment, id)?;
-        }
-    }
+    let arguments = arguments.rest();
     let mut command = environment.leanclaw(repository, &program);
-    command.arg("start").args(arguments.rest());
+    command.arg("start").args(&arguments);
     ui::say(&format!("plugins from {}, data in {}", environment.plugins.display(), environment.data.display()));
+    if environment.is_ours(repository) && !names_a_folder(&arguments) {
+        grant_in_background(repository, &ids, &environment)?;
+    } else {
+        ui::say("the folders are your own, so nothing is granted for you: `leanclaw plugin grant ID --all` does it");
+    }
     ui::say(&format!("running {}", ui::shown(&command)));
     become_program(&mut command)
+}
+
+fn names_a_folder(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument.starts_with("--data-dir") || argument.starts_with("--plugin-dir"))
 }
 
 /// The folders the gateway runs on.
@@ -53,6 +71,24 @@ impl Environment {
         }
     }
 
+    /// Whether a person chose neither folder.
+    fn is_ours(&self, repository: &Repository) -> bool {
+        self.plugins == repository.plugins() && self.data == repository.target().join("dev-data")
+    }
+
+    fn granted(&self) -> BTreeSet<String> {
+        let list = std::fs::read_to_string(self.data.join(GRANTED_LIST)).unwrap_or_default();
+        list.lines().map(str::to_owned).collect()
+    }
+
+    fn remember(&self, id: &str) -> Result<()> {
+        let mut granted = self.granted();
+        granted.insert(id.to_owned());
+        let path = self.data.join(GRANTED_LIST);
+        let list: String = granted.iter().map(|id| format!("{id}\n")).collect();
+        std::fs::write(&path, list).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// The program in the folder the person stands in, so that their `.env` and relative paths count.
     fn leanclaw(&self, repository: &Repository, program: &Path) -> Command {
         let mut command = repository.command(program);
@@ -67,27 +103,70 @@ impl Environment {
     }
 }
 
-/// Grants an example plugin what its manifest asks for, unless a grant was ever stored for it: someone who took a right
-/// away must not get it back from the next start.
-fn grant_once(repository: &Repository, program: &Path, environment: &Environment, id: &str) -> Result<()> {
-    let inspected = ui::capture(environment.leanclaw(repository, program).args(["plugin", "inspect", id, "--json"]))
-        .with_context(|| format!("cannot ask leanclaw about the plugin {id}"))?;
-    let answer: Value = serde_json::from_str(&inspected)
-        .with_context(|| format!("`leanclaw plugin inspect {id} --json` did not print JSON"))?;
-    if has_grant(&answer) {
+/// Starts the second process if an example plugin was never granted anything in this data folder.
+fn grant_in_background(repository: &Repository, ids: &[String], environment: &Environment) -> Result<()> {
+    let granted = environment.granted();
+    let missing: Vec<&String> = ids.iter().filter(|id| !granted.contains(*id)).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    ui::capture(environment.leanclaw(repository, program).args(["plugin", "grant", id, "--all", "--yes"]))
-        .with_context(|| format!("cannot grant the plugin {id} its rights"))?;
+    let own = std::env::current_exe().context("cannot find this program's own path")?;
+    let mut command = repository.command(own);
+    command.arg(GRANT_COMMAND).args(missing).stdin(Stdio::null());
+    command.spawn().context("cannot start the process that grants the example plugins their rights")?;
+    Ok(())
+}
+
+/// The second process: waits for the gateway and grants each of the named plugins what its manifest asks for.
+pub(crate) fn grant_examples(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
+    let environment = Environment::choose(repository);
+    let program = repository.binary("debug", "leanclaw");
+    let gateway = parent();
+    let started = Instant::now();
+    let mut waiting = arguments.rest();
+    while !waiting.is_empty() && started.elapsed() < PATIENCE && parent() == gateway {
+        let mut still = Vec::new();
+        for id in waiting {
+            match grant(repository, &program, &environment, &id) {
+                Ok(()) => environment.remember(&id)?,
+                // Not listening yet, or the plugin is still being compiled.
+                Err(_) => still.push(id),
+            }
+        }
+        waiting = still;
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    if !waiting.is_empty() && parent() == gateway {
+        ui::warn(&format!("not granted, since leanclaw does not show them: {}", waiting.join(", ")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Grants one plugin everything unless it has a grant.
+fn grant(repository: &Repository, program: &Path, environment: &Environment, id: &str) -> Result<()> {
+    let leanclaw = || environment.leanclaw(repository, program);
+    let inspected = ui::capture(leanclaw().args(["plugin", "inspect", id, "--json"]))?;
+    let plugin: Value =
+        serde_json::from_str(&inspected).context("`leanclaw plugin inspect --json` did not print JSON")?;
+    if plugin.get("granted").is_some_and(|granted| !granted.is_null()) {
+        return Ok(());
+    }
+    ui::capture(leanclaw().args(["plugin", "grant", id, "--all", "--yes"]))?;
     ui::say(&format!(
-        "granted the example plugin {id} all that its manifest asks for, since this is a development start and nothing was \
-         granted yet; `leanclaw plugin revoke {id}` takes it back, and it stays so"
+        "granted the example plugin {id} all that its manifest asks for: this is its first start in a development folder \
+         (`leanclaw plugin revoke {id} --all` takes it back for good)"
     ));
     Ok(())
 }
 
-fn has_grant(inspected: &Value) -> bool {
-    inspected.get("granted").or_else(|| inspected.get("grant")).is_some_and(|grant| !grant.is_null())
+#[cfg(unix)]
+fn parent() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+#[cfg(not(unix))]
+fn parent() -> u32 {
+    0
 }
 
 #[cfg(unix)]

@@ -63,14 +63,14 @@ const SUITES: &[Suite] = &[
         name: "js",
         summary: "the JavaScript plugin kit and plugins",
         needs_build: false,
-        present: |repository| !folders_with_tests(repository, "js", "package.json").is_empty(),
+        present: |repository| javascript_tests(repository).is_ok_and(|found| !found.is_empty()),
         run: javascript,
     },
     Suite {
         name: "py",
         summary: "the Python plugin kit and plugins",
         needs_build: false,
-        present: |repository| !folders_with_tests(repository, "python", "app.py").is_empty(),
+        present: |repository| python_tests(repository).is_ok_and(|found| !found.is_empty()),
         run: python,
     },
     Suite {
@@ -207,27 +207,36 @@ fn example_plugins(repository: &Repository) -> Result<Outcome> {
     run_counted(&mut cargo, Format::Cargo).map(Outcome::Ran)
 }
 
-/// The kit of a language and the example plugins written with it, told by a file they have, as far as they have tests.
-fn folders_with_tests(repository: &Repository, kit: &str, sign: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(repository.examples()).into_iter().flatten().flatten();
-    let examples = entries.map(|entry| entry.path()).filter(|path| path.join(sign).is_file());
-    let kit = repository.root().join("plugin-sdk").join(kit);
-    let mut folders: Vec<PathBuf> =
-        std::iter::once(kit).chain(examples).filter(|path| path.join("tests").is_dir()).collect();
+/// The kit of a language and the example plugins: those with tests, told by what the tests' names look like.
+fn test_files(repository: &Repository, kit: &str, is_test: fn(&str) -> bool) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+    let examples = std::fs::read_dir(repository.examples()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<PathBuf> = examples.chain([repository.root().join("plugin-sdk").join(kit)]).collect();
     folders.sort();
-    folders
+    let mut found = Vec::new();
+    for folder in folders {
+        let mut files = files_below(&folder.join("tests"))?;
+        files.retain(|path| path.file_name().is_some_and(|name| is_test(&name.to_string_lossy())));
+        if !files.is_empty() {
+            found.push((folder, files));
+        }
+    }
+    Ok(found)
+}
+
+fn javascript_tests(repository: &Repository) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+    test_files(repository, "js", |name| name.ends_with(".test.js"))
+}
+
+fn python_tests(repository: &Repository) -> Result<Vec<(PathBuf, Vec<PathBuf>)>> {
+    test_files(repository, "python", |name| name.starts_with("test_") && name.ends_with(".py"))
 }
 
 fn javascript(repository: &Repository) -> Result<Outcome> {
     if let Some(missing) = missing_program(repository, "node") {
         return Ok(missing);
     }
-    let mut files = Vec::new();
-    for folder in folders_with_tests(repository, "js", "package.json") {
-        // Named one by one: what `node --test FOLDER` means differs between versions of Node.js.
-        let tests = files_below(&folder.join("tests"))?.into_iter();
-        files.extend(tests.filter(|path| path.to_string_lossy().ends_with(".test.js")));
-    }
+    // Named one by one: what `node --test FOLDER` means differs between versions of Node.js.
+    let files = javascript_tests(repository)?.into_iter().flat_map(|(_, files)| files);
     let mut node = repository.command("node");
     node.args(["--test", "--test-reporter=tap"]).args(files);
     plugins::offer_tools(repository, &mut node)?;
@@ -240,9 +249,10 @@ fn python(repository: &Repository) -> Result<Outcome> {
     }
     let kit = repository.root().join("plugin-sdk/python");
     let mut count = Count::default();
-    for folder in folders_with_tests(repository, "python", "app.py") {
+    for (folder, _) in python_tests(repository)? {
         let mut python = repository.command("python3");
-        python.current_dir(&folder).args(["-B", "-m", "unittest", "discover", "--start-directory", "tests"]);
+        python.current_dir(&folder).args(["-B", "-m", "unittest", "discover"]);
+        python.args(["--start-directory", "tests", "--top-level-directory", "."]);
         python.env("PYTHONPATH", std::env::join_paths([folder.as_path(), kit.as_path()])?);
         plugins::offer_tools(repository, &mut python)?;
         count.add(run_counted(&mut python, Format::Python)?);
