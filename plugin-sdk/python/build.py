@@ -95,6 +95,9 @@ def world_text(contract: Path, world: str | None, imports: list[str], exports: l
     for name in imports + exports:
         if ":" not in name and name not in known:
             raise BuildError(f"The contract has no interface {name}. It has: {', '.join(known)}.")
+    worlds = re.findall(r"^world\s+([a-z0-9-]+)", (contract / "worlds.wit").read_text("utf-8"), re.MULTILINE)
+    if world and ":" not in world and world not in worlds:
+        raise BuildError(f"The contract has no world {world}. It has: {', '.join(worlds)}.")
     version = contract_version(contract)
 
     def full(name: str) -> str:
@@ -119,9 +122,9 @@ def run_tool(wit: Path, entry: Path, output: Path) -> None:
 
 def explained(output: str) -> str:
     """The plugin's traceback without the tool's own."""
-    plugin_part = re.split(r"^(?:Caused by:|Stack backtrace:)", output, maxsplit=1, flags=re.MULTILINE)[0]
-    start = plugin_part.find("AssertionError: ")
-    return (plugin_part[start:].removeprefix("AssertionError: ") if start >= 0 else plugin_part).strip()
+    message = re.split(r"^Stack backtrace:", output, maxsplit=1, flags=re.MULTILINE)[0]
+    _, found, plugin_part = message.partition("AssertionError: ")
+    return (re.split(r"^Caused by:", plugin_part, maxsplit=1, flags=re.MULTILINE)[0] if found else message).strip()
 
 
 def find_tool() -> list[str]:

@@ -76,6 +76,10 @@ function worldText(contract, version, { world, imports, exports }) {
       throw new BuildError(`The contract has no interface ${name}. It has: ${known.join(', ')}.`);
     }
   }
+  const worlds = [...readFileSync(path.join(contract, 'worlds.wit'), 'utf8').matchAll(/^world\s+([a-z0-9-]+)/gm)].map(([, name]) => name);
+  if (world && !world.includes(':') && !worlds.includes(world)) {
+    throw new BuildError(`The contract has no world ${world}. It has: ${worlds.join(', ')}.`);
+  }
   const full = (/** @type {string} */ name) => (name.includes(':') ? name : `leanclaw:plugin/${name}@${version}`);
   const lines = [
     ...(world ? [`include ${full(world)};`] : []),

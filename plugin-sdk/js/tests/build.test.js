@@ -19,6 +19,7 @@ function folders(context) {
   for (const name of ['types', 'log', 'skill', 'worlds']) {
     writeFileSync(path.join(contract, `${name}.wit`), `package leanclaw:plugin@0.3.1;\n// ${name} borrow<context>\n`);
   }
+  writeFileSync(path.join(contract, 'worlds.wit'), 'world base {\n}\nworld pure-skill-plugin {\n}\n');
   writeFileSync(path.join(contract, 'deps/io.wit'), 'package wasi:io@0.2.12;\n');
   return { root, contract, target: path.join(root, 'wit') };
 }
@@ -48,6 +49,7 @@ test('a world file is taken as it is', (context) => {
 test('mistakes are named', (context) => {
   const { root, contract, target } = folders(context);
   assert.throws(() => assembleWit(contract, target, { imports: ['loog'] }), /no interface loog. It has: .*log/);
+  assert.throws(() => assembleWit(contract, target, { world: 'nope' }), /no world nope. It has: base, pure-skill-plugin/);
   assert.throws(() => assembleWit(contract, target, {}), /Name what the plugin is/);
   assert.throws(() => findContract(root, root), /No leanclaw:plugin WIT found/);
   assert.equal(findContract(contract, root), contract);

@@ -22,6 +22,7 @@ class Build(unittest.TestCase):
         (self.contract / "deps").mkdir(parents=True)
         for name in ("types", "log", "skill", "worlds"):
             (self.contract / f"{name}.wit").write_text(f"package leanclaw:plugin@0.3.1;\n// {name}\n")
+        (self.contract / "worlds.wit").write_text("world base {\n}\nworld pure-skill-plugin {\n}\n")
         (self.contract / "deps" / "io.wit").write_text("package wasi:io@0.2.12;\n")
 
     def assembled(self, world: str | None = None, imports: tuple[str, ...] = (), exports: tuple[str, ...] = ()) -> Path:
@@ -47,6 +48,7 @@ class Build(unittest.TestCase):
         for arguments, message in [
             ({"imports": ("loog",)}, "no interface loog. It has: log"),
             ({}, "Name what the plugin is"),
+            ({"world": "nope"}, "no world nope. It has: base, pure-skill-plugin"),
             ({"world": "absent.wit"}, "does not exist"),
             ({"world": "absent.wit", "imports": ("log",)}, "do not go with a world file"),
         ]:
