@@ -1,1 +1,38 @@
-//! leanclaw-gateway.
+//! The gateway: one listener that speaks the OpenClaw gateway protocol (versions 3 and 4) over WebSocket, and a small
+//! HTTP surface beside it.
+//!
+//! What it owns: sockets, frames, the handshake, who may call what, the dispatch of methods, events and their order,
+//! HTTP routes, and every limit on them. What it refuses to own: plugins, storage, configuration files. Those are
+//! reached through [`PluginHost`], [`AuditSink`] and [`Readiness`], which the program implements.
+//!
+//! * No request reaches a method before its scope is checked, and no scope is checked before the caller is known.
+//! * Nothing a client says about itself grants it anything.
+//! * Every queue is bounded: bytes towards a slow reader, calls in flight, sockets per address, failed logins.
+//!
+//! [`serve`] runs it until its token is cancelled.
+
+mod auth;
+mod config;
+mod connection;
+mod error;
+mod gateway;
+mod handshake;
+mod hello;
+mod hub;
+mod methods;
+mod phrase;
+mod plugins;
+mod server;
+mod services;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod web;
+mod wire;
+
+pub use config::{Auth, GatewayConfig, Limits, check_bind};
+pub use error::GatewayError;
+pub use gateway::{Gateway, Services};
+pub use plugins::{PluginHost, RouteBody, WebhookReply, WebhookRequest};
+pub use server::serve;
+pub use services::{AuditSink, Readiness};

@@ -1,0 +1,166 @@
+//! Where a request comes from, as far as that can be known.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Uri, header};
+
+use crate::config::GatewayConfig;
+
+/// Headers that only a proxy adds.
+const FORWARDING: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
+
+/// Where a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// The caller's address: the socket's, or what a trusted proxy says.
+    pub(crate) address: SocketAddr,
+    /// The `Origin` header, as sent.
+    pub(crate) origin: Option<String>,
+    /// Whether a browser made the request on behalf of a page, with or without an `Origin` header.
+    pub(crate) from_page: bool,
+    /// Loopback socket, loopback `Host`, no proxy between.
+    pub(crate) direct_loopback: bool,
+    /// A loopback socket whose request went through a proxy nobody trusts: the caller may be anyone.
+    pub(crate) hidden_behind_proxy: bool,
+}
+
+impl Peer {
+    /// Reads a request's headers.
+    pub(crate) fn new(socket: SocketAddr, headers: &HeaderMap, config: &GatewayConfig) -> Self {
+        let socket_ip = socket.ip().to_canonical();
+        let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
+        let trusted = config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == socket_ip);
+        let ip = if trusted { forwarded_for(headers, config).unwrap_or(socket_ip) } else { socket_ip };
+        let origin = headers.get(header::ORIGIN).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        // A page can make some requests without an Origin header; browsers mark those too.
+        let fetched = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
+        Self {
+            address: SocketAddr::new(ip, socket.port()),
+            from_page: origin.is_some() || fetched,
+            origin,
+            direct_loopback: socket_ip.is_loopback() && !trusted && !forwarded && host_is_loopback(headers),
+            hidden_behind_proxy: socket_ip.is_loopback() && forwarded && !trusted,
+        }
+    }
+
+    /// The caller's address without its port.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
+    /// Whether a page of this request's origin may talk to the gateway.
+    ///
+    /// # Errors
+    /// The reason the real gateway gives.
+    pub(crate) fn check_origin(&self, config: &GatewayConfig) -> Result<(), &'static str> {
+        let origin = self.origin.as_deref().unwrap_or_default();
+        let Some(host) = origin_host(origin) else { return Err("origin missing or invalid") };
+        let listed =
+            config.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin));
+        if listed || (self.direct_loopback && is_loopback_name(&host)) { Ok(()) } else { Err("origin not allowed") }
+    }
+}
+
+/// The last address in `X-Forwarded-For` that is not itself a trusted proxy.
+fn forwarded_for(headers: &HeaderMap, config: &GatewayConfig) -> Option<IpAddr> {
+    let chain: Vec<IpAddr> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|entry| entry.trim().parse::<IpAddr>().ok())
+        .collect();
+    chain
+        .into_iter()
+        .rev()
+        .map(|ip| ip.to_canonical())
+        .find(|ip| !config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == *ip))
+}
+
+fn host_is_loopback(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<http::uri::Authority>().ok())
+        .is_some_and(|authority| is_loopback_name(authority.host()))
+}
+
+fn origin_host(origin: &str) -> Option<String> {
+    let uri: Uri = origin.parse().ok()?;
+    uri.scheme()?;
+    uri.host().map(str::to_owned)
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let named = bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost");
+    named || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(socket: &str, headers: &[(&'static str, &str)], config: &GatewayConfig) -> Peer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        Peer::new(socket.parse().unwrap(), &map, config)
+    }
+
+    #[test]
+    fn only_an_unproxied_local_caller_is_direct() {
+        let config = GatewayConfig::new("0");
+        for (socket, headers, direct) in [
+            ("127.0.0.1:5", &[("host", "127.0.0.1:1")][..], true),
+            ("[::1]:5", &[("host", "localhost:1")], true),
+            ("[::ffff:127.0.0.1]:5", &[("host", "[::1]:1")], true),
+            ("127.0.0.1:5", &[("host", "evil.example")], false),
+            ("127.0.0.1:5", &[], false),
+            ("127.0.0.1:5", &[("host", "localhost"), ("x-forwarded-for", "1.2.3.4")], false),
+            ("127.0.0.1:5", &[("host", "localhost"), ("forwarded", "for=1.2.3.4")], false),
+            ("10.0.0.9:5", &[("host", "localhost")], false),
+        ] {
+            assert_eq!(peer(socket, headers, &config).direct_loopback, direct, "{socket} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_believed_only_when_trusted() {
+        let mut config = GatewayConfig::new("0");
+        let headers = [("host", "localhost"), ("x-forwarded-for", "9.9.9.9, 10.0.0.1")];
+        let hidden = peer("127.0.0.1:5", &headers, &config);
+        assert!(hidden.hidden_behind_proxy);
+        assert_eq!(hidden.ip(), "127.0.0.1".parse::<IpAddr>().unwrap());
+        config.trusted_proxies = vec!["127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
+        let seen = peer("127.0.0.1:5", &headers, &config);
+        assert!(!seen.hidden_behind_proxy && !seen.direct_loopback);
+        assert_eq!(seen.ip(), "9.9.9.9".parse::<IpAddr>().unwrap());
+        assert!(!peer("127.0.0.1:5", &[("host", "localhost")], &config).direct_loopback);
+    }
+
+    #[test]
+    fn pages_are_recognised_and_origins_checked() {
+        let mut config = GatewayConfig::new("0");
+        let with = |origin: &'static str, config: &GatewayConfig| {
+            peer("127.0.0.1:5", &[("host", "localhost"), ("origin", origin)], config)
+        };
+        assert_eq!(with("http://localhost:3000", &config).check_origin(&config), Ok(()));
+        assert_eq!(with("https://evil.example", &config).check_origin(&config), Err("origin not allowed"));
+        assert_eq!(with("null", &config).check_origin(&config), Err("origin missing or invalid"));
+        config.allowed_origins = vec!["https://ui.example".into()];
+        assert_eq!(with("https://ui.example", &config).check_origin(&config), Ok(()));
+        let image = peer("127.0.0.1:5", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], &config);
+        assert!(image.from_page && image.origin.is_none());
+        assert!(!peer("127.0.0.1:5", &[("host", "localhost"), ("sec-fetch-site", "none")], &config).from_page);
+    }
+}

@@ -1,0 +1,167 @@
+//! What the gateway is told when it starts. Where the values come from (flags, environment, files) is not its business.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use leanclaw_types::redact::Secret;
+
+use crate::error::GatewayError;
+
+/// How callers prove themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// The shared token. Without one only direct loopback callers without an `Origin` header are let in.
+    pub token: Option<Secret>,
+}
+
+/// Everything the gateway is configured with.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// The program's version, as clients see it.
+    pub version: String,
+    /// How callers prove themselves.
+    pub auth: Auth,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` allows every page.
+    pub allowed_origins: Vec<String>,
+    /// Bounds and timers.
+    pub limits: Limits,
+}
+
+impl GatewayConfig {
+    /// A configuration with no credential and every bound at its default.
+    pub fn new(version: impl Into<String>) -> Self {
+        Self {
+            version: version.into(),
+            auth: Auth::default(),
+            trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Auth {
+    /// The same, with an empty token taken for none: it would prove nothing.
+    pub(crate) fn meant(self) -> Self {
+        Self { token: self.token.filter(|token| !token.expose().is_empty()) }
+    }
+}
+
+/// Bounds and timers. The defaults are those the real clients expect.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest frame before `hello-ok`, in bytes.
+    pub handshake_frame_bytes: usize,
+    /// Largest frame after it, in bytes.
+    pub frame_bytes: usize,
+    /// Most unsent bytes towards one client before it is cut off as a slow consumer.
+    pub buffered_bytes: usize,
+    /// Unsent bytes towards one client above which no further request of it is read.
+    pub read_pause_bytes: usize,
+    /// Most calls one connection may have running at once.
+    pub calls_in_flight: usize,
+    /// Time from the upgrade to `hello-ok`.
+    pub handshake_timeout: Duration,
+    /// Time between two `tick` events.
+    pub tick_interval: Duration,
+    /// Time between two WebSocket pings.
+    pub ping_interval: Duration,
+    /// Age at which the health snapshot is taken anew.
+    pub health_interval: Duration,
+    /// Time a client has to take the last bytes before its socket is dropped.
+    pub close_grace: Duration,
+    /// Time running calls and requests have to end once the gateway stops.
+    pub drain: Duration,
+    /// Time a client has to send the head of an HTTP request.
+    pub http_header_timeout: Duration,
+    /// Time a client has to send the body of an HTTP request.
+    pub http_body_timeout: Duration,
+    /// Most sockets from one address that have not yet seen `hello-ok`.
+    pub unauthenticated_sockets_per_ip: usize,
+    /// Most TCP connections from one address that are not authenticated WebSockets.
+    pub connections_per_ip: usize,
+    /// Most TCP connections together.
+    pub connections: usize,
+    /// Largest body of `POST /tools/invoke`, in bytes.
+    pub tool_body_bytes: usize,
+    /// Largest body of a webhook, in bytes.
+    pub webhook_body_bytes: usize,
+    /// Largest body of a plugin's HTTP route, in bytes.
+    pub route_body_bytes: usize,
+    /// Wrong credentials from one address within [`Self::auth_window`] that lock it out.
+    pub auth_attempts: usize,
+    /// See [`Self::auth_attempts`].
+    pub auth_window: Duration,
+    /// How long a lockout lasts.
+    pub auth_lockout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_frame_bytes: 64 * 1024,
+            frame_bytes: 25 * 1024 * 1024,
+            buffered_bytes: 50 * 1024 * 1024,
+            read_pause_bytes: 1024 * 1024,
+            calls_in_flight: 256,
+            handshake_timeout: Duration::from_secs(15),
+            tick_interval: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(25),
+            health_interval: Duration::from_secs(60),
+            close_grace: Duration::from_secs(2),
+            drain: Duration::from_secs(5),
+            http_header_timeout: Duration::from_secs(10),
+            http_body_timeout: Duration::from_secs(30),
+            unauthenticated_sockets_per_ip: 32,
+            connections_per_ip: 512,
+            connections: 16 * 1024,
+            tool_body_bytes: 2 * 1024 * 1024,
+            webhook_body_bytes: 1024 * 1024,
+            route_body_bytes: 8 * 1024 * 1024,
+            auth_attempts: 10,
+            auth_window: Duration::from_secs(60),
+            auth_lockout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Refuses an address that others can reach while nothing would stop them there.
+///
+/// # Errors
+/// [`GatewayError::OpenBind`] when `address` is not loopback and no token is configured.
+pub fn check_bind(address: SocketAddr, auth: &Auth) -> Result<(), GatewayError> {
+    if address.ip().to_canonical().is_loopback() || auth.clone().meant().token.is_some() {
+        Ok(())
+    } else {
+        Err(GatewayError::OpenBind { address })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_address_needs_a_token() {
+        let with_token = Auth { token: Some(Secret::new("t")) };
+        for (address, open) in [
+            ("127.0.0.1:1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("192.168.1.2:1", false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(check_bind(address, &Auth::default()).is_ok(), open, "{address}");
+            assert!(check_bind(address, &with_token).is_ok(), "{address}");
+        }
+        let empty = Auth { token: Some(Secret::new("")) };
+        assert!(check_bind("0.0.0.0:1".parse().unwrap(), &empty).is_err());
+        let error = check_bind("0.0.0.0:18789".parse().unwrap(), &Auth::default()).unwrap_err().to_string();
+        assert!(error.contains("LEANCLAW_GATEWAY_API_KEY") && error.contains("127.0.0.1"), "{error}");
+    }
+}

@@ -1,0 +1,220 @@
+//! From a request to its method: frame, role, scope, then the method itself.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use leanclaw_types::audit::AuditEvent;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion, RequestFrame, RequestFrameShape, error_code};
+use serde_json::{Value, json};
+use tracing::Instrument;
+use tungstenite::Utf8Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::{Connection, End};
+use crate::error::failure_to_error;
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::methods::{self, Method, Scope};
+use crate::phrase::Shape;
+use crate::wire::{self, Id, Payload};
+
+static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<RequestFrameShape>);
+
+/// Calls of a wrong role in a row that are still answered without a close.
+const UNAUTHORIZED_IN_A_ROW: u32 = 10;
+
+/// Methods only a node may call.
+const NODE_METHODS: [&str; 12] = [
+    "node.invoke.result",
+    "node.invoke.progress",
+    "node.event",
+    "node.pending.drain",
+    "node.pending.pull",
+    "node.pending.ack",
+    "node.canvas.capability.refresh",
+    "node.pluginSurface.refresh",
+    "node.pluginTools.update",
+    "node.skills.update",
+    "node.runnerInventory.update",
+    "skills.bins",
+];
+
+/// A method's outcome: a JSON text or an error.
+pub(crate) type Outcome = Result<Payload, ErrorShape>;
+
+/// What a method gives back.
+pub(crate) enum Answer {
+    /// Done.
+    Now(Outcome),
+    /// On its way.
+    Later(BoxFuture<'static, Outcome>),
+}
+
+impl Answer {
+    pub(crate) fn error(error: ErrorShape) -> Self {
+        Self::Now(Err(error))
+    }
+
+    pub(crate) fn json(value: &Value) -> Self {
+        Self::Now(Ok(Payload::json(value)))
+    }
+}
+
+/// One call of a built-in method.
+pub(crate) struct Call<'a> {
+    pub(crate) state: &'a Arc<State>,
+    pub(crate) session: &'a Arc<Session>,
+    /// The method's name, for messages.
+    pub(crate) method: &'static str,
+    /// The parameters as JSON text; `{}` when there are none.
+    pub(crate) params: &'a str,
+}
+
+impl Connection {
+    /// Answers one message. Gives an end when the connection must close.
+    pub(super) fn on_frame(&mut self, text: &Utf8Bytes, context: &mut Context<'_>) -> Option<End> {
+        let Some(frame) = RequestFrame::read(text.as_str()) else {
+            self.on_bad_frame(text.as_str());
+            return None;
+        };
+        let id = Id::of(&frame);
+        match self.route(&frame, text) {
+            Routed::Answer(Answer::Now(outcome)) => {
+                tracing::debug!(connection = %self.session.id, method = %frame.method, ok = outcome.is_ok(), "call");
+                self.socket.push(wire::response(&id, &outcome));
+            }
+            Routed::Answer(Answer::Later(call)) => self.start(call, id, &frame.method, context),
+            Routed::WrongRole(error) => {
+                self.socket.push(wire::response(&id, &Err(error)));
+                self.unauthorized_in_a_row += 1;
+                return (self.unauthorized_in_a_row > UNAUTHORIZED_IN_A_ROW)
+                    .then(|| End::close(CloseCode::Policy, "repeated unauthorized calls"));
+            }
+        }
+        self.unauthorized_in_a_row = 0;
+        None
+    }
+
+    /// Runs a call; one that is done at once never meets the queue.
+    fn start(&mut self, call: BoxFuture<'static, Outcome>, id: Id, method: &str, context: &mut Context<'_>) {
+        let span = tracing::debug_span!("call", connection = %self.session.id, %method, ok = tracing::field::Empty);
+        let record = span.clone();
+        let answer = async move {
+            let outcome = call.await;
+            record.record("ok", outcome.is_ok());
+            wire::response(&id, &outcome)
+        };
+        let mut answer: BoxFuture<'static, Utf8Bytes> =
+            if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) };
+        match answer.as_mut().poll(context) {
+            Poll::Ready(response) => self.socket.push(response),
+            Poll::Pending => self.calls.push(answer),
+        }
+    }
+
+    fn on_bad_frame(&mut self, text: &str) {
+        // What is not JSON gets no answer: there is nobody to address it to.
+        let Ok(value) = serde_json::from_str::<Value>(text) else { return };
+        let problems =
+            REQUEST.problems(self.session.version, &value).unwrap_or_else(|| "at root: must be a request".into());
+        let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
+        self.socket.push(wire::response(&Id::of_bad_frame(&value), &Err(error)));
+    }
+
+    fn route(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Routed {
+        let name = frame.method.as_ref();
+        if let Some(method) = methods::find(name) {
+            return Routed::Answer(self.call_own(method, frame.params_text()));
+        }
+        if let Some(scope) = self.state.services.plugins.method_scope(name) {
+            if !self.session.caller.holds(&scope) {
+                return Routed::Answer(Answer::error(self.missing_scope(name, &scope)));
+            }
+            return Routed::Answer(self.call_plugin(frame, text));
+        }
+        if name == "connect" {
+            return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
+        }
+        if NODE_METHODS.contains(&name) {
+            return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {}", self.session.caller.role)));
+        }
+        // The scope check comes first: who may not call it does not learn whether it exists.
+        if !self.session.caller.holds(methods::ADMIN) {
+            return Routed::Answer(Answer::error(self.missing_scope(name, methods::ADMIN)));
+        }
+        let shown: String = name.chars().take(120).collect();
+        Routed::Answer(Answer::error(ErrorShape::invalid(format!("unknown method: {shown}"))))
+    }
+
+    fn call_own(&self, method: &'static Method, params: &str) -> Answer {
+        if let Scope::Needs(scope) = method.scope
+            && !self.session.caller.holds(scope)
+        {
+            return Answer::error(self.missing_scope(method.name, scope));
+        }
+        (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
+    }
+
+    /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.
+    fn call_plugin(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Answer {
+        let whole = text.clone();
+        let name = match &frame.method {
+            Cow::Borrowed(name) => Piece::of(&whole, name),
+            Cow::Owned(name) => Piece::Own(name.clone()),
+        };
+        let params = Piece::of(&whole, frame.params_text());
+        let (state, caller) = (Arc::clone(&self.state), leanclaw_types::Caller::clone(&self.session.caller));
+        let version = self.session.version;
+        Answer::Later(Box::pin(async move {
+            let plugins = &state.services.plugins;
+            let result = plugins.call_method(name.get(&whole), params.get(&whole), caller).await;
+            result.map(Payload::Own).map_err(|failure| failure_to_error(version, &failure))
+        }))
+    }
+
+    fn missing_scope(&self, method: &str, scope: &str) -> ErrorShape {
+        let method: String = method.chars().take(120).collect();
+        let actor = format!("{}:{}", self.session.caller.kind, self.session.caller.id);
+        self.state.audit(actor, AuditEvent::ScopeDenied { method, scope: scope.to_owned() });
+        let message = format!("missing scope: {scope}");
+        match self.session.version {
+            ProtocolVersion::V3 => ErrorShape::invalid(message),
+            ProtocolVersion::V4 => ErrorShape::new(error_code::FORBIDDEN, message).details(json!({
+                "code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope],
+            })),
+        }
+    }
+}
+
+enum Routed {
+    Answer(Answer),
+    WrongRole(ErrorShape),
+}
+
+/// A part of a message, by place where it can be.
+enum Piece {
+    At(Range<usize>),
+    Own(String),
+}
+
+impl Piece {
+    fn of(whole: &Utf8Bytes, part: &str) -> Self {
+        let whole = whole.as_str();
+        let at = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize);
+        match at.map(|start| start..start + part.len()) {
+            Some(range) if whole.get(range.clone()) == Some(part) => Self::At(range),
+            _ => Self::Own(part.to_owned()),
+        }
+    }
+
+    fn get<'a>(&'a self, whole: &'a Utf8Bytes) -> &'a str {
+        match self {
+            Self::At(range) => whole.as_str().get(range.clone()).unwrap_or_default(),
+            Self::Own(text) => text,
+        }
+    }
+}

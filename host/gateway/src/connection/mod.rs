@@ -1,0 +1,309 @@
+//! One client's connection, from its challenge to its close. One task per connection runs everything it asks for:
+//! a call that is done at once costs no task and no queue, the others run side by side and answer in any order.
+
+mod calls;
+mod socket;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tungstenite::Utf8Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::auth::Peer;
+use crate::gateway::State;
+use crate::handshake::{self, Outcome, Session};
+use crate::hub::{Event, Seat, Signal};
+use crate::wire;
+use socket::{Ending, Incoming, Socket};
+
+pub(crate) use calls::{Answer, Call};
+
+/// Requests read before the answers so far are written.
+const READS_PER_TURN: usize = 64;
+/// Time after which a busy connection lets others run and writes what it has: a plugin's call runs inside this task
+/// until its first wait.
+const SLICE: Duration = Duration::from_millis(1);
+/// Pings without a sign of life after which the peer is taken for dead.
+const SILENT_PINGS: u32 = 3;
+
+/// Everything a new connection comes with. `held` counts against the caps on unauthenticated sockets and is dropped
+/// with the handshake.
+pub(crate) struct Arrival<H> {
+    pub(crate) state: Arc<State>,
+    pub(crate) peer: Peer,
+    pub(crate) stream: TcpStream,
+    pub(crate) early: Bytes,
+    pub(crate) held: H,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a connection ends.
+enum End {
+    Gone,
+    Close { code: CloseCode, reason: Utf8Bytes, keep_queue: bool },
+}
+
+impl End {
+    fn close(code: CloseCode, reason: &'static str) -> Self {
+        Self::Close { code, reason: Utf8Bytes::from_static(reason), keep_queue: true }
+    }
+
+    fn stopping() -> Self {
+        Self::close(CloseCode::Restart, "service restart")
+    }
+}
+
+/// Runs a connection to its end.
+pub(crate) async fn run<H>(arrival: Arrival<H>) {
+    let Arrival { state, peer, stream, early, held, stop } = arrival;
+    let limits = state.config.limits.clone();
+    let mut socket = Socket::new(stream, &early, limits.handshake_frame_bytes);
+    let welcome = tokio::select! {
+        welcome = tokio::time::timeout(limits.handshake_timeout, greet(&state, &peer, &mut socket)) => {
+            welcome.unwrap_or_else(|_| Err(End::close(CloseCode::Normal, "")))
+        }
+        () = stop.cancelled() => Err(End::stopping()),
+    };
+    let end = match welcome {
+        Err(end) => end,
+        Ok(session) => {
+            drop(held);
+            socket.allow_frames_of(limits.frame_bytes);
+            let mut connection = Connection::new(Arc::clone(&state), socket, session);
+            let end = std::future::poll_fn(|context| connection.poll(context)).await;
+            state.hub.leave(connection.seat.id);
+            tracing::debug!(connection = %connection.session.id, "a client left");
+            socket = connection.into_socket();
+            end
+        }
+    };
+    if let End::Close { code, reason, keep_queue } = end {
+        socket.close(code, reason, keep_queue, limits.close_grace).await;
+    }
+}
+
+/// Sends the challenge and answers the first frame.
+async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Session, End> {
+    let challenge = format!("{{\"nonce\":\"{}\",\"ts\":{}}}", uuid::Uuid::new_v4(), state.now_ms());
+    socket.push(wire::event(&wire::event_head("connect.challenge", &challenge), None, None));
+    let first = std::future::poll_fn(|context| {
+        if let Poll::Ready(Err(ending)) = socket.poll_flush(context) {
+            return Poll::Ready(Err(ending));
+        }
+        loop {
+            match socket.poll_read(context) {
+                Poll::Ready(Ok(Incoming::Alive)) => {}
+                other => return other,
+            }
+        }
+    })
+    .await;
+    let text = match first {
+        Ok(Incoming::Text(text)) => text,
+        Ok(_) => return Err(End::close(CloseCode::Normal, "")),
+        Err(ending) => return Err(ending.into()),
+    };
+    match handshake::answer(state, peer, text.as_str()) {
+        Outcome::Welcome(session, hello) => {
+            socket.push(hello);
+            Ok(session)
+        }
+        Outcome::Goodbye(response, code, reason) => {
+            if let Some(response) = response {
+                socket.push(response);
+            }
+            Err(End::Close { code, reason, keep_queue: true })
+        }
+    }
+}
+
+impl From<Ending> for End {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Gone => Self::Gone,
+            Ending::Broken(code) => Self::Close { code, reason: Utf8Bytes::from_static(""), keep_queue: true },
+        }
+    }
+}
+
+/// A connection past its handshake.
+pub(crate) struct Connection {
+    pub(crate) state: Arc<State>,
+    pub(crate) session: Arc<Session>,
+    socket: Socket,
+    seat: Seat,
+    calls: FuturesUnordered<BoxFuture<'static, Utf8Bytes>>,
+    seq: u64,
+    silent_pings: u32,
+    /// Whether all that the peer sent has been read: else its pongs may lie unread, and silence proves nothing.
+    caught_up: bool,
+    unauthorized_in_a_row: u32,
+    drain: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Connection {
+    fn new(state: Arc<State>, socket: Socket, session: Session) -> Self {
+        let seat = state.hub.join(Arc::clone(&session.caller));
+        let mut connection = Self {
+            session: Arc::new(session),
+            socket,
+            seat,
+            calls: FuturesUnordered::new(),
+            seq: 0,
+            silent_pings: 0,
+            caught_up: true,
+            unauthorized_in_a_row: 0,
+            drain: None,
+            state,
+        };
+        if connection.state.draining() {
+            connection.seat.flags.stopping.store(true, Ordering::Release);
+        }
+        connection.send_first_health();
+        connection
+    }
+
+    fn into_socket(self) -> Socket {
+        self.socket
+    }
+
+    /// Version 3 clients get the health right after the handshake.
+    fn send_first_health(&mut self) {
+        if self.session.version == leanclaw_types::frame::ProtocolVersion::V3 {
+            let health = self.state.health.latest();
+            let event =
+                Event::new("health", health.text(self.session.version)).state_version(self.state.state_version());
+            self.send_event(&event);
+        }
+    }
+
+    /// Does all that can be done now; ready when the connection is over.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        let began = Instant::now();
+        loop {
+            let mut progress = false;
+            while let Poll::Ready(Some(signal)) = self.seat.signals.poll_recv(context) {
+                progress = true;
+                if let Some(end) = self.on_signal(&signal, context) {
+                    return Poll::Ready(end);
+                }
+            }
+            if self.seat.flags.lagged.load(Ordering::Acquire) {
+                return Poll::Ready(slow_consumer());
+            }
+            while let Poll::Ready(Some(answer)) = self.calls.poll_next_unpin(context) {
+                progress = true;
+                self.socket.push(answer);
+            }
+            match self.poll_requests(began, context) {
+                Ok(read_something) => progress |= read_something,
+                Err(end) => return Poll::Ready(end),
+            }
+            let flushed = match self.socket.poll_flush(context) {
+                Poll::Ready(Ok(())) => true,
+                Poll::Ready(Err(ending)) => return Poll::Ready(ending.into()),
+                Poll::Pending => false,
+            };
+            if self.poll_drained(flushed, context) {
+                return Poll::Ready(End::stopping());
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+            if began.elapsed() > SLICE {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads requests while there is room for their answers.
+    fn poll_requests(&mut self, began: Instant, context: &mut Context<'_>) -> Result<bool, End> {
+        let mut read = 0;
+        self.caught_up = false;
+        let stopping = self.seat.flags.stopping.load(Ordering::Acquire);
+        let limits = &self.state.config.limits;
+        let (most_calls, pause_bytes) = (limits.calls_in_flight, limits.read_pause_bytes);
+        while !stopping
+            && read < READS_PER_TURN
+            && self.calls.len() < most_calls
+            && self.socket.unsent_bytes() < pause_bytes
+        {
+            match self.socket.poll_read(context) {
+                Poll::Pending => {
+                    self.caught_up = true;
+                    break;
+                }
+                Poll::Ready(Err(ending)) => return Err(ending.into()),
+                Poll::Ready(Ok(incoming)) => {
+                    self.silent_pings = 0;
+                    if let Incoming::Text(text) = incoming
+                        && let Some(end) = self.on_frame(&text, context)
+                    {
+                        return Err(end);
+                    }
+                }
+            }
+            read += 1;
+            if began.elapsed() > SLICE {
+                break;
+            }
+        }
+        Ok(read > 0)
+    }
+
+    /// Whether the gateway stops and this connection has nothing left to do, or no time left to do it.
+    fn poll_drained(&mut self, flushed: bool, context: &mut Context<'_>) -> bool {
+        if !self.seat.flags.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.calls.is_empty() && flushed {
+            return true;
+        }
+        let limit = self.state.config.limits.drain;
+        let drain = self.drain.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        drain.as_mut().poll(context).is_ready()
+    }
+
+    fn on_signal(&mut self, signal: &Signal, context: &mut Context<'_>) -> Option<End> {
+        match signal {
+            Signal::Wake => None,
+            Signal::Ping => {
+                self.silent_pings += u32::from(self.caught_up);
+                if self.silent_pings > SILENT_PINGS {
+                    return Some(End::Gone);
+                }
+                self.socket.ping(context);
+                None
+            }
+            Signal::Event(event) => {
+                if self.socket.unsent_bytes() > self.state.config.limits.buffered_bytes {
+                    return (!event.droppable).then(slow_consumer);
+                }
+                self.send_event(event);
+                None
+            }
+        }
+    }
+
+    fn send_event(&mut self, event: &Event) {
+        self.seq += 1;
+        let head = event.head(self.session.version);
+        self.socket.push(wire::event(head, Some(self.seq), event.state_version));
+    }
+}
+
+fn slow_consumer() -> End {
+    End::Close { code: CloseCode::Policy, reason: Utf8Bytes::from_static("slow consumer"), keep_queue: false }
+}

@@ -1,0 +1,113 @@
+//! The gateway's shared state: what every connection, route and method can reach.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::clock::{Clock, SystemClock};
+
+use crate::auth::Peer;
+use crate::auth::credential::Door;
+use crate::auth::door::Counter;
+use crate::auth::lockout::Lockout;
+use crate::config::GatewayConfig;
+use crate::hub::Hub;
+use crate::plugins::PluginHost;
+use crate::services::{AuditSink, Readiness};
+use crate::snapshot::HealthCache;
+
+/// What the program lends the gateway.
+#[derive(Clone)]
+pub struct Services {
+    /// Runs plugins.
+    pub plugins: Arc<dyn PluginHost>,
+    /// Keeps audit rows.
+    pub audit: Arc<dyn AuditSink>,
+    /// What `/ready` waits for.
+    pub readiness: Vec<Arc<dyn Readiness>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Services {
+    /// Services with the machine's clock and nothing that `/ready` waits for.
+    pub fn new(plugins: Arc<dyn PluginHost>, audit: Arc<dyn AuditSink>) -> Self {
+        Self { plugins, audit, readiness: Vec::new(), clock: Arc::new(SystemClock) }
+    }
+}
+
+/// The gateway. Cheap to clone; [`serve`](crate::serve) runs it.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) state: Arc<State>,
+}
+
+impl Gateway {
+    /// Puts a gateway together. Nothing runs yet.
+    #[must_use]
+    pub fn new(mut config: GatewayConfig, services: Services) -> Self {
+        config.auth = config.auth.meant();
+        let state = State {
+            lockout: Lockout::new(&config.limits),
+            hub: Hub::default(),
+            sockets: Arc::default(),
+            connections: Arc::default(),
+            health: HealthCache::new(),
+            boot_id: uuid::Uuid::new_v4().to_string(),
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+            config,
+            services,
+        };
+        Self { state: Arc::new(state) }
+    }
+
+    /// How many clients are connected, past their handshake.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.state.hub.len()
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) config: GatewayConfig,
+    pub(crate) services: Services,
+    pub(crate) lockout: Lockout,
+    pub(crate) hub: Hub,
+    /// WebSockets before `hello-ok`, per address.
+    pub(crate) sockets: Arc<Counter>,
+    /// TCP connections that are not authenticated WebSockets, per address.
+    pub(crate) connections: Arc<Counter>,
+    pub(crate) health: HealthCache,
+    pub(crate) boot_id: String,
+    pub(crate) started: Instant,
+    pub(crate) draining: AtomicBool,
+}
+
+impl State {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.services.clock.now_ms()
+    }
+
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn door(&self) -> Door<'_> {
+        Door { config: &self.config, lockout: &self.lockout, now_ms: self.now_ms() }
+    }
+
+    pub(crate) fn audit(&self, actor: String, event: AuditEvent) {
+        self.services.audit.audit(AuditRecord { at_ms: self.now_ms(), actor, event });
+    }
+
+    pub(crate) fn audit_refusal(&self, peer: &Peer, code: &str) {
+        let event = AuditEvent::AuthDenied { remote: peer.address.to_string(), code: code.to_owned() };
+        self.audit("host:gateway".into(), event);
+    }
+}

@@ -1,0 +1,101 @@
+//! From the first frame to `hello-ok`, or to a close with a reason.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::Caller;
+use leanclaw_types::frame::{ConnectParams, ErrorShape, ProtocolVersion, RequestFrame};
+use serde_json::{Value, json};
+use tungstenite::Utf8Bytes;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::auth::{self, Peer};
+use crate::gateway::State;
+use crate::hello::hello;
+use crate::phrase::Shape;
+use crate::wire::{self, Id, Payload};
+
+static CONNECT: LazyLock<Shape> = LazyLock::new(Shape::of::<ConnectParams>);
+
+/// A connection past its handshake.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Names the connection.
+    pub(crate) id: String,
+    /// What it speaks.
+    pub(crate) version: ProtocolVersion,
+    /// Who it is.
+    pub(crate) caller: Arc<Caller>,
+}
+
+/// What the first frame led to.
+pub(crate) enum Outcome {
+    /// In.
+    Welcome(Session, Utf8Bytes),
+    /// Out, with a response first when there is one.
+    Goodbye(Option<Utf8Bytes>, CloseCode, Utf8Bytes),
+}
+
+/// Answers the first frame of a socket.
+pub(crate) fn answer(state: &State, peer: &Peer, text: &str) -> Outcome {
+    let Some(frame) = RequestFrame::read(text) else {
+        return if serde_json::from_str::<Value>(text).is_ok() {
+            Outcome::Goodbye(None, CloseCode::Policy, "invalid request frame".into())
+        } else {
+            Outcome::Goodbye(None, CloseCode::Normal, "".into())
+        };
+    };
+    let id = Id::of(&frame);
+    if frame.method != "connect" {
+        return refuse(&id, ErrorShape::invalid("invalid handshake: first request must be connect"), CloseCode::Policy);
+    }
+    let value: Value = serde_json::from_str(frame.params_text()).unwrap_or(Value::Null);
+    let guessed = wording_for(&value);
+    let connect: ConnectParams = match CONNECT.read(guessed, value) {
+        Ok(connect) => connect,
+        Err(problems) => {
+            return refuse(&id, ErrorShape::invalid(format!("invalid connect params: {problems}")), CloseCode::Policy);
+        }
+    };
+    let Some(version) = ProtocolVersion::negotiate(connect.min_protocol, connect.max_protocol) else {
+        return refuse(&id, mismatch(&connect), CloseCode::Protocol);
+    };
+    match auth::decide(&state.door(), peer, version, &connect) {
+        Ok(access) => {
+            let session = uuid::Uuid::new_v4().to_string();
+            let hello = hello(state, version, &session, &access);
+            let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));
+            tracing::info!(connection = %session, client = %connect.client.id, mode = %connect.client.mode,
+                protocol = version.number(), remote = %peer.address, "a client connected");
+            let session = Session { id: session, version, caller: Arc::new(access.caller) };
+            Outcome::Welcome(session, wire::response(&id, &payload))
+        }
+        Err(refusal) => {
+            tracing::info!(remote = %peer.address, code = refusal.code, "a client was refused");
+            state.audit_refusal(peer, refusal.code);
+            refuse(&id, refusal.error, CloseCode::Policy)
+        }
+    }
+}
+
+fn refuse(id: &Id, error: ErrorShape, code: CloseCode) -> Outcome {
+    let reason = wire::close_reason(&error.message);
+    Outcome::Goodbye(Some(wire::response(id, &Err(error))), code, reason)
+}
+
+/// The version whose wording fits a client whose parameters could not be read.
+fn wording_for(params: &Value) -> ProtocolVersion {
+    match params.get("maxProtocol").and_then(Value::as_u64) {
+        Some(3) => ProtocolVersion::V3,
+        _ => ProtocolVersion::V4,
+    }
+}
+
+fn mismatch(connect: &ConnectParams) -> ErrorShape {
+    ErrorShape::invalid("protocol mismatch").details(json!({
+        "code": "PROTOCOL_MISMATCH",
+        "clientMinProtocol": connect.min_protocol,
+        "clientMaxProtocol": connect.max_protocol,
+        "expectedProtocol": ProtocolVersion::V4.number(),
+        "minimumProbeProtocol": ProtocolVersion::V3.number(),
+    }))
+}

@@ -1,0 +1,82 @@
+//! The answer to a good `connect`.
+
+use leanclaw_types::frame::{HelloAuth, HelloFeatures, HelloOk, HelloPolicy, HelloServer, ProtocolVersion};
+use leanclaw_types::plugin::PluginState;
+use serde_json::{Value, json};
+
+use crate::auth::Access;
+use crate::gateway::State;
+use crate::hub::OWN_EVENTS;
+use crate::methods;
+use crate::snapshot::DEFAULT_AGENT;
+
+/// Builds `hello-ok` for one connection.
+pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, access: &Access) -> HelloOk {
+    let newest = version == ProtocolVersion::V4;
+    let limits = &state.config.limits;
+    HelloOk {
+        kind: "hello-ok".into(),
+        protocol: version.number(),
+        server: HelloServer {
+            version: state.config.version.clone(),
+            boot_id: newest.then(|| state.boot_id.clone()),
+            conn_id: connection.to_owned(),
+        },
+        features: HelloFeatures { methods: methods(state), events: events(state), capabilities: newest.then(Vec::new) },
+        snapshot: snapshot(state, version),
+        // Version 3 tells what was granted only together with a device token, and none is handed out.
+        auth: newest.then(|| HelloAuth {
+            method: Some(access.method.into()),
+            role: access.caller.role.clone(),
+            scopes: access.caller.scopes.clone(),
+        }),
+        policy: HelloPolicy {
+            max_payload: limits.frame_bytes as u64,
+            max_buffered_bytes: limits.buffered_bytes as u64,
+            tick_interval_ms: u64::try_from(limits.tick_interval.as_millis()).unwrap_or(u64::MAX).max(1),
+        },
+    }
+}
+
+fn methods(state: &State) -> Vec<String> {
+    let own = methods::TABLE.iter().map(|method| method.name.to_owned());
+    own.chain(state.services.plugins.methods().iter().map(leanclaw_types::plugin::MethodSpec::wire_name)).collect()
+}
+
+fn events(state: &State) -> Vec<String> {
+    let mut events: Vec<String> = OWN_EVENTS.iter().map(|name| (*name).to_owned()).collect();
+    for plugin in state.services.plugins.list() {
+        let granted = plugin.granted.filter(|_| plugin.state == PluginState::Ready);
+        for name in granted.iter().flat_map(|granted| &granted.events) {
+            let event = format!("{}.{name}", plugin.id);
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+    }
+    events
+}
+
+fn snapshot(state: &State, version: ProtocolVersion) -> Value {
+    let health: Value = serde_json::from_str(state.health.latest().text(version)).unwrap_or_else(|_| json!({}));
+    let mut snapshot = json!({
+        "presence": state.presence(),
+        "health": health,
+        "stateVersion": state.state_version(),
+        "uptimeMs": state.uptime_ms(),
+        "sessionDefaults": {
+            "defaultAgentId": DEFAULT_AGENT,
+            "mainKey": "main",
+            "mainSessionKey": format!("agent:{DEFAULT_AGENT}:main"),
+            "scope": "per-sender",
+        },
+        "authMode": if state.config.auth.token.is_some() { "token" } else { "none" },
+    });
+    if version == ProtocolVersion::V4
+        && let Some(object) = snapshot.as_object_mut()
+    {
+        let phase = if state.draining() { "draining" } else { "accepting" };
+        object.insert("suspension".into(), json!({"phase": phase}));
+    }
+    snapshot
+}

@@ -1,0 +1,173 @@
+//! Who is connected, and getting an event to those who may see it.
+//!
+//! Sending never waits: a connection's task takes its events off a short queue at once and holds them against its own
+//! byte bound. Who cannot keep up loses droppable events, and is cut off when it would lose one that matters.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use leanclaw_types::Caller;
+use leanclaw_types::frame::{ProtocolVersion, StateVersion};
+use tokio::sync::mpsc;
+
+use crate::wire;
+
+/// Signals a connection's task may lag behind by.
+const QUEUE: usize = 512;
+
+/// One event, written once for all who get it.
+#[derive(Debug)]
+pub(crate) struct Event {
+    head_v3: Option<String>,
+    head_v4: String,
+    /// The scope a connection needs to get it.
+    pub(crate) scope: Option<&'static str>,
+    /// Whether a slow client may miss it.
+    pub(crate) droppable: bool,
+    /// Sent with `presence` and `health`.
+    pub(crate) state_version: Option<StateVersion>,
+}
+
+impl Event {
+    /// An event that must arrive. `payload` is a JSON text.
+    pub(crate) fn new(name: &str, payload: &str) -> Self {
+        Self {
+            head_v3: None,
+            head_v4: wire::event_head(name, payload),
+            scope: None,
+            droppable: false,
+            state_version: None,
+        }
+    }
+
+    /// Another payload for version 3.
+    pub(crate) fn payload_v3(mut self, name: &str, payload: &str) -> Self {
+        self.head_v3 = Some(wire::event_head(name, payload));
+        self
+    }
+
+    pub(crate) fn scope(mut self, scope: &'static str) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    pub(crate) fn droppable(mut self) -> Self {
+        self.droppable = true;
+        self
+    }
+
+    pub(crate) fn state_version(mut self, version: StateVersion) -> Self {
+        self.state_version = Some(version);
+        self
+    }
+
+    /// The frame for a connection, without its `seq` and closing brace.
+    pub(crate) fn head(&self, version: ProtocolVersion) -> &str {
+        match (&self.head_v3, version) {
+            (Some(head), ProtocolVersion::V3) => head,
+            _ => &self.head_v4,
+        }
+    }
+}
+
+/// What a connection's task is told.
+#[derive(Debug, Clone)]
+pub(crate) enum Signal {
+    /// Send this.
+    Event(Arc<Event>),
+    /// Send a WebSocket ping.
+    Ping,
+    /// Look at your flags.
+    Wake,
+}
+
+/// What a full queue cannot hold.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    /// An event that mattered did not fit.
+    pub(crate) lagged: AtomicBool,
+    /// The gateway stops.
+    pub(crate) stopping: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Member {
+    caller: Arc<Caller>,
+    signals: mpsc::Sender<Signal>,
+    flags: Arc<Flags>,
+}
+
+/// Everyone who is past the handshake.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    next: AtomicU64,
+    members: Mutex<HashMap<u64, Member>>,
+}
+
+/// One connection's end of the hub.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) id: u64,
+    pub(crate) signals: mpsc::Receiver<Signal>,
+    pub(crate) flags: Arc<Flags>,
+}
+
+impl Hub {
+    pub(crate) fn join(&self, caller: Arc<Caller>) -> Seat {
+        let (sender, signals) = mpsc::channel(QUEUE);
+        let flags = Arc::new(Flags::default());
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let member = Member { caller, signals: sender, flags: Arc::clone(&flags) };
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id, member);
+        Seat { id, signals, flags }
+    }
+
+    pub(crate) fn leave(&self, id: u64) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Sends an event to everyone who may see it.
+    pub(crate) fn broadcast(&self, event: Event) {
+        let event = Arc::new(event);
+        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let allowed =
+                event.scope.is_none_or(|scope| member.caller.role == "operator" && member.caller.holds(scope));
+            if allowed && member.signals.try_send(Signal::Event(Arc::clone(&event))).is_err() && !event.droppable {
+                member.flags.lagged.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    pub(crate) fn ping(&self) {
+        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            // A full queue means the task has plenty to do anyway.
+            let _ = member.signals.try_send(Signal::Ping);
+        }
+    }
+
+    /// Tells everyone that the gateway stops.
+    pub(crate) fn stop(&self) {
+        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            member.flags.stopping.store(true, Ordering::Release);
+            // A full queue wakes the task just as well.
+            let _ = member.signals.try_send(Signal::Wake);
+        }
+    }
+}
+
+/// The scope for the events of plugins.
+pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
+
+/// Names of the events the gateway itself sends.
+pub(crate) const OWN_EVENTS: [&str; 5] = ["connect.challenge", "tick", "health", "shutdown", "plugins.changed"];
+
+/// `{"ts":…}`.
+pub(crate) fn tick_payload(now_ms: u64) -> Cow<'static, str> {
+    Cow::Owned(format!("{{\"ts\":{now_ms}}}"))
+}

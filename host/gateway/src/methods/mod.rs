@@ -1,0 +1,81 @@
+//! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
+
+pub(crate) mod health;
+pub(crate) mod plugins;
+pub(crate) mod tools;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use leanclaw_types::frame::ErrorShape;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::connection::{Answer, Call};
+use crate::phrase::Shape;
+
+/// The scope that satisfies every other.
+pub(crate) const ADMIN: &str = "operator.admin";
+const READ: &str = "operator.read";
+const WRITE: &str = "operator.write";
+
+/// What a caller needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scope {
+    /// Nothing beyond a connection.
+    Open,
+    /// This scope.
+    Needs(&'static str),
+}
+
+/// One method.
+pub(crate) struct Method {
+    pub(crate) name: &'static str,
+    pub(crate) scope: Scope,
+    pub(crate) handler: fn(&Call<'_>) -> Answer,
+}
+
+const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answer) -> Method {
+    Method { name, scope, handler }
+}
+
+/// Every method the gateway answers; what plugins add is not here.
+pub(crate) static TABLE: &[Method] = &[
+    method("health", Scope::Open, health::health),
+    method("plugins.list", Scope::Needs(READ), plugins::list),
+    method("plugins.inspect", Scope::Needs(READ), plugins::inspect),
+    method("plugins.logs", Scope::Needs(READ), plugins::logs),
+    method("plugins.grant", Scope::Needs(ADMIN), plugins::grant),
+    method("plugins.revoke", Scope::Needs(ADMIN), plugins::revoke),
+    method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
+    method("tools.catalog", Scope::Needs(READ), tools::catalog),
+    method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
+];
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =
+    LazyLock::new(|| TABLE.iter().map(|method| (method.name, method)).collect());
+
+/// The method of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Method> {
+    BY_NAME.get(name).copied()
+}
+
+impl Call<'_> {
+    /// Reads the parameters, or phrases what is wrong with them. Each pair in `aliases` is a further name of a
+    /// parameter and the name the schema knows.
+    pub(crate) fn read<T: DeserializeOwned>(&self, shape: &Shape, aliases: &[(&str, &str)]) -> Result<T, ErrorShape> {
+        let invalid = |problems: String| ErrorShape::invalid(format!("invalid {} params: {problems}", self.method));
+        let mut value: Value =
+            serde_json::from_str(self.params).map_err(|error| invalid(format!("at root: {error}")))?;
+        if let Some(object) = value.as_object_mut() {
+            for (alias, name) in aliases {
+                if !object.contains_key(*name)
+                    && let Some(given) = object.shift_remove(*alias)
+                {
+                    object.insert((*name).to_owned(), given);
+                }
+            }
+        }
+        shape.read(self.session.version, value).map_err(invalid)
+    }
+}

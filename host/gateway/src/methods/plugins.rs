@@ -1,0 +1,242 @@
+//! `plugins.*`: what is installed, what it may do, and giving or taking rights.
+//!
+//! Keys that OpenClaw has keep OpenClaw's meaning; what only LeanClaw knows is under `leanclaw`.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::permission::GrantChange;
+use leanclaw_types::plugin::{PluginInfo, PluginState};
+use leanclaw_types::{AccountId, Failure, PluginId, PluginKey};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::connection::{Answer, Call};
+use crate::error::failure_to_error;
+use crate::phrase::Shape;
+use crate::wire::Payload;
+
+/// A plugin may also be called `plugin` or `id`.
+const ALIASES: [(&str, &str); 3] = [("plugin", "pluginId"), ("id", "pluginId"), ("account", "accountId")];
+
+/// The most log lines in one answer.
+const MAX_LOG_LINES: u32 = 5000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Named {
+    /// `plugin` or `plugin/account`.
+    #[schemars(length(min = 1))]
+    plugin_id: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    account_id: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    #[schemars(length(min = 1))]
+    plugin_id: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    account_id: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    items: Vec<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Reload {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    plugin_id: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Logs {
+    #[schemars(length(min = 1))]
+    plugin_id: String,
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    after_seq: Option<u64>,
+    #[serde(default = "default_log_lines")]
+    #[schemars(range(min = 1, max = 5000))]
+    limit: u32,
+}
+
+fn default_log_lines() -> u32 {
+    200
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static NAMED: LazyLock<Shape> = LazyLock::new(Shape::of::<Named>);
+static CHANGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Change>);
+static RELOAD: LazyLock<Shape> = LazyLock::new(Shape::of::<Reload>);
+static LOGS: LazyLock<Shape> = LazyLock::new(Shape::of::<Logs>);
+
+/// `plugins.list {}` → `{plugins, diagnostics, mutationAllowed, generation}`.
+pub(crate) fn list(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let plugins = call.state.services.plugins.list();
+    let diagnostics: Vec<Value> = plugins
+        .iter()
+        .filter(|plugin| !plugin.reason.is_empty())
+        .map(|plugin| json!({"level": "warn", "message": format!("{}: {}", key_of(plugin), plugin.reason)}))
+        .collect();
+    Answer::json(&json!({
+        "plugins": plugins.iter().map(row).collect::<Vec<_>>(),
+        "diagnostics": diagnostics,
+        // Clients may not install or switch plugins here; grants have their own methods.
+        "mutationAllowed": false,
+        "generation": call.state.health.latest().version,
+    }))
+}
+
+/// `plugins.inspect {pluginId, accountId?}` → `{ok, plugin, leanclaw}`.
+pub(crate) fn inspect(call: &Call<'_>) -> Answer {
+    let named: Named = match call.read(&NAMED, &ALIASES) {
+        Ok(named) => named,
+        Err(error) => return Answer::error(error),
+    };
+    let found = key(&named.plugin_id, named.account_id.as_deref())
+        .and_then(|key| call.state.services.plugins.inspect(&key))
+        .map(|plugin| Payload::json(&one(&plugin)));
+    Answer::Now(found.map_err(|failure| failure_to_error(call.session.version, &failure)))
+}
+
+/// `plugins.grant {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`.
+pub(crate) fn grant(call: &Call<'_>) -> Answer {
+    change(call, true)
+}
+
+/// `plugins.revoke {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`.
+pub(crate) fn revoke(call: &Call<'_>) -> Answer {
+    change(call, false)
+}
+
+fn change(call: &Call<'_>, give: bool) -> Answer {
+    let change: Change = match call.read(&CHANGE, &ALIASES) {
+        Ok(change) => change,
+        Err(error) => return Answer::error(error),
+    };
+    let version = call.session.version;
+    let key = match key(&change.plugin_id, change.account_id.as_deref()) {
+        Ok(key) => key,
+        Err(failure) => return Answer::error(failure_to_error(version, &failure)),
+    };
+    let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
+    let change = GrantChange { all: change.all, items: change.items };
+    Answer::Later(Box::pin(async move {
+        let plugins = &state.services.plugins;
+        let result =
+            if give { plugins.grant(&caller, &key, change).await } else { plugins.revoke(&caller, &key, change).await };
+        result.map(|plugin| Payload::json(&one(&plugin))).map_err(|failure| failure_to_error(version, &failure))
+    }))
+}
+
+/// `plugins.reload {pluginId?}` → `{ok, plugins}`.
+pub(crate) fn reload(call: &Call<'_>) -> Answer {
+    let reload: Reload = match call.read(&RELOAD, &ALIASES) {
+        Ok(reload) => reload,
+        Err(error) => return Answer::error(error),
+    };
+    let version = call.session.version;
+    let plugin: Option<PluginId> = match reload.plugin_id.map(|id| id.parse()).transpose() {
+        Ok(plugin) => plugin,
+        Err(error) => return Answer::error(invalid_id(&error)),
+    };
+    let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
+    Answer::Later(Box::pin(async move {
+        let result = state.services.plugins.reload(&caller, plugin.as_ref()).await;
+        let result = result
+            .map(|plugins| Payload::json(&json!({"ok": true, "plugins": plugins.iter().map(row).collect::<Vec<_>>()})));
+        result.map_err(|failure| failure_to_error(version, &failure))
+    }))
+}
+
+/// `plugins.logs {pluginId, afterSeq?, limit?}` → `{pluginId, lines, lastSeq}`; pass `lastSeq` back as `afterSeq` to
+/// get only newer lines.
+pub(crate) fn logs(call: &Call<'_>) -> Answer {
+    let logs: Logs = match call.read(&LOGS, &ALIASES) {
+        Ok(logs) => logs,
+        Err(error) => return Answer::error(error),
+    };
+    let plugin: PluginId = match logs.plugin_id.parse() {
+        Ok(plugin) => plugin,
+        Err(error) => return Answer::error(invalid_id(&error)),
+    };
+    let limit = usize::try_from(logs.limit.min(MAX_LOG_LINES)).unwrap_or(1);
+    match call.state.services.plugins.logs(&plugin, logs.after_seq, limit) {
+        Ok(lines) => {
+            let last_seq = lines.last().map(|line| line.seq).or(logs.after_seq);
+            Answer::json(&json!({"pluginId": plugin, "lines": lines, "lastSeq": last_seq}))
+        }
+        Err(failure) => Answer::error(failure_to_error(call.session.version, &failure)),
+    }
+}
+
+fn key(plugin: &str, account: Option<&str>) -> Result<PluginKey, Failure> {
+    let invalid = |error: leanclaw_types::id::InvalidId| Failure::invalid(error.to_string());
+    let mut key: PluginKey = plugin.parse().map_err(invalid)?;
+    if let Some(account) = account {
+        key.account = AccountId::new(account).map_err(invalid)?;
+    }
+    Ok(key)
+}
+
+fn invalid_id(error: &leanclaw_types::id::InvalidId) -> ErrorShape {
+    ErrorShape::invalid(error.to_string())
+}
+
+fn key_of(plugin: &PluginInfo) -> PluginKey {
+    PluginKey { plugin: plugin.id.clone(), account: plugin.account.clone() }
+}
+
+/// One plugin as OpenClaw's list has it, with LeanClaw's own view under `leanclaw`.
+fn row(plugin: &PluginInfo) -> Value {
+    let mut row = identity(plugin);
+    let state = match plugin.state {
+        PluginState::Ready | PluginState::Loading => "enabled",
+        PluginState::NeedsGrant | PluginState::Disabled => "disabled",
+        PluginState::Faulted => "error",
+    };
+    if let Some(object) = row.as_object_mut() {
+        object.insert("state".into(), json!(state));
+        object.insert("removable".into(), json!(false));
+        if plugin.state == PluginState::Faulted {
+            object.insert("error".into(), json!(plugin.reason));
+        }
+        object.insert("leanclaw".into(), json!(plugin));
+    }
+    row
+}
+
+fn identity(plugin: &PluginInfo) -> Value {
+    let name = if plugin.name.is_empty() { plugin.id.as_str() } else { &plugin.name };
+    let enabled = matches!(plugin.state, PluginState::Ready | PluginState::Loading | PluginState::Faulted);
+    let mut identity = json!({
+        "id": plugin.id, "name": name, "description": plugin.description, "origin": "leanclaw",
+        "installed": true, "enabled": enabled,
+    });
+    if let Some(object) = identity.as_object_mut()
+        && !plugin.version.is_empty()
+    {
+        object.insert("version".into(), json!(plugin.version));
+    }
+    identity
+}
+
+fn one(plugin: &PluginInfo) -> Value {
+    json!({"ok": true, "plugin": identity(plugin), "leanclaw": plugin})
+}

@@ -1,0 +1,179 @@
+//! `tools.catalog` and `tools.invoke`, and what they share with `POST /tools/invoke`.
+
+use std::sync::{Arc, LazyLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::plugin::{ToolOutput, ToolSpec};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::connection::{Answer, Call};
+use crate::error::failure_details;
+use crate::phrase::Shape;
+use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Catalog {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    include_plugins: Option<bool>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Invoke {
+    #[schemars(length(min = 1))]
+    name: String,
+    #[serde(default)]
+    args: Map<String, Value>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    session_key: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    #[expect(dead_code, reason = "real clients send it; no tool here asks for a confirmation")]
+    confirm: Option<bool>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    #[expect(dead_code, reason = "real clients send it; there are no conversations to read here")]
+    conversation_read_origin: Option<String>,
+}
+
+static CATALOG: LazyLock<Shape> = LazyLock::new(Shape::of::<Catalog>);
+static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
+
+/// `tools.catalog {agentId?, includePlugins?}` → `{agentId, profiles, groups}`, one group per plugin.
+pub(crate) fn catalog(call: &Call<'_>) -> Answer {
+    let catalog: Catalog = match call.read(&CATALOG, &[]) {
+        Ok(catalog) => catalog,
+        Err(error) => return Answer::error(error),
+    };
+    if let Err(error) = known_agent(catalog.agent_id.as_deref()) {
+        return Answer::error(error);
+    }
+    let tools = if catalog.include_plugins == Some(false) { Vec::new() } else { call.state.services.plugins.tools() };
+    let mut groups: Vec<(String, Vec<Value>)> = Vec::new();
+    for tool in &tools {
+        let plugin = tool.plugin.to_string();
+        let entry = catalog_entry(tool, call.session.version);
+        match groups.iter_mut().find(|(id, _)| *id == plugin) {
+            Some((_, entries)) => entries.push(entry),
+            None => groups.push((plugin, vec![entry])),
+        }
+    }
+    let groups: Vec<Value> = groups
+        .into_iter()
+        .map(|(plugin, tools)| {
+            json!({"id": format!("plugin:{plugin}"), "label": plugin, "source": "plugin", "pluginId": plugin, "tools": tools})
+        })
+        .collect();
+    let profiles = [("minimal", "Minimal"), ("coding", "Coding"), ("messaging", "Messaging"), ("full", "Full")];
+    let profiles: Vec<Value> = profiles.iter().map(|(id, label)| json!({"id": id, "label": label})).collect();
+    Answer::json(&json!({"agentId": DEFAULT_AGENT, "profiles": profiles, "groups": groups}))
+}
+
+fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
+    let mut entry = json!({
+        "id": tool.name, "label": tool.name, "description": tool.description,
+        "source": "plugin", "pluginId": tool.plugin, "defaultProfiles": [],
+    });
+    // Version 3 has a closed shape without these.
+    if version == ProtocolVersion::V4
+        && let Some(object) = entry.as_object_mut()
+    {
+        object.insert("risk".into(), json!(risk(tool)));
+        let tags: Vec<&String> = tool.effects.iter().filter(|effect| !effect.is_empty()).collect();
+        object.insert("tags".into(), json!(tags));
+    }
+    entry
+}
+
+fn risk(tool: &ToolSpec) -> &'static str {
+    let has = |effect: &str| tool.effects.iter().any(|known| known == effect);
+    if has("irreversible") || has("spends-money") {
+        "high"
+    } else if tool.effects.iter().all(|effect| effect == "reads") {
+        "low"
+    } else {
+        "medium"
+    }
+}
+
+fn known_agent(agent: Option<&str>) -> Result<(), ErrorShape> {
+    match agent {
+        Some(agent) if agent != DEFAULT_AGENT => {
+            let shown: String = agent.chars().take(80).collect();
+            Err(ErrorShape::invalid(format!("unknown agent id \"{shown}\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `tools.invoke {name, args?, …}` → `{ok, toolName, output?, source?, error?}`. The original LeanClaw's spelling
+/// `{toolName, params}` is read besides.
+pub(crate) fn invoke(call: &Call<'_>) -> Answer {
+    let aliases = [("toolName", "name"), ("tool", "name"), ("params", "args")];
+    let invoke: Invoke = match call.read(&INVOKE, &aliases) {
+        Ok(invoke) => invoke,
+        Err(error) => return Answer::error(error),
+    };
+    if let Err(error) = known_agent(invoke.agent_id.as_deref()) {
+        return Answer::error(error);
+    }
+    let state = Arc::clone(call.state);
+    let mut caller = leanclaw_types::Caller::clone(&call.session.caller);
+    caller.session_key = invoke.session_key;
+    caller.extra = invoke.idempotency_key.map(|key| json!({"idempotencyKey": key}));
+    Answer::Later(Box::pin(async move {
+        let input = Value::Object(invoke.args).to_string();
+        let outcome = match state.services.plugins.invoke_tool(&invoke.name, &input, caller).await {
+            Ok(output) => {
+                let failed = output.is_error.then(|| {
+                    json!({"code": "tool_error", "message": output.text.clone().unwrap_or_else(|| "the tool failed".into())})
+                });
+                let mut outcome = json!({"ok": failed.is_none(), "toolName": invoke.name, "output": result(&output), "source": "plugin"});
+                if let (Some(error), Some(object)) = (failed, outcome.as_object_mut()) {
+                    object.insert("error".into(), error);
+                }
+                outcome
+            }
+            Err(failure) => json!({
+                "ok": false, "toolName": invoke.name,
+                "error": {"code": failure.code, "message": failure.message, "details": failure_details(&failure)},
+            }),
+        };
+        Ok(Payload::json(&outcome))
+    }))
+}
+
+/// A tool's output in OpenClaw's shape: `{content: [{type, …}], details?}`.
+pub(crate) fn result(output: &ToolOutput) -> Value {
+    let mut content: Vec<Value> = Vec::new();
+    let text = output.text.clone().or_else(|| output.structured.as_ref().map(Value::to_string));
+    if let Some(text) = text {
+        content.push(json!({"type": "text", "text": text}));
+    }
+    for file in &output.files {
+        let kind = if file.media_type.starts_with("image/") { "image" } else { "file" };
+        content.push(json!({"type": kind, "mimeType": file.media_type, "data": STANDARD.encode(&file.data)}));
+    }
+    let mut result = json!({"content": content});
+    if let (Some(details), Some(object)) = (&output.structured, result.as_object_mut()) {
+        object.insert("details".into(), details.clone());
+    }
+    result
+}

@@ -1,0 +1,213 @@
+//! Naming what is wrong with a frame or with parameters, in the words the real clients and their users know.
+//!
+//! The schema comes from the Rust type. It runs only where a shape is not already known to be good, or where reading is
+//! rare, so its cost does not matter.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{ValidationError, Validator};
+use leanclaw_types::frame::ProtocolVersion;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The most problems that are named at once.
+const MAX_PROBLEMS: usize = 20;
+
+/// A compiled schema of `T`.
+pub(crate) struct Shape {
+    validator: Option<Validator>,
+}
+
+impl Shape {
+    /// Compiles the schema of `T`.
+    pub(crate) fn of<T: JsonSchema>() -> Self {
+        let schema = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
+        Self { validator: jsonschema::validator_for(schema.as_value()).ok() }
+    }
+
+    /// Reads a `T`, or says what is wrong: problems joined by `; `.
+    pub(crate) fn read<T: DeserializeOwned>(&self, version: ProtocolVersion, value: Value) -> Result<T, String> {
+        if let Some(problems) = self.problems(version, &value) {
+            return Err(problems);
+        }
+        serde_json::from_value(value).map_err(|error| format!("at root: {error}"))
+    }
+
+    /// What is wrong with `value`; none when nothing is.
+    pub(crate) fn problems(&self, version: ProtocolVersion, value: &Value) -> Option<String> {
+        let validator = self.validator.as_ref()?;
+        let mut problems: Vec<Problem> =
+            validator.iter_errors(value).take(200).flat_map(|error| phrase(version, &error)).collect();
+        problems.sort_by_key(|problem| (problem.depth, problem.rank));
+        let mut lines: Vec<String> = Vec::new();
+        let mut missing_at: Vec<String> = Vec::new();
+        for problem in problems {
+            if problem.rank == RANK_REQUIRED && version == ProtocolVersion::V4 {
+                if missing_at.contains(&problem.at) {
+                    continue;
+                }
+                missing_at.push(problem.at.clone());
+            }
+            if !lines.contains(&problem.line) {
+                lines.push(problem.line);
+            }
+        }
+        lines.truncate(MAX_PROBLEMS);
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
+
+struct Problem {
+    at: String,
+    depth: usize,
+    rank: u8,
+    line: String,
+}
+
+const RANK_REQUIRED: u8 = 0;
+const RANK_UNEXPECTED: u8 = 1;
+const RANK_OTHER: u8 = 2;
+
+fn phrase(version: ProtocolVersion, error: &ValidationError<'_>) -> Vec<Problem> {
+    let at = error.instance_path().to_string();
+    let depth = at.matches('/').count();
+    let problem = |rank: u8, line: String| Problem { at: at.clone(), depth, rank, line };
+    let place = if at.is_empty() { "root".to_owned() } else { at.clone() };
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let line = format!("must have required property '{}'", property.as_str().unwrap_or_default());
+            let line = if at.is_empty() { line } else { format!("at {at}: {line}") };
+            vec![problem(RANK_REQUIRED, line)]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| problem(RANK_UNEXPECTED, format!("at {place}: unexpected property '{}'", shown(name))))
+            .collect(),
+        // Version 3 spells an enumeration as a union of constants.
+        ValidationErrorKind::Enum { .. } if version == ProtocolVersion::V3 => vec![
+            problem(RANK_OTHER, format!("at {place}: must be equal to constant")),
+            problem(RANK_OTHER, format!("at {place}: must match a schema in anyOf")),
+        ],
+        kind => vec![problem(RANK_OTHER, format!("at {place}: {}", words(version, kind)))],
+    }
+}
+
+fn words(version: ProtocolVersion, kind: &ValidationErrorKind) -> String {
+    let not = if version == ProtocolVersion::V3 { "NOT" } else { "not" };
+    match kind {
+        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => format!("must be {kind}"),
+        ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
+            let names: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
+            format!("must be {}", names.join(","))
+        }
+        ValidationErrorKind::Enum { .. } => "must be equal to one of the allowed values".into(),
+        ValidationErrorKind::Constant { .. } => "must be equal to constant".into(),
+        ValidationErrorKind::Minimum { limit } => format!("must be >= {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("must be <= {limit}"),
+        ValidationErrorKind::MinLength { limit } => format!("must {not} have fewer than {limit} characters"),
+        ValidationErrorKind::MaxLength { limit } => format!("must {not} have more than {limit} characters"),
+        ValidationErrorKind::MinItems { limit } => format!("must {not} have fewer than {limit} items"),
+        ValidationErrorKind::MaxItems { limit } => format!("must {not} have more than {limit} items"),
+        ValidationErrorKind::Pattern { pattern } => format!("must match pattern \"{pattern}\""),
+        ValidationErrorKind::AnyOf { .. } => "must match a schema in anyOf".into(),
+        other => format!("must satisfy {}", other.keyword()),
+    }
+}
+
+/// A key the client chose, short and safe on a terminal.
+fn shown(name: &str) -> String {
+    name.chars().take(80).collect::<String>().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use leanclaw_types::frame::{ConnectParams, RequestFrameShape};
+    use serde_json::json;
+
+    fn connect(version: ProtocolVersion, value: &Value) -> Option<String> {
+        Shape::of::<ConnectParams>().problems(version, value)
+    }
+
+    fn good() -> Value {
+        json!({"minProtocol": 3, "maxProtocol": 4, "client": {"id": "cli", "version": "1", "platform": "linux", "mode": "cli"}})
+    }
+
+    #[test]
+    fn captured_wordings() {
+        let mut bad = good();
+        bad["foo"] = json!(1);
+        bad["client"]["id"] = json!("ios-node");
+        assert_eq!(
+            connect(ProtocolVersion::V4, &bad).unwrap(),
+            "at root: unexpected property 'foo'; at /client/id: must be equal to one of the allowed values"
+        );
+        assert_eq!(
+            connect(ProtocolVersion::V3, &bad).unwrap(),
+            "at root: unexpected property 'foo'; at /client/id: must be equal to constant; \
+             at /client/id: must match a schema in anyOf"
+        );
+        assert_eq!(
+            connect(ProtocolVersion::V4, &json!({"minProtocol": 1, "maxProtocol": 1})).unwrap(),
+            "must have required property 'client'"
+        );
+        let frame = Shape::of::<RequestFrameShape>();
+        for (value, text) in [
+            (json!({"type": "req", "id": "1", "method": "m", "extra": 1}), "at root: unexpected property 'extra'"),
+            (json!({"type": "req", "id": 1, "method": "m"}), "at /id: must be string"),
+            (json!({"type": "req", "id": "1"}), "must have required property 'method'"),
+        ] {
+            assert_eq!(frame.problems(ProtocolVersion::V4, &value).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn version_4_names_the_first_missing_property_and_version_3_all() {
+        assert_eq!(
+            connect(ProtocolVersion::V3, &json!({})).unwrap(),
+            "must have required property 'minProtocol'; must have required property 'maxProtocol'; \
+             must have required property 'client'"
+        );
+        assert_eq!(connect(ProtocolVersion::V4, &json!({})).unwrap(), "must have required property 'minProtocol'");
+    }
+
+    #[test]
+    fn lengths_and_ranges_and_nesting() {
+        let mut bad = good();
+        bad["minProtocol"] = json!(0);
+        bad["client"]["version"] = json!("");
+        bad["device"] = json!({"id": "x"});
+        assert_eq!(
+            connect(ProtocolVersion::V3, &bad).unwrap(),
+            "at /device: must have required property 'publicKey'; at /device: must have required property 'signature'; \
+             at /device: must have required property 'signedAt'; at /device: must have required property 'nonce'; \
+             at /minProtocol: must be >= 1; at /client/version: must NOT have fewer than 1 characters"
+        );
+        let newest = connect(ProtocolVersion::V4, &bad).unwrap();
+        assert!(newest.ends_with("must not have fewer than 1 characters"), "{newest}");
+    }
+
+    #[test]
+    fn good_params_pass_and_optional_ones_may_not_be_null_objects() {
+        assert_eq!(connect(ProtocolVersion::V4, &good()), None);
+        let mut all = good();
+        all["role"] = json!("operator");
+        all["scopes"] = json!(["operator.read"]);
+        all["auth"] = json!({"token": "x", "password": "x"});
+        all["caps"] = json!(["tool-events"]);
+        all["locale"] = json!("en");
+        all["modelCatalog"] = json!({"anything": true});
+        assert_eq!(connect(ProtocolVersion::V4, &all), None);
+        all["scopes"] = json!([""]);
+        assert!(connect(ProtocolVersion::V4, &all).unwrap().starts_with("at /scopes/0:"));
+    }
+
+    #[test]
+    fn many_problems_do_not_make_a_long_answer() {
+        let mut bad = good();
+        for number in 0..500 {
+            bad[format!("k{number}")] = json!(1);
+        }
+        assert!(connect(ProtocolVersion::V4, &bad).unwrap().len() < 2000);
+    }
+}

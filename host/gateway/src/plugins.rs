@@ -1,0 +1,121 @@
+//! What the gateway needs from whatever runs plugins.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use leanclaw_types::permission::GrantChange;
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, ToolOutput, ToolSpec};
+use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
+use tokio::sync::broadcast;
+
+/// The body of a plugin's HTTP answer; it may stream.
+pub type RouteBody = UnsyncBoxBody<Bytes, Failure>;
+
+/// A request on a plugin's public webhook address. The plugin verifies it.
+#[derive(Debug, Clone)]
+pub struct WebhookRequest {
+    /// The HTTP method.
+    pub method: String,
+    /// What follows `/plugins/<id>/hook`, as sent (percent-encoding kept); at least `/`.
+    pub path: String,
+    /// The query without `?`, as sent; empty when there is none.
+    pub query: String,
+    /// Headers in order, names in lower case. The gateway's own credential is never among them.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Bytes,
+    /// Who sent it, as far as trusted proxies allow to say.
+    pub remote: SocketAddr,
+}
+
+/// A plugin's answer to a webhook.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookReply {
+    /// The status, 200 to 599; anything else becomes 502.
+    pub status: u16,
+    /// Headers. Those that belong to the connection are dropped.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Runs plugins. Scopes are checked before any of this is called; grants are the host's own business.
+#[async_trait]
+pub trait PluginHost: Send + Sync + 'static {
+    /// Every plugin and account, in a stable order.
+    fn list(&self) -> Vec<PluginInfo>;
+
+    /// One plugin and account.
+    ///
+    /// # Errors
+    /// `not-found`.
+    fn inspect(&self, key: &PluginKey) -> Result<PluginInfo, Failure>;
+
+    /// Gives a plugin rights.
+    ///
+    /// # Errors
+    /// `not-found`, `invalid-input` for an item the manifest does not ask for.
+    async fn grant(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure>;
+
+    /// Takes rights back.
+    ///
+    /// # Errors
+    /// `not-found`, `invalid-input` for an item that is not granted.
+    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure>;
+
+    /// Reads one plugin, or all of them, from the folder again; returns where they stand now.
+    ///
+    /// # Errors
+    /// `not-found`.
+    async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure>;
+
+    /// The newest `limit` lines of a plugin's log with a sequence number above `after_seq`, oldest first.
+    ///
+    /// # Errors
+    /// `not-found`.
+    fn logs(&self, plugin: &PluginId, after_seq: Option<u64>, limit: usize) -> Result<Vec<LogLine>, Failure>;
+
+    /// Every method that can be called now.
+    fn methods(&self) -> Vec<MethodSpec>;
+
+    /// The scope a method needs; none when there is no such method. Runs once per call: it must be cheap.
+    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>>;
+
+    /// Calls a method. `params` and the result are JSON texts; both are checked against the method's schemas.
+    ///
+    /// # Errors
+    /// Whatever the plugin or the host says.
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure>;
+
+    /// Every tool that can be called now.
+    fn tools(&self) -> Vec<ToolSpec>;
+
+    /// Calls a tool. `input` is a JSON text.
+    ///
+    /// # Errors
+    /// `not-found` when there is no such tool, else whatever the plugin or the host says.
+    async fn invoke_tool(&self, tool: &str, input: &str, caller: Caller) -> Result<ToolOutput, Failure>;
+
+    /// Hands a webhook to a plugin.
+    ///
+    /// # Errors
+    /// `not-found` when there is no such plugin or it takes no webhooks; `rate-limited`; whatever the plugin says.
+    async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure>;
+
+    /// Hands an HTTP request to a plugin's own routes. The URI is relative to the plugin: path and query only.
+    ///
+    /// # Errors
+    /// `not-found` when there is no such plugin or it has no routes; whatever the plugin says.
+    async fn http_route(
+        &self,
+        key: &PluginKey,
+        request: http::Request<Bytes>,
+        remote: SocketAddr,
+    ) -> Result<http::Response<RouteBody>, Failure>;
+
+    /// `plugins.changed` and the events that plugins emit.
+    fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>>;
+}

@@ -1,0 +1,257 @@
+//! Who gets in.
+
+use std::sync::Arc;
+
+use leanclaw_types::redact::Secret;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::{Client, FakeHost, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
+use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
+
+async fn knock(client: &mut Client, protocol: u64, id: &str, auth: Value) -> Value {
+    let mut params = connect_params(protocol, protocol);
+    params["client"]["id"] = json!(id);
+    if !auth.is_null() {
+        params["auth"] = auth;
+    }
+    client.call("connect", params).await
+}
+
+async fn refused(server: &Server, protocol: u64, id: &str, auth: Value) -> Value {
+    let mut client = server.open().await;
+    let response = knock(&mut client, protocol, id, auth).await;
+    assert_eq!(response["ok"], false, "{response}");
+    let (code, reason) = client.closed().await;
+    assert_eq!(code, 1008);
+    let message = response["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with(&reason) && reason.len() <= 120, "{reason}");
+    response["error"].clone()
+}
+
+#[tokio::test]
+async fn wrong_and_missing_tokens_are_told_apart() {
+    let server = start(with_token()).await;
+    for (protocol, id, hint) in [
+        (3, "cli", "set gateway.remote.token to match gateway.auth.token"),
+        (4, "cli", "use this gateway's gateway.auth.token or pair the device"),
+        (4, "gateway-client", "provide gateway auth token"),
+    ] {
+        let error = refused(&server, protocol, id, json!({"token": "wrong"})).await;
+        assert_eq!(error["code"], "INVALID_REQUEST");
+        assert_eq!(error["message"], format!("unauthorized: gateway token mismatch ({hint})"));
+        assert_eq!(
+            error["details"],
+            json!({"code": "AUTH_TOKEN_MISMATCH", "authReason": "token_mismatch",
+                "canRetryWithDeviceToken": false, "recommendedNextStep": "update_auth_credentials"})
+        );
+    }
+    let error = refused(&server, 3, "cli", json!({"password": TOKEN})).await;
+    assert_eq!(error["details"]["code"], "AUTH_TOKEN_MISSING");
+    assert_eq!(error["details"]["recommendedNextStep"], "update_auth_configuration");
+    for auth in [Value::Null, json!({}), json!({"token": ""})] {
+        let error = refused(&server, 4, "cli", auth).await;
+        assert_eq!(
+            (error["code"].as_str(), error["message"].as_str()),
+            (Some("NOT_PAIRED"), Some("device identity required"))
+        );
+        assert_eq!(error["details"]["code"], "DEVICE_IDENTITY_REQUIRED");
+        assert!(error["details"]["hints"][0].as_str().unwrap().contains("LEANCLAW_GATEWAY_API_KEY"));
+    }
+    let rows = server.audit.all();
+    assert_eq!(rows.iter().filter(|row| row["kind"] == "auth-denied").count(), 7, "{rows:?}");
+    assert!(!format!("{rows:?}").contains("wrong"));
+}
+
+#[tokio::test]
+async fn version_4_takes_the_token_from_either_field_and_a_device_block_adds_nothing() {
+    let server = start(with_token()).await;
+    let mut client = server.open().await;
+    assert_eq!(knock(&mut client, 4, "cli", json!({"password": TOKEN})).await["ok"], true);
+
+    let mut client = server.open().await;
+    let mut params = connect_params(4, 4);
+    params["auth"] = json!({"token": TOKEN});
+    params["scopes"] = json!(["operator.read"]);
+    params["device"] = json!({"id": "d", "publicKey": "k", "signature": "s", "signedAt": 1, "nonce": "n"});
+    let response = client.call("connect", params.clone()).await;
+    assert_eq!(
+        response["payload"]["auth"],
+        json!({"method": "token", "role": "operator", "scopes": ["operator.read"]})
+    );
+
+    params["auth"] = json!({});
+    let mut client = server.open().await;
+    assert_eq!(client.call("connect", params).await["error"]["details"]["code"], "AUTH_TOKEN_MISSING");
+}
+
+#[tokio::test]
+async fn roles_are_operator_or_node_and_nodes_are_refused() {
+    let server = start(with_token()).await;
+    for (role, code, message) in
+        [("king", "INVALID_REQUEST", "invalid role"), ("node", "NOT_PAIRED", "device identity required")]
+    {
+        let mut client = server.open().await;
+        let mut params = connect_params(4, 4);
+        params["role"] = json!(role);
+        params["auth"] = json!({"token": TOKEN});
+        let response = client.call("connect", params).await;
+        assert_eq!(response["error"]["code"], code);
+        assert_eq!(response["error"]["message"], message);
+        assert_eq!(client.closed().await, (1008, message.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_only_direct_local_programs_get_in() {
+    let server = start(GatewayConfig::new("0")).await;
+    let mut client = server.open().await;
+    let mut params = connect_params(4, 4);
+    params["scopes"] = json!(["operator.admin"]);
+    let response = client.call("connect", params.clone()).await;
+    assert_eq!(response["payload"]["auth"]["method"], "none");
+    assert_eq!(client.call("plugins.list", json!({})).await["ok"], true);
+
+    for headers in
+        [&[("origin", "http://localhost:3000")][..], &[("host", "evil.example")], &[("sec-fetch-site", "cross-site")]]
+    {
+        let mut client = server.open_with("/", headers).await;
+        let response = client.call("connect", params.clone()).await;
+        assert_eq!(response["error"]["details"]["code"], "DEVICE_IDENTITY_REQUIRED", "{headers:?}");
+        assert!(response.to_string().contains("LEANCLAW_GATEWAY_API_KEY"));
+        assert_eq!(client.closed().await.0, 1008);
+    }
+}
+
+#[tokio::test]
+async fn pages_need_an_allowed_origin() {
+    let mut config = with_token();
+    config.allowed_origins = vec!["https://ui.example".into()];
+    let server = start(config).await;
+    for (origin, allowed) in
+        [("https://evil.example", false), ("null", false), ("https://ui.example", true), ("http://127.0.0.1:1", true)]
+    {
+        let mut client = server.open_with("/", &[("origin", origin)]).await;
+        let response = knock(&mut client, 4, "cli", json!({"token": TOKEN})).await;
+        assert_eq!(response["ok"], allowed, "{origin} {response}");
+        if !allowed {
+            assert_eq!(response["error"]["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
+        }
+    }
+    let mut client = server.open().await;
+    let response = knock(&mut client, 4, "openclaw-control-ui", json!({"token": TOKEN})).await;
+    assert_invalid(
+        &response,
+        "origin not allowed (open the Control UI from the gateway host or allow it in gateway.controlUi.allowedOrigins)",
+    );
+    assert_eq!(response["error"]["details"]["reason"], "origin missing or invalid");
+}
+
+#[tokio::test]
+async fn an_untrusted_proxy_on_this_machine_is_refused_before_the_upgrade() {
+    let server = start(with_token()).await;
+    for header in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+        match server.dial("/", &[(header, "for=1.2.3.4")]).await {
+            Err(Error::Http(response)) => {
+                assert_eq!(response.status(), 403);
+                let body = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned();
+                assert!(body.contains("gateway.trustedProxies"), "{body}");
+            }
+            other => panic!("{header}: {:?}", other.err()),
+        }
+    }
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = start(config).await;
+    let mut client = server.open_with("/", &[("x-forwarded-for", "9.9.9.9")]).await;
+    assert_eq!(knock(&mut client, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
+}
+
+/// Callers are told apart by a trusted proxy: the tests have no address but loopback.
+async fn remote(server: &Server, ip: &str) -> Client {
+    server.open_with("/", &[("x-forwarded-for", ip)]).await
+}
+
+#[tokio::test]
+async fn ten_wrong_tokens_lock_an_address_out() {
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = start(config).await;
+    for _ in 0..10 {
+        let mut client = remote(&server, "9.9.9.9").await;
+        let response = knock(&mut client, 4, "cli", json!({"token": "wrong"})).await;
+        assert_eq!(response["error"]["details"]["code"], "AUTH_TOKEN_MISMATCH");
+    }
+    let mut client = remote(&server, "9.9.9.9").await;
+    let response = knock(&mut client, 4, "cli", json!({"token": TOKEN})).await;
+    assert_invalid(&response, "unauthorized: too many failed authentication attempts (retry later)");
+    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED");
+    assert_eq!(
+        (response["error"]["retryable"].as_bool(), response["error"]["retryAfterMs"].as_u64()),
+        (Some(true), Some(300_000))
+    );
+
+    // Version 3 still takes the right token, and says nothing of retrying for a wrong one.
+    let mut client = remote(&server, "9.9.9.9").await;
+    let response = knock(&mut client, 3, "cli", json!({"token": "wrong"})).await;
+    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED");
+    assert!(response["error"].get("retryAfterMs").is_none());
+    let mut other = remote(&server, "9.9.9.8").await;
+    assert_eq!(knock(&mut other, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
+    server.clock.advance(300_001);
+    let mut client = remote(&server, "9.9.9.9").await;
+    assert_eq!(knock(&mut client, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
+}
+
+#[tokio::test]
+async fn version_3_takes_the_right_token_while_locked_out() {
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = start(config).await;
+    for _ in 0..10 {
+        knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "wrong"})).await;
+    }
+    let mut client = remote(&server, "9.9.9.9").await;
+    assert_eq!(knock(&mut client, 3, "cli", json!({"token": TOKEN})).await["ok"], true);
+}
+
+#[tokio::test]
+async fn sockets_that_do_not_finish_their_handshake_are_capped_per_address() {
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.limits.unauthenticated_sockets_per_ip = 3;
+    let server = start(config).await;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(remote(&server, "9.9.9.9").await);
+    }
+    match server.dial("/", &[("x-forwarded-for", "9.9.9.9")]).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 429),
+        other => panic!("{:?}", other.err()),
+    }
+    remote(&server, "9.9.9.8").await;
+    // Who gets in no longer counts.
+    assert_eq!(knock(&mut waiting[0], 4, "cli", json!({"token": TOKEN})).await["ok"], true);
+    remote(&server, "9.9.9.9").await;
+}
+
+#[tokio::test]
+async fn an_open_address_without_a_token_is_not_served() {
+    for (token, served) in [(None, false), (Some(Secret::new("t")), true)] {
+        let mut config = GatewayConfig::new("0");
+        config.auth.token = token;
+        let host = Arc::new(FakeHost::default());
+        let gateway = Gateway::new(config, Services::new(host, Arc::new(Rows::default())));
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let result = serve(listener, gateway, stop).await;
+        match result {
+            Ok(()) => assert!(served),
+            Err(GatewayError::OpenBind { .. }) => assert!(!served),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

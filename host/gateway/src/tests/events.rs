@@ -1,0 +1,81 @@
+//! Events: who gets them, in what order.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{start, with_token};
+
+#[tokio::test]
+async fn plugin_events_reach_readers_in_order_without_gaps() {
+    let server = start(with_token()).await;
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let mut nobody = server.connect(4, &[]).await;
+    server.host.emit("notes.changed", json!({"n": 1}));
+    server.host.emit("plugins.changed", json!({"id": "notes"}));
+    server.host.emit("notes.changed", json!({"n": 2}));
+    let mut seen = Vec::new();
+    for seq in 1..=4 {
+        let event = reader.next().await;
+        assert_eq!(event["seq"], seq);
+        seen.push((event["event"].as_str().unwrap().to_owned(), event["payload"]["n"].as_u64()));
+    }
+    let expected =
+        [("notes.changed", Some(1)), ("plugins.changed", None), ("health", None), ("notes.changed", Some(2))];
+    assert_eq!(seen, expected.map(|(name, n)| (name.to_owned(), n)));
+    // Without the scope only the open event arrives, and it is the first of this connection.
+    let event = nobody.next().await;
+    assert_eq!((event["event"].as_str(), event["seq"].as_u64()), (Some("health"), Some(1)));
+    assert!(event["stateVersion"]["health"].as_u64().unwrap() >= 2);
+}
+
+#[tokio::test]
+async fn ticks_and_pings_come_by_themselves() {
+    let mut config = with_token();
+    config.limits.tick_interval = Duration::from_millis(20);
+    config.limits.ping_interval = Duration::from_millis(20);
+    config.limits.health_interval = Duration::from_millis(20);
+    let server = start(config).await;
+    let mut client = server.connect(4, &[]).await;
+    assert_eq!(client.event("tick").await["payload"], json!({"ts": 1_700_000_000_000_u64}));
+    client.event("health").await;
+    loop {
+        if let Some(Ok(message)) = client.message().await
+            && message.is_ping()
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_never_answers_a_ping_is_dropped() {
+    let mut config = with_token();
+    config.limits.ping_interval = Duration::from_millis(20);
+    let server = start(config).await;
+    // Not polled, the client answers no ping.
+    let silent = server.connect(4, &[]).await;
+    assert_eq!(server.gateway.connected(), 1);
+    let gone = async {
+        while server.gateway.connected() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, gone).await.unwrap();
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_peer_whose_pongs_wait_behind_its_own_calls_is_not_taken_for_dead() {
+    let mut config = with_token();
+    config.limits.ping_interval = Duration::from_millis(10);
+    config.limits.calls_in_flight = 1;
+    let server = start(config).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    client.send(json!({"type": "req", "id": "a", "method": "notes.slow", "params": {"name": "a", "answer": 1}})).await;
+    for _ in 0..8 {
+        while !client.message().await.unwrap().unwrap().is_ping() {}
+    }
+    server.host.release("a");
+    assert_eq!(client.response(&json!("a")).await["payload"], 1);
+}

@@ -1,0 +1,257 @@
+//! A host that pretends to run plugins, and a list that takes audit rows.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::permission::{GrantChange, Permissions};
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, ToolFile, ToolOutput, ToolSpec};
+use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::{AuditSink, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
+
+#[derive(Default)]
+pub(super) struct Rows(Mutex<Vec<AuditRecord>>);
+
+impl AuditSink for Rows {
+    fn audit(&self, record: AuditRecord) {
+        self.0.lock().unwrap().push(record);
+    }
+}
+
+impl Rows {
+    pub(super) fn all(&self) -> Vec<Value> {
+        self.0.lock().unwrap().iter().map(|row| serde_json::to_value(row).unwrap()).collect()
+    }
+}
+
+pub(super) struct FakeHost {
+    pub(super) events: broadcast::Sender<Arc<PluginEvent>>,
+    /// Opened per `notes.slow` call, by its `name`.
+    gates: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    pub(super) changes: Mutex<Vec<(String, String, GrantChange, Caller)>>,
+    pub(super) webhooks: Mutex<Vec<WebhookRequest>>,
+    pub(super) unready: AtomicBool,
+}
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self {
+            events: broadcast::channel(1024).0,
+            gates: Mutex::default(),
+            changes: Mutex::default(),
+            webhooks: Mutex::default(),
+            unready: AtomicBool::new(false),
+        }
+    }
+}
+
+fn plugin(id: &str, state: &str, reason: &str) -> PluginInfo {
+    let granted = (state == "ready").then(|| Permissions { events: vec!["changed".into()], ..Permissions::default() });
+    serde_json::from_value(json!({
+        "id": id, "account": "default", "name": id, "version": "0.1.0", "description": "d", "state": state,
+        "reason": reason, "exports": ["method"], "lifecycle": "per-call", "requested": {}, "granted": granted,
+        "missing": [], "tools": [], "methods": [], "sha256": null, "path": "/p", "stats": {
+            "calls": 0, "failures": 0, "traps": 0, "timeouts": 0, "restarts": 0, "peakMemoryBytes": 0, "egressDenied": 0
+        }
+    }))
+    .unwrap()
+}
+
+impl FakeHost {
+    pub(super) fn emit(&self, event: &str, payload: Value) {
+        let _ = self.events.send(Arc::new(PluginEvent { event: event.into(), payload }));
+    }
+
+    /// Lets the `notes.slow` call of that name go on.
+    pub(super) fn release(&self, name: &str) {
+        self.gate(name).add_permits(1);
+    }
+
+    fn gate(&self, name: &str) -> Arc<Semaphore> {
+        let mut gates = self.gates.lock().unwrap();
+        Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
+    }
+
+    fn note(&self, what: &str, key: &PluginKey, change: GrantChange, caller: &Caller) -> Result<PluginInfo, Failure> {
+        self.changes.lock().unwrap().push((what.into(), key.to_string(), change, caller.clone()));
+        self.inspect(key)
+    }
+}
+
+#[async_trait]
+impl PluginHost for FakeHost {
+    fn list(&self) -> Vec<PluginInfo> {
+        vec![
+            plugin("notes", "ready", ""),
+            plugin("broken", "faulted", "it traps"),
+            plugin("new", "needs-grant", "grant it"),
+        ]
+    }
+
+    fn inspect(&self, key: &PluginKey) -> Result<PluginInfo, Failure> {
+        let found = self.list().into_iter().find(|plugin| plugin.id == key.plugin && plugin.account == key.account);
+        found.ok_or_else(|| Failure::not_found(format!("There is no plugin {key}.")).hint("leanclaw plugin list"))
+    }
+
+    async fn grant(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
+        self.note("grant", key, change, caller)
+    }
+
+    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
+        self.note("revoke", key, change, caller)
+    }
+
+    async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {
+        tokio::task::yield_now().await;
+        let _ = caller;
+        Ok(self.list().into_iter().filter(|info| plugin.is_none_or(|plugin| info.id == *plugin)).collect())
+    }
+
+    fn logs(&self, plugin: &PluginId, after_seq: Option<u64>, limit: usize) -> Result<Vec<LogLine>, Failure> {
+        self.inspect(&PluginKey::default_account(plugin.clone()))?;
+        let after_seq = after_seq.unwrap_or(0);
+        let line = |seq| LogLine {
+            seq,
+            at_ms: 1,
+            level: "info".into(),
+            call_id: String::new(),
+            source: "log".into(),
+            message: format!("line {seq}"),
+        };
+        let lines: Vec<LogLine> = (1..=5).filter(|seq| *seq > after_seq).map(line).collect();
+        Ok(lines[lines.len().saturating_sub(limit)..].to_vec())
+    }
+
+    fn methods(&self) -> Vec<MethodSpec> {
+        ["add", "echo", "slow", "fail", "who"]
+            .iter()
+            .map(|name| MethodSpec {
+                plugin: PluginId::new("notes").unwrap(),
+                name: (*name).into(),
+                description: String::new(),
+                scope: "operator.read".into(),
+                params_schema: json!({}),
+                result_schema: json!({}),
+                extra: None,
+            })
+            .collect()
+    }
+
+    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
+        match wire_name {
+            "notes.add" => Some("operator.write".into()),
+            "notes.echo" | "notes.slow" | "notes.fail" | "notes.who" => Some("operator.read".into()),
+            _ => None,
+        }
+    }
+
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure> {
+        match wire_name {
+            "notes.echo" => Ok(params.to_owned()),
+            "notes.who" => Ok(serde_json::to_string(&caller).unwrap()),
+            "notes.slow" => {
+                let params: Value = serde_json::from_str(params).unwrap();
+                let gate = self.gate(params["name"].as_str().unwrap());
+                gate.acquire().await.unwrap().forget();
+                Ok(params["answer"].to_string())
+            }
+            "notes.fail" => {
+                Err(Failure::denied("Not granted: kv.").hint("leanclaw plugin grant notes kv").retry_after(7))
+            }
+            _ => Ok("{\"id\":1}".into()),
+        }
+    }
+
+    fn tools(&self) -> Vec<ToolSpec> {
+        ["convert", "compare"]
+            .iter()
+            .map(|name| ToolSpec {
+                plugin: PluginId::new("units").unwrap(),
+                name: (*name).into(),
+                description: "Converts.".into(),
+                input_schema: json!({}),
+                output_schema: None,
+                effects: vec!["reads".into()],
+                idempotent: true,
+                extra: None,
+            })
+            .collect()
+    }
+
+    async fn invoke_tool(&self, tool: &str, input: &str, caller: Caller) -> Result<ToolOutput, Failure> {
+        let input: Value = serde_json::from_str(input).unwrap();
+        match tool {
+            "convert" if input["fail"] == true => {
+                Ok(ToolOutput { text: Some("no such unit".into()), is_error: true, ..ToolOutput::default() })
+            }
+            "convert" if input["trap"] == true => Err(Failure::internal("The plugin trapped.")),
+            "convert" => Ok(ToolOutput {
+                structured: Some(json!({"input": input, "sessionKey": caller.session_key})),
+                text: Some("1 m = 100 cm".into()),
+                files: vec![ToolFile { media_type: "image/png".into(), data: vec![1, 2, 3] }],
+                is_error: false,
+            }),
+            _ => Err(Failure::not_found(format!("There is no tool {tool}."))),
+        }
+    }
+
+    async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure> {
+        if key.plugin.as_str() != "chat" {
+            return Err(Failure::not_found(format!("There is no plugin {key}.")));
+        }
+        self.webhooks.lock().unwrap().push(request);
+        let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+        Ok(WebhookReply {
+            status: 202,
+            headers: vec![
+                header("content-type", "text/html"),
+                header("connection", "x-gone"),
+                header("x-gone", "1"),
+                header("content-security-policy", "default-src *"),
+            ],
+            body: Bytes::from(format!("hello {key}")),
+        })
+    }
+
+    async fn http_route(
+        &self,
+        key: &PluginKey,
+        request: http::Request<Bytes>,
+        _remote: SocketAddr,
+    ) -> Result<http::Response<RouteBody>, Failure> {
+        let seen = json!({
+            "key": key.to_string(), "method": request.method().as_str(), "uri": request.uri().to_string(),
+            "authorization": request.headers().contains_key("authorization"),
+            "kept": request.headers().contains_key("x-kept"),
+            "body": String::from_utf8_lossy(request.body()),
+        });
+        let body = Full::new(Bytes::from(seen.to_string())).map_err(|never| match never {}).boxed_unsync();
+        Ok(http::Response::new(body))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>> {
+        self.events.subscribe()
+    }
+}
+
+impl Readiness for FakeHost {
+    fn name(&self) -> &str {
+        "plugins"
+    }
+
+    fn ready(&self) -> bool {
+        !self.unready.load(Ordering::SeqCst)
+    }
+
+    fn reason(&self) -> String {
+        "two plugins are loading".into()
+    }
+}

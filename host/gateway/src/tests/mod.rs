@@ -1,0 +1,198 @@
+//! The gateway over real sockets, in front of a host that only pretends to run plugins.
+
+mod auth;
+mod events;
+mod fake;
+mod flow;
+mod frames;
+mod handshake;
+mod methods;
+mod web;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use leanclaw_types::clock::ManualClock;
+use leanclaw_types::redact::Secret;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
+use fake::{FakeHost, Rows};
+
+/// Longer than anything here takes, shorter than a person waits.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TOKEN: &str = "the-token";
+
+/// A gateway that listens.
+struct Server {
+    address: SocketAddr,
+    host: Arc<FakeHost>,
+    audit: Arc<Rows>,
+    clock: Arc<ManualClock>,
+    gateway: Gateway,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), GatewayError>>,
+}
+
+fn with_token() -> GatewayConfig {
+    let mut config = GatewayConfig::new("1.2.3");
+    config.auth.token = Some(Secret::new(TOKEN));
+    config
+}
+
+async fn start(config: GatewayConfig) -> Server {
+    let host = Arc::new(FakeHost::default());
+    let audit = Arc::new(Rows::default());
+    let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+    let mut services = Services::new(Arc::clone(&host) as _, Arc::clone(&audit) as _);
+    services.clock = Arc::clone(&clock) as _;
+    services.readiness = vec![Arc::clone(&host) as _];
+    let gateway = Gateway::new(config, services);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
+    Server { address, host, audit, clock, gateway, stop, running }
+}
+
+impl Server {
+    async fn stop(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+
+    /// A socket that has read its challenge, opened with extra headers.
+    async fn open_with(&self, path: &str, headers: &[(&'static str, &str)]) -> Client {
+        let mut client = self.dial(path, headers).await.unwrap();
+        let challenge = client.next().await;
+        assert_eq!(challenge["event"], "connect.challenge");
+        client.challenge = challenge;
+        client
+    }
+
+    async fn open(&self) -> Client {
+        self.open_with("/", &[]).await
+    }
+
+    async fn dial(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+        let mut request = format!("ws://{}{path}", self.address).into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        Ok(Client { socket, challenge: Value::Null, next_id: 0 })
+    }
+
+    /// A connected client with these scopes, by token if there is one.
+    async fn connect(&self, protocol: u64, scopes: &[&str]) -> Client {
+        let mut client = self.open().await;
+        let mut params = connect_params(protocol, protocol);
+        params["scopes"] = json!(scopes);
+        params["auth"] = json!({"token": TOKEN});
+        let response = client.call("connect", params).await;
+        assert_eq!(response["ok"], true, "{response}");
+        if protocol == 3 {
+            assert_eq!(client.next().await["event"], "health");
+        }
+        client
+    }
+
+    async fn admin(&self) -> Client {
+        self.connect(4, &["operator.admin"]).await
+    }
+}
+
+fn connect_params(minimum: u64, maximum: u64) -> Value {
+    json!({
+        "minProtocol": minimum, "maxProtocol": maximum,
+        "client": {"id": "gateway-client", "version": "1", "platform": "linux", "mode": "backend"},
+    })
+}
+
+/// A WebSocket client.
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    challenge: Value,
+    next_id: u64,
+}
+
+impl Client {
+    async fn send_text(&mut self, text: impl Into<String>) {
+        self.socket.send(Message::text(text.into())).await.unwrap();
+    }
+
+    async fn send(&mut self, frame: Value) {
+        self.send_text(frame.to_string()).await;
+    }
+
+    async fn message(&mut self) -> Option<Result<Message, Error>> {
+        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the gateway should say something")
+    }
+
+    /// The next frame.
+    async fn next(&mut self) -> Value {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Text(text))) => return serde_json::from_str(text.as_str()).unwrap(),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("no frame but {other:?}"),
+            }
+        }
+    }
+
+    /// The next event of that name; other events are skipped.
+    async fn event(&mut self, name: &str) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["event"] == name {
+                return frame;
+            }
+            assert_eq!(frame["type"], "event", "{frame}");
+        }
+    }
+
+    /// The response with that id; events are skipped.
+    async fn response(&mut self, id: &Value) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == "res" {
+                assert_eq!(frame["id"], *id, "{frame}");
+                return frame;
+            }
+        }
+    }
+
+    async fn call(&mut self, method: &str, params: Value) -> Value {
+        self.next_id += 1;
+        let id = json!(format!("r{}", self.next_id));
+        self.send(json!({"type": "req", "id": id, "method": method, "params": params})).await;
+        self.response(&id).await
+    }
+
+    /// The close code and reason; frames before it are skipped.
+    async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.message().await {
+                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
+                Some(Ok(Message::Close(None))) => return (1005, String::new()),
+                Some(Ok(_)) => {}
+                other => panic!("no close but {other:?}"),
+            }
+        }
+    }
+}
+
+/// Fails with `INVALID_REQUEST` and this message.
+fn assert_invalid(response: &Value, message: &str) {
+    assert_eq!(response["ok"], false, "{response}");
+    assert_eq!(response["error"]["code"], "INVALID_REQUEST", "{response}");
+    assert_eq!(response["error"]["message"], message, "{response}");
+}

@@ -1,0 +1,86 @@
+//! The HTTP surface on the gateway's port: probes, `POST /tools/invoke`, plugin routes, and the WebSocket upgrade on
+//! every other path.
+//!
+//! Probes and webhooks are public, everything else wants the gateway's credential. No answer of a plugin runs as a page
+//! of the gateway's own origin.
+
+mod body;
+mod plugin_routes;
+mod probes;
+mod reply;
+mod tools;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State as Extract};
+use axum::routing::{any, get, post};
+use http::header;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::door::Ticket;
+use crate::auth::{Access, Peer, decide_http};
+use crate::gateway::State;
+use reply::Reply;
+
+pub(crate) use reply::secure;
+
+/// What is known of a request's TCP connection.
+#[derive(Clone)]
+pub(crate) struct Line {
+    /// The socket's peer.
+    pub(crate) remote: SocketAddr,
+    /// Counts against the cap on connections; held as long as the socket lives.
+    pub(crate) whole: Arc<tokio::sync::OwnedSemaphorePermit>,
+    /// Counts against the cap on unauthenticated connections of one address.
+    pub(crate) unknown: Arc<Ticket>,
+    /// The gateway stops.
+    pub(crate) stop: CancellationToken,
+    /// Where upgraded connections run.
+    pub(crate) tasks: tokio_util::task::TaskTracker,
+}
+
+/// All routes.
+pub(crate) fn router(state: Arc<State>) -> Router {
+    let probe = |handler| get(handler).fallback(|| async { reply::method_not_allowed("GET, HEAD") });
+    Router::new()
+        .route("/health", probe(probes::live))
+        .route("/healthz", probe(probes::live))
+        .route("/ready", get(probes::ready).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route("/readyz", get(probes::ready).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route("/startup", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route("/startupz", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route("/tools/invoke", post(tools::invoke).fallback(|| async { reply::method_not_allowed("POST") }))
+        .route("/plugins/{key}/hook", any(plugin_routes::hook))
+        .route("/plugins/{key}/hook/", any(plugin_routes::hook))
+        .route("/plugins/{key}/hook/{*rest}", any(plugin_routes::hook))
+        .route("/plugins/{key}/http", any(plugin_routes::route))
+        .route("/plugins/{key}/http/", any(plugin_routes::route))
+        .route("/plugins/{key}/http/{*rest}", any(plugin_routes::route))
+        .fallback(upgrade_or_not_found)
+        .with_state(state)
+}
+
+async fn upgrade_or_not_found(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
+    if upgrade::asks_for_websocket(&request) { upgrade::upgrade(&state, request) } else { reply::not_found() }
+}
+
+/// Where a request comes from.
+fn peer_of<B>(state: &State, request: &http::Request<B>) -> Option<Peer> {
+    let line = request.extensions().get::<Line>()?;
+    Some(Peer::new(line.remote, request.headers(), &state.config))
+}
+
+/// Who makes a request on an authenticated route, or the answer that refuses it.
+fn authenticate(state: &State, request: &http::Request<Body>) -> Result<Access, Box<Reply>> {
+    let Some(peer) = peer_of(state, request) else { return Err(Box::new(reply::unauthorized())) };
+    let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    decide_http(&state.door(), &peer, authorization).map_err(|refusal| {
+        let (code, reply) = reply::refused(&refusal);
+        state.audit_refusal(&peer, code);
+        Box::new(reply)
+    })
+}

@@ -1,0 +1,56 @@
+//! `/health`, `/ready`, `/startup` and their `z` spellings.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State as Extract};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::reply::{Reply, json_reply};
+use super::{authenticate, peer_of};
+use crate::gateway::State;
+
+/// The process answers.
+pub(super) async fn live() -> Reply {
+    let mut reply = Reply::new("{\"ok\":true,\"status\":\"live\"}".into());
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+/// The gateway takes connections.
+pub(super) async fn started(Extract(state): Extract<Arc<State>>) -> Reply {
+    if state.draining() {
+        json_reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"ok": false, "status": "draining"}))
+    } else {
+        json_reply(StatusCode::OK, &json!({"ok": true, "status": "started"}))
+    }
+}
+
+/// Every part can serve. What is missing is told to local and authenticated callers only.
+pub(super) async fn ready(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
+    let missing: Vec<Value> = state
+        .services
+        .readiness
+        .iter()
+        .filter(|part| !part.ready())
+        .map(|part| json!({"name": part.name(), "reason": part.reason()}))
+        .collect();
+    let ready = missing.is_empty() && !state.draining();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let local = peer_of(&state, &request).is_some_and(|peer| peer.direct_loopback && !peer.from_page);
+    // A probe without a credential is no failed login.
+    let shows_credential = request.headers().contains_key(header::AUTHORIZATION);
+    let trusted = local || (shows_credential && authenticate(&state, &request).is_ok());
+    if !trusted {
+        return json_reply(status, &json!({"ready": ready}));
+    }
+    let failing: Vec<&Value> = missing.iter().filter_map(|part| part.get("name")).collect();
+    let mut body = json!({"ready": ready, "failing": failing, "uptimeMs": state.uptime_ms()});
+    if let Some(object) = body.as_object_mut()
+        && !missing.is_empty()
+    {
+        object.insert("details".into(), json!(missing));
+    }
+    json_reply(status, &body)
+}
