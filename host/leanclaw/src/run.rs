@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::lock;
 use crate::wiring::{self, PluginGateway, PluginsReady};
 
 /// Runs LeanClaw until `shutdown` is cancelled.
@@ -22,16 +23,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     // Refused before anything is opened: an open address must not be listened on for a moment.
     check_bind(address, &gateway_config.auth)?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    // So that commands find the program whatever it was started with.
+    lock::publish(&config.data_dir, listener.local_addr()?)?;
     let parts = wiring::open(&config, Mode::Serving)?;
     ensure_folder(&config);
 
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });
     let looked = Arc::new(AtomicBool::new(false));
     let mut services = Services::new(joined.clone(), joined);
-    services.readiness.push(Arc::new(PluginsReady {
-        plugins: parts.plugins.clone(),
-        looked: Arc::clone(&looked),
-    }));
+    services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));
     let gateway = Gateway::new(gateway_config, services);
 
     let stop_plugins = CancellationToken::new();

@@ -44,7 +44,13 @@ impl Kv for Backing {
         Ok(self.kv.delete(key, name).await?)
     }
 
-    async fn keys(&self, key: &PluginKey, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, Failure> {
+    async fn keys(
+        &self,
+        key: &PluginKey,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<String>, Failure> {
         Ok(self.kv.keys(key, prefix, after, limit).await?)
     }
 }
@@ -53,7 +59,11 @@ impl Kv for Backing {
 impl Grants for Backing {
     async fn grant(&self, key: &PluginKey) -> Result<Option<StoredGrant>, Failure> {
         let row = self.store.grant(key).await?;
-        Ok(row.map(|row| StoredGrant { permissions: row.permissions, decided: row.decided, granted_by: row.granted_by }))
+        Ok(row.map(|row| StoredGrant {
+            permissions: row.permissions,
+            decided: row.decided,
+            granted_by: row.granted_by,
+        }))
     }
 
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, audit: AuditRecord) -> Result<(), Failure> {
