@@ -59,6 +59,15 @@ impl Blob {
         self.size
     }
 
+    /// How many bytes in memory are not read yet; none when they are not in memory.
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn bytes_left(&self) -> Option<usize> {
+        match &self.content {
+            Content::Memory { data, position } => data.len().checked_sub(*position),
+            Content::Remote(_) => None,
+        }
+    }
+
     /// The next piece, of at most `max_bytes`; none at the end.
     ///
     /// # Errors

@@ -44,7 +44,11 @@ fn build(request: &Request) -> Result<(OutgoingRequest, Option<RequestOptions>),
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let headers: Vec<_> = request.headers.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+    let mut headers: Vec<_> = request.headers.iter().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+    // Without a length the body goes out in chunks, which not every server takes.
+    if let Some(bytes) = request.body.as_ref().and_then(Blob::bytes_left) {
+        headers.push(("content-length".to_owned(), bytes.to_string().into_bytes()));
+    }
     let fields = Fields::from_list(&headers)
         .map_err(|error| Failure::invalid_input(format!("A request header is not acceptable: {error:?}.")))?;
     let outgoing = OutgoingRequest::new(fields);
@@ -155,6 +159,9 @@ fn failure_of(error: ErrorCode) -> Failure {
         | ErrorCode::HttpResponseTimeout => Failure::timed_out("The server did not answer in time."),
         ErrorCode::HttpResponseBodySize(_) => Failure::too_large("The server's answer is larger than the host allows."),
         ErrorCode::InternalError(Some(message)) => Failure::new(code::UNAVAILABLE, message),
-        other => Failure::unavailable(format!("The request failed: {other}.")),
+        other => {
+            let name = format!("{other:?}");
+            Failure::unavailable(format!("The request failed: {}.", name.trim_start_matches("ErrorCode::")))
+        }
     }
 }

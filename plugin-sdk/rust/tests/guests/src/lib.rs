@@ -1,0 +1,1 @@
+//! The components are in `examples`.
