@@ -44,7 +44,10 @@ pub use calls::{HookDecision, WebhookReply, WebhookRequest};
 pub use description::{ChannelDescription, Description};
 pub use diagnose::{Diagnosis, Interfaces, Row, Standing};
 pub use error::PluginError;
-pub use package::{ComponentFile, MAX_COMPONENT_BYTES, Package, embed_manifest, embedded_manifest};
+pub use package::{
+    ComponentFile, MAX_COMPONENT_BYTES, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in,
+};
 pub use runtime::{Mode, Plugins, PluginsOptions};
 pub use state::{CallContext, CallUpdate};
+pub use validate::schema_problem;
 pub use watch::EgressWatch;

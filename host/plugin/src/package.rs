@@ -36,6 +36,61 @@ pub struct ComponentFile {
     pub digest: Digest,
 }
 
+/// A plugin on disk, read whole: for commands that build, check and install.
+#[derive(Debug, Clone)]
+pub struct PackageContents {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// The manifest as it is written.
+    pub manifest_text: String,
+    /// The component's bytes; none when the manifest names no component.
+    pub component: Option<Vec<u8>>,
+}
+
+impl PackageContents {
+    /// Reads the package at `path`: a folder with a manifest, or a `.wasm` that carries one. Nothing outside of it is
+    /// read, and no symbolic link in it is followed.
+    ///
+    /// # Errors
+    /// [`PluginError::Package`] or [`PluginError::Manifest`], naming the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, PluginError> {
+        if !path.is_dir() {
+            let component = read_component(path)?;
+            let manifest_text = embedded_manifest(&component)?;
+            let manifest = Manifest::parse(manifest_text.as_bytes())?;
+            return Ok(Self { manifest, manifest_text, component: Some(component) });
+        }
+        let (manifest, file) = read_folder_manifest(path)?;
+        let manifest_text = String::from_utf8(read_bounded(&file, manifest::MAX_BYTES)?)
+            .map_err(|_| PluginError::Package(format!("`{}` is not UTF-8", file.display())))?;
+        let component = match &manifest.main {
+            Some(main) if manifest.names_a_component() => Some(read_component(&inside(path, main)?)?),
+            _ => None,
+        };
+        Ok(Self { manifest, manifest_text, component })
+    }
+
+    /// Reads only the manifest of the package at `path`.
+    ///
+    /// # Errors
+    /// As [`PackageContents::read`].
+    pub fn read_manifest(path: &Path) -> Result<Manifest, PluginError> {
+        if path.is_dir() {
+            return read_folder_manifest(path).map(|(manifest, _)| manifest);
+        }
+        Ok(Manifest::parse(embedded_manifest(&read_component(path)?)?.as_bytes())?)
+    }
+}
+
+/// What in a plugin folder may be a plugin, sorted by name: folders with a manifest and `.wasm` files whose names do not
+/// start with a dot.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn plugins_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    candidates(folder)
+}
+
 /// What a plugin's files looked like, to notice changes without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Fingerprint(Vec<(PathBuf, FileStamp)>);

@@ -8,6 +8,12 @@ use serde_json::Value;
 /// Problems named in one error.
 const MAX_PROBLEMS: usize = 8;
 
+/// Why `schema` cannot be used as a JSON Schema here, if so.
+#[must_use]
+pub fn schema_problem(schema: &Value) -> Option<String> {
+    Schema::compile(schema).err()
+}
+
 /// A compiled schema.
 #[derive(Debug)]
 pub(crate) struct Schema(Option<jsonschema::Validator>);

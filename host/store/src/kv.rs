@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use leanclaw_types::PluginKey;
 use leanclaw_types::clock::{Clock, SystemClock};
+use leanclaw_types::{PluginId, PluginKey};
 
 use crate::database::Database;
 use crate::error::StoreError;
@@ -173,5 +173,15 @@ impl KvStore {
     pub async fn clear(&self, owner: &PluginKey) -> Result<(), KvError> {
         let owner = owner.clone();
         self.database.write(Lane::Plugin(owner.clone()), 0, move |connection| kv_sql::clear(connection, &owner)).await
+    }
+
+    /// Deletes everything of this plugin, in all its accounts. Revisions go on where they were.
+    ///
+    /// # Errors
+    /// [`KvError::Store`] when nothing was changed.
+    pub async fn forget(&self, plugin: &PluginId) -> Result<(), KvError> {
+        let plugin = plugin.clone();
+        let lane = Lane::Plugin(PluginKey::default_account(plugin.clone()));
+        self.database.write(lane, 0, move |connection| kv_sql::clear_all(connection, &plugin)).await
     }
 }

@@ -3,7 +3,7 @@
 //! `owners.stored_bytes` counts every stored entry. Entries whose time is over still count there until they are swept, so
 //! what a plugin uses is that number less those entries.
 
-use leanclaw_types::PluginKey;
+use leanclaw_types::{PluginId, PluginKey};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::StoreError;
@@ -150,6 +150,14 @@ pub(crate) fn clear(connection: &Connection, owner: &PluginKey) -> Result<(), Kv
     connection.prepare_cached("DELETE FROM entries WHERE owner = ?1")?.execute([row.id])?;
     row.stored_bytes = 0;
     save_owner(connection, &row)
+}
+
+pub(crate) fn clear_all(connection: &Connection, plugin: &PluginId) -> Result<(), KvError> {
+    connection
+        .prepare_cached("DELETE FROM entries WHERE owner IN (SELECT id FROM owners WHERE plugin = ?1)")?
+        .execute([plugin.as_str()])?;
+    connection.prepare_cached("UPDATE owners SET stored_bytes = 0 WHERE plugin = ?1")?.execute([plugin.as_str()])?;
+    Ok(())
 }
 
 /// The first byte string after all that begin with `prefix`. UTF-8 has no byte 0xff, so the last byte can always be

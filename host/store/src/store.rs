@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leanclaw_types::PluginId;
+use leanclaw_types::audit::AuditRecord;
 
-use crate::audit::AuditBuffer;
+use crate::audit::{AuditBuffer, append};
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::file::Schema;
@@ -67,6 +68,24 @@ impl Store {
                 64,
                 move |connection| Ok(connection.prepare_cached(sql)?.execute([plugin.as_str()])? > 0),
             )
+            .await
+    }
+
+    /// Forgets a plugin: grants and secrets of all its accounts, and that it is switched off, with one audit row.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing changed.
+    pub async fn forget(&self, plugin: &PluginId, audit: AuditRecord) -> Result<(), StoreError> {
+        let plugin = plugin.clone();
+        self.database
+            .write(Lane::Host, 256, move |connection| {
+                for table in ["grants", "secrets", "disabled_plugins"] {
+                    let sql = format!("DELETE FROM {table} WHERE plugin = ?1");
+                    connection.prepare_cached(&sql)?.execute([plugin.as_str()])?;
+                }
+                append(connection, &audit)?;
+                Ok(())
+            })
             .await
     }
 

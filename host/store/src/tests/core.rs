@@ -175,3 +175,19 @@ async fn the_oldest_specs_make_room() {
     assert_eq!(store.specs("first").await.unwrap().as_deref(), Some("3"));
     assert_eq!(store.specs("third").await.unwrap().as_deref(), Some("4"));
 }
+
+#[tokio::test]
+async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
+    let (_folder, store) = store();
+    for owner in ["notes", "notes/work", "notes2"] {
+        store.put_grant(grant(owner), granted(owner)).await.unwrap();
+        store.put_secret(&key(owner), "token", Secret::new("x"), denied("s")).await.unwrap();
+    }
+    store.set_enabled(&key("notes").plugin, false).await.unwrap();
+    store.forget(&key("notes").plugin, denied("s")).await.unwrap();
+    assert_eq!(store.grants().await.unwrap(), [grant("notes2")]);
+    assert!(store.disabled_plugins().await.unwrap().is_empty());
+    for (owner, names) in [("notes", 0), ("notes/work", 0), ("notes2", 1)] {
+        assert_eq!(store.secret_names(&key(owner)).await.unwrap().len(), names, "{owner}");
+    }
+}

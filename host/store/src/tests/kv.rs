@@ -255,3 +255,16 @@ async fn a_refusal_says_what_to_do() {
     let failure = Failure::from(KvError::Store(crate::StoreError::Overloaded));
     assert!(failure.retryable && failure.code == "unavailable");
 }
+
+#[tokio::test]
+async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
+    let (_folder, store) = kv_store();
+    for owner in ["a", "a/work", "ab"] {
+        store.put(&key(owner), "k", b"v".to_vec(), None, None, ROOMY).await.unwrap();
+    }
+    store.forget(&key("a").plugin).await.unwrap();
+    for (owner, bytes) in [("a", 0), ("a/work", 0), ("ab", 2)] {
+        assert_eq!(store.usage(&key(owner)).await.unwrap(), bytes, "{owner}");
+        assert_eq!(store.get(&key(owner), "k").await.unwrap().is_some(), bytes > 0, "{owner}");
+    }
+}
