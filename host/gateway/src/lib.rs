@@ -33,6 +33,6 @@ mod wire;
 pub use config::{Auth, GatewayConfig, Limits, check_bind};
 pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
-pub use plugins::{PluginHost, RouteBody, WebhookReply, WebhookRequest};
+pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
 pub use server::serve;
 pub use services::{AuditSink, Readiness};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use leanclaw_types::message::{Outbound, Receipt};
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
@@ -40,6 +41,15 @@ pub struct WebhookReply {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Bytes,
+}
+
+/// A channel that messages can be sent through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// The plugin and account that serve it.
+    pub key: PluginKey,
+    /// The channel's id, as clients name it.
+    pub id: String,
 }
 
 /// Runs plugins. Scopes are checked before any of this is called; grants are the host's own business.
@@ -115,6 +125,18 @@ pub trait PluginHost: Send + Sync + 'static {
         request: http::Request<Bytes>,
         remote: SocketAddr,
     ) -> Result<http::Response<RouteBody>, Failure>;
+
+    /// What lies in the plugin folder and could not be taken: its path and why.
+    fn problems(&self) -> Vec<(String, String)>;
+
+    /// The channels that are ready.
+    fn channels(&self) -> Vec<Channel>;
+
+    /// Sends a message through a channel; returns once the channel has taken it.
+    ///
+    /// # Errors
+    /// Whatever the plugin, a hook or the host says.
+    async fn deliver(&self, key: &PluginKey, message: Outbound, caller: Caller) -> Result<Receipt, Failure>;
 
     /// `plugins.changed` and the events that plugins emit.
     fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>>;

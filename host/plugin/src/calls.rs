@@ -5,7 +5,6 @@
 use leanclaw_types::Failure;
 use leanclaw_types::message::{Outbound, Place, Receipt};
 use wasmtime::Store;
-use wasmtime::component::Resource;
 
 use crate::bindings::exports::{hook, poll, socket, webhook};
 use crate::bindings::imports::types;
@@ -120,27 +119,24 @@ fn answer<T>(result: Result<T, types::Failure>, reply: impl FnOnce(T) -> GuestRe
 pub(crate) async fn run(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
     match call {
         GuestCall::Method { name, params } => {
-            let context = lend_context(store)?;
+            let context = Context::of_call(store.data().frame.call);
             let guest = live.method(store)?;
-            let result = guest.call_invoke(&mut *store, Resource::new_borrow(context.rep()), &name, &params).await?;
-            take_back(store, context)?;
+            let result = guest.call_invoke(&mut *store, context, &name, &params).await?;
             answer(result, GuestReply::Json)
         }
         GuestCall::Tool { name, input } => {
-            let context = lend_context(store)?;
+            let context = Context::of_call(store.data().frame.call);
             let guest = live.skill(store)?;
-            let result = guest.call_invoke(&mut *store, Resource::new_borrow(context.rep()), &name, &input).await?;
-            take_back(store, context)?;
+            let result = guest.call_invoke(&mut *store, context, &name, &input).await?;
             match result {
                 Ok(output) => Ok(Ok(GuestReply::Tool(Box::new(convert::tool_output(store, output)?)))),
                 Err(failure) => Ok(Err(from_guest(failure))),
             }
         }
         GuestCall::Hook { event, payload } => {
-            let context = lend_context(store)?;
+            let context = Context::of_call(store.data().frame.call);
             let guest = live.hook(store)?;
-            let result = guest.call_handle(&mut *store, Resource::new_borrow(context.rep()), &event, &payload).await?;
-            take_back(store, context)?;
+            let result = guest.call_handle(&mut *store, context, &event, &payload).await?;
             answer(result, GuestReply::Hook)
         }
         GuestCall::Http(request) => crate::routes::handle(*request, store, live).await,
@@ -199,15 +195,4 @@ async fn run_socket(call: GuestCall, store: &mut Store_, live: &mut LiveInstance
         }
         _ => wasmtime::bail!("not a call of the socket interface"),
     }
-}
-
-fn lend_context(store: &mut Store_) -> wasmtime::Result<Resource<Context>> {
-    let state = store.data_mut();
-    let call = state.frame.call;
-    Ok(state.table.push(Context { call })?)
-}
-
-fn take_back(store: &mut Store_, context: Resource<Context>) -> wasmtime::Result<()> {
-    store.data_mut().table.delete(context)?;
-    Ok(())
 }

@@ -65,8 +65,8 @@ mod method {
                 .collect())
         }
 
-        fn invoke(call: &raw::call::Context, name: String, params: String) -> Result<String, RawFailure> {
-            enter::<P, _, _>(|plugin| P::methods().invoke(plugin, &context(call), &name, &params))
+        fn invoke(call: raw::call::Context, name: String, params: String) -> Result<String, RawFailure> {
+            enter::<P, _, _>(|plugin| P::methods().invoke(plugin, &context(&call), &name, &params))
         }
     }
 }
@@ -92,9 +92,9 @@ mod skill {
                 .collect())
         }
 
-        fn invoke(call: &raw::call::Context, tool: String, input: String) -> Result<Output, RawFailure> {
+        fn invoke(call: raw::call::Context, tool: String, input: String) -> Result<Output, RawFailure> {
             enter::<P, _, _>(|plugin| {
-                let output = P::tools().invoke(plugin, &context(call), &tool, &input)?;
+                let output = P::tools().invoke(plugin, &context(&call), &tool, &input)?;
                 Ok(Output {
                     structured: output.structured.map(|value| value.to_string()),
                     text: output.text,
@@ -253,9 +253,9 @@ mod hook {
             P::EVENTS.iter().map(|event| (*event).to_owned()).collect()
         }
 
-        fn handle(call: &raw::call::Context, event: String, payload: String) -> Result<Decision, RawFailure> {
+        fn handle(call: raw::call::Context, event: String, payload: String) -> Result<Decision, RawFailure> {
             enter::<P, _, _>(|plugin| {
-                let decision = plugin.handle(&context(call), &event, parse(&payload, "payload")?)?;
+                let decision = plugin.handle(&context(&call), &event, parse(&payload, "payload")?)?;
                 Ok(Decision {
                     verdict: decision.verdict,
                     reason: decision.reason,

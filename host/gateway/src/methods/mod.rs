@@ -2,6 +2,7 @@
 
 pub(crate) mod health;
 pub(crate) mod plugins;
+pub(crate) mod send;
 pub(crate) mod tools;
 
 use std::collections::HashMap;
@@ -48,6 +49,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.grant", Scope::Needs(ADMIN), plugins::grant),
     method("plugins.revoke", Scope::Needs(ADMIN), plugins::revoke),
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
+    method("send", Scope::Needs(WRITE), send::send),
     method("tools.catalog", Scope::Needs(READ), tools::catalog),
     method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
 ];

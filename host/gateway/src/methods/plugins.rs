@@ -93,6 +93,14 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         .iter()
         .filter(|plugin| !plugin.reason.is_empty())
         .map(|plugin| json!({"level": "warn", "message": format!("{}: {}", key_of(plugin), plugin.reason)}))
+        .chain(
+            call.state
+                .services
+                .plugins
+                .problems()
+                .into_iter()
+                .map(|(path, reason)| json!({"level": "error", "message": format!("{path}: {reason}")})),
+        )
         .collect();
     Answer::json(&json!({
         "plugins": plugins.iter().map(row).collect::<Vec<_>>(),

@@ -237,6 +237,26 @@ impl PluginHost for FakeHost {
         Ok(http::Response::new(body))
     }
 
+    fn problems(&self) -> Vec<(String, String)> {
+        vec![("/plugins/broken".into(), "it holds no manifest".into())]
+    }
+
+    fn channels(&self) -> Vec<crate::Channel> {
+        vec![crate::Channel { key: "hook".parse().unwrap(), id: "hook".into() }]
+    }
+
+    async fn deliver(
+        &self,
+        _key: &PluginKey,
+        message: leanclaw_types::message::Outbound,
+        _caller: Caller,
+    ) -> Result<leanclaw_types::message::Receipt, Failure> {
+        if message.place.id == "busy" {
+            return Err(Failure::unavailable("The channel is busy.").retry_after(700));
+        }
+        Ok(leanclaw_types::message::Receipt { message_id: Some(format!("sent-to-{}", message.place.id)), extra: None })
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>> {
         self.events.subscribe()
     }

@@ -101,7 +101,7 @@ async fn plugins_list_keeps_the_known_keys_and_adds_ours() {
     assert_eq!(plugins[1]["error"], "it traps");
     assert_eq!((plugins[2]["installed"].as_bool(), plugins[2]["enabled"].as_bool()), (Some(true), Some(false)));
     assert_eq!(plugins[2]["leanclaw"]["state"], "needs-grant");
-    assert_eq!(list["diagnostics"].as_array().unwrap().len(), 2);
+    assert_eq!(list["diagnostics"].as_array().unwrap().len(), 3);
     assert_eq!(list["mutationAllowed"], false);
     assert!(list["generation"].is_u64());
 }
@@ -213,5 +213,32 @@ async fn tools_are_invoked_in_both_spellings() {
     assert_eq!(
         reader.call("tools.invoke", json!({"name": "convert"})).await["error"]["details"]["missingScope"],
         "operator.write"
+    );
+}
+
+#[tokio::test]
+async fn send_goes_through_a_channel_and_says_what_became_of_it() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    let sent = client.call("send", json!({"to": "ada", "message": "hi", "idempotencyKey": "k1"})).await;
+    assert_eq!(sent["payload"], json!({"runId": "k1", "messageId": "sent-to-ada", "channel": "hook"}));
+    let busy = client.call("send", json!({"to": "busy", "channel": "hook", "idempotencyKey": "k2"})).await;
+    assert_eq!((&busy["error"]["code"], &busy["error"]["retryAfterMs"]), (&json!("UNAVAILABLE"), &json!(700)));
+    let unknown = client.call("send", json!({"to": "a", "channel": "whatsapp", "idempotencyKey": "k3"})).await;
+    assert_eq!(unknown["error"]["message"], "unsupported channel: whatsapp");
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let denied = reader.call("send", json!({"to": "a", "idempotencyKey": "k4"})).await;
+    assert_eq!(denied["error"]["code"], "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn what_could_not_be_taken_is_a_diagnostic() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    let list = client.call("plugins.list", json!({})).await;
+    let diagnostics = list["payload"]["diagnostics"].as_array().unwrap();
+    assert!(
+        diagnostics.contains(&json!({"level": "error", "message": "/plugins/broken: it holds no manifest"})),
+        "{diagnostics:?}"
     );
 }

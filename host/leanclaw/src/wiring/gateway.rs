@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use leanclaw_gateway::{AuditSink, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
+use leanclaw_gateway::{AuditSink, Channel, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
 use leanclaw_plugin::{CallContext, Plugins};
 use leanclaw_store::Store;
 use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::message::{Outbound, Receipt};
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, PluginState, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey, call};
@@ -117,6 +118,19 @@ impl PluginHost for PluginGateway {
     ) -> Result<http::Response<RouteBody>, Failure> {
         let response = self.plugins.http_route(key, request, stranger(remote)).await?;
         Ok(response.map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync()))
+    }
+
+    fn problems(&self) -> Vec<(String, String)> {
+        let problems = self.plugins.problems().into_iter();
+        problems.map(|(path, reason)| (path.display().to_string(), reason)).collect()
+    }
+
+    fn channels(&self) -> Vec<Channel> {
+        self.plugins.channels().into_iter().map(|(key, channel)| Channel { key, id: channel.id }).collect()
+    }
+
+    async fn deliver(&self, key: &PluginKey, message: Outbound, caller: Caller) -> Result<Receipt, Failure> {
+        self.plugins.deliver(key, message, CallContext::of(caller)).await
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>> {

@@ -1,0 +1,139 @@
+//! `send`: a message out through a channel plugin.
+//!
+//! The answer comes after the channel has taken the message, so nothing is promised that is not done. Sending the same
+//! idempotency key again is safe: a channel sends each key once.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::message::{Outbound, Part, Place};
+use leanclaw_types::{AccountId, Caller};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::connection::{Answer, Call};
+use crate::error::failure_to_error;
+use crate::phrase::Shape;
+use crate::plugins::Channel;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Send {
+    #[schemars(length(min = 1))]
+    to: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    channel: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    account_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    thread_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    reply_to_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    session_key: Option<String>,
+    #[schemars(length(min = 1))]
+    idempotency_key: String,
+}
+
+static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
+
+/// `send {to, message, channel?, accountId?, threadId?, replyToId?, idempotencyKey}` → `{runId, messageId, channel}`.
+pub(crate) fn send(call: &Call<'_>) -> Answer {
+    let send: Send = match call.read(&SEND, &[("text", "message")]) {
+        Ok(send) => send,
+        Err(error) => return Answer::error(error),
+    };
+    let channel = match choose(call.state.services.plugins.channels(), &send) {
+        Ok(channel) => channel,
+        Err(error) => return Answer::error(error),
+    };
+    let state = Arc::clone(call.state);
+    let version = call.session.version;
+    let mut caller = Caller::clone(&call.session.caller);
+    caller.session_key.clone_from(&send.session_key);
+    Answer::Later(Box::pin(async move {
+        let key = send.idempotency_key.clone();
+        let receipt = state.services.plugins.deliver(&channel.key, outbound(send), caller).await;
+        let receipt = receipt.map_err(|failure| failure_to_error(version, &failure))?;
+        let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
+        Ok(Payload::json(&json!({"runId": key, "messageId": message_id, "channel": channel.id})))
+    }))
+}
+
+/// The channel and account that are meant. A single channel need not be named.
+fn choose(channels: Vec<Channel>, send: &Send) -> Result<Channel, ErrorShape> {
+    let account = match send.account_id.as_deref().map(AccountId::new).transpose() {
+        Ok(account) => account.unwrap_or_default(),
+        Err(error) => return Err(ErrorShape::invalid(format!("invalid send params: at /accountId: {error}"))),
+    };
+    let known: Vec<String> = channels.iter().map(|channel| channel.id.clone()).collect();
+    let wanted = |channel: &Channel| {
+        channel.key.account == account && send.channel.as_ref().is_none_or(|name| *name == channel.id)
+    };
+    let mut fitting = channels.into_iter().filter(wanted);
+    match (fitting.next(), fitting.next(), &send.channel) {
+        (Some(channel), None, _) | (Some(channel), Some(_), Some(_)) => Ok(channel),
+        (Some(_), Some(_), None) => {
+            Err(ErrorShape::invalid(format!("channel is required: name one of {}", known.join(", "))))
+        }
+        (None, _, Some(name)) => {
+            let shown: String = name.chars().take(80).collect();
+            Err(ErrorShape::invalid(format!("unsupported channel: {}", shown.escape_debug())))
+        }
+        (None, _, None) => {
+            Err(ErrorShape::invalid("no channel is ready; `leanclaw plugin list` shows what is installed"))
+        }
+    }
+}
+
+fn outbound(send: Send) -> Outbound {
+    let text = Part { kind: "text".into(), text: Some(send.message), blob: None, extra: None };
+    Outbound {
+        place: Place { id: send.to, kind: "direct".into(), thread: send.thread_id, title: None, extra: None },
+        parts: vec![text],
+        reply_to: send.reply_to_id,
+        idempotency_key: send.idempotency_key,
+        extra: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn channels(names: &[(&str, &str)]) -> Vec<Channel> {
+        names.iter().map(|(key, id)| Channel { key: key.parse().unwrap(), id: (*id).into() }).collect()
+    }
+
+    fn asked(more: Value) -> Send {
+        let mut params = json!({"to": "x", "idempotencyKey": "k"});
+        for (name, value) in more.as_object().unwrap() {
+            params[name] = value.clone();
+        }
+        serde_json::from_value(params).unwrap()
+    }
+
+    #[test]
+    fn the_channel_is_found_by_name_and_account() {
+        let all = || channels(&[("hook", "hook"), ("hook/work", "hook"), ("mail", "mail")]);
+        let chosen =
+            |more| choose(all(), &asked(more)).map(|channel| channel.key.to_string()).map_err(|error| error.message);
+        assert_eq!(chosen(json!({"channel": "mail"})).unwrap(), "mail");
+        assert_eq!(chosen(json!({"channel": "hook", "accountId": "work"})).unwrap(), "hook/work");
+        assert_eq!(chosen(json!({"accountId": "work"})).unwrap(), "hook/work");
+        assert_eq!(chosen(json!({"channel": "whatsapp"})).unwrap_err(), "unsupported channel: whatsapp");
+        assert!(chosen(json!({})).unwrap_err().contains("channel is required"));
+        assert!(chosen(json!({"accountId": "../x"})).unwrap_err().contains("/accountId"));
+        assert!(choose(Vec::new(), &asked(json!({}))).is_err());
+    }
+}
