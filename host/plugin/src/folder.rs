@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -67,10 +68,22 @@ pub(crate) async fn watch(
     }
 }
 
+/// Whether a notification tells of a change. Reading does not count: every look opens the folder, and would lead to the
+/// next look without end.
+fn may_change_contents(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
 fn start_watcher(folder: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let made = notify::recommended_watcher(move |_event| {
-        // A full channel means that a look is due already.
-        let _ = wake.try_send(());
+    let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // An error may stand for lost notifications.
+        if event.map_or(true, |event| may_change_contents(event.kind)) {
+            // A full channel means that a look is due already.
+            let _ = wake.try_send(());
+        }
     });
     let watched = made.and_then(|mut watcher| {
         watcher.watch(folder, RecursiveMode::Recursive)?;
@@ -81,6 +94,36 @@ fn start_watcher(folder: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWat
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "no change notifications for the plugin folder; looking every {POLL:?} instead");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look must not wake the watcher that asked for it: the program would look without end.
+    #[tokio::test]
+    async fn looking_wakes_nobody_and_writing_does() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("plugin")).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let _ = tell.send(event.unwrap());
+        })
+        .unwrap();
+        watcher.watch(folder.path(), RecursiveMode::Recursive).unwrap();
+        look(folder.path()).await;
+        let marker = folder.path().join("plugin/leanclaw.plugin.json");
+        std::fs::write(&marker, "{}").unwrap();
+        let mut woken = Vec::new();
+        while !woken.contains(&EventKind::Access(AccessKind::Close(AccessMode::Write))) {
+            let event = told.recv_timeout(Duration::from_secs(20)).unwrap();
+            let about_marker = event.paths.contains(&marker);
+            if may_change_contents(event.kind) {
+                assert!(about_marker, "{event:?}");
+                woken.push(event.kind);
+            }
         }
     }
 }
