@@ -7,12 +7,11 @@
  * @module
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { borrowContext, ownContext } from './build/borrow.mjs';
 import { assembleWit, BuildError, findContract } from './build/wit.mjs';
 
 const KIT = path.dirname(fileURLToPath(import.meta.url));
@@ -38,18 +37,11 @@ function build(args) {
   const work = mkdtempSync(path.join(tmpdir(), 'leanclaw-build-'));
   try {
     const wit = path.join(work, 'wit');
-    let owned = false;
-    assembleWit(contract, wit, { world: values.world, imports: list(values.import), exports: list(values.export) }, (text) => {
-      const changed = ownContext(text);
-      owned ||= changed !== text;
-      return changed;
-    });
+    assembleWit(contract, wit, { world: values.world, imports: list(values.import), exports: list(values.export) });
     const made = path.join(work, 'component.wasm');
     runTool(wit, path.resolve(entry), made, [...(values.small ? ['--opt-size'] : []), ...(values.minify ? ['--minify'] : [])]);
-    const bytes = readFileSync(made);
-    if (owned) borrowContext(bytes);
-    writeWhole(output, bytes);
-    console.log(`${values.output}: ${(bytes.length / 1e6).toFixed(2)} MB`);
+    writeWhole(output, made);
+    console.log(`${values.output}: ${(statSync(output).size / 1e6).toFixed(2)} MB`);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -129,11 +121,11 @@ function commonFolder(one, other) {
   return folder;
 }
 
-/** Writes beside the target and renames, so that a watcher never sees half a file. @param {string} file @param {Uint8Array} bytes */
-function writeWhole(file, bytes) {
+/** Writes beside the target and renames, so that a watcher never sees half a file. @param {string} file @param {string} made */
+function writeWhole(file, made) {
   mkdirSync(path.dirname(file), { recursive: true });
   const temporary = `${file}.${process.pid}.tmp`;
-  writeFileSync(temporary, bytes);
+  copyFileSync(made, temporary);
   renameSync(temporary, file);
 }
 

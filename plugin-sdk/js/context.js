@@ -65,8 +65,8 @@ export class Context {
 }
 
 /**
- * Runs `work` with a wrapped context and releases the host's handle afterwards: one that is still held when the call
- * returns is a trap.
+ * Runs `work` with a wrapped context and releases the host's handle afterwards, so that a context that a handler kept
+ * fails at its first use in a later call.
  * @template T
  * @param {any} handle
  * @param {(context: Context) => T} work
@@ -76,6 +76,6 @@ export function withContext(handle, work) {
   try {
     return work(new Context(handle));
   } finally {
-    if (Symbol.dispose) handle[Symbol.dispose]?.();
+    handle[Symbol.dispose]();
   }
 }

@@ -3,7 +3,7 @@
  * `deps`. Node only. It reads the contract and never writes to it.
  * @module
  */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -43,14 +43,13 @@ function contractVersion(folder) {
  * @param {string} target Where to put the WIT; created.
  * @param {{ world?: string, imports?: string[], exports?: string[] }} what A world of the contract, a `.wit` file with
  *   one world, or the interfaces by name.
- * @param {(text: string, file: string) => string} [edit] Applied to every file of the contract.
  */
-export function assembleWit(contract, target, { world, imports = [], exports = [] }, edit = (text) => text) {
+export function assembleWit(contract, target, { world, imports = [], exports = [] }) {
   const version = contractVersion(contract);
   const dependency = path.join(target, 'deps', 'leanclaw-plugin');
   mkdirSync(dependency, { recursive: true });
   for (const name of readdirSync(contract).filter((name) => name.endsWith('.wit'))) {
-    writeFileSync(path.join(dependency, name), edit(readFileSync(path.join(contract, name), 'utf8'), name));
+    copyFileSync(path.join(contract, name), path.join(dependency, name));
   }
   const wasi = path.join(contract, 'deps');
   if (existsSync(wasi)) cpSync(wasi, path.join(target, 'deps'), { recursive: true });

@@ -83,7 +83,8 @@ export class TestHost {
   /** What a handler gets as its context. */
   context() {
     const { caller, remainingMs = 30_000, cancelled = () => false } = this.options;
-    return {
+    /** @type {Record<string | symbol, unknown>} */
+    const handle = {
       id: () => 'test-call',
       caller: () => ({ kind: 'agent', id: 'test', role: 'operator', scopes: [], sessionKey: null, extra: null, ...caller }),
       remainingMs: () => remainingMs,
@@ -91,7 +92,9 @@ export class TestHost {
       progress: (/** @type {number} */ done, /** @type {number | null} */ total, /** @type {string | null} */ note) =>
         void this.progress.push({ done, total, note }),
       emitText: (/** @type {string} */ delta) => void (this.emittedText += delta),
+      [Symbol.dispose]: () => Object.keys(handle).forEach((name) => delete handle[name]),
     };
+    return handle;
   }
 
   #stores() {

@@ -52,6 +52,22 @@ test('progress, streamed text and cancellation reach the context', async () => {
   assert.throws(() => cancelled.callTool('stream', {}), failing('cancelled', /cancelled/));
 });
 
+test('every call releases its context, also one that fails', async () => {
+  const plugin = await load();
+  const context = plugin.host.context.bind(plugin.host);
+  const handles = [];
+  plugin.host.context = () => {
+    handles.push(context());
+    return handles.at(-1);
+  };
+  plugin.callTool('stream', {});
+  assert.throws(() => plugin.callTool('fail', {}), failing('rate-limited', /Slow/));
+  plugin.callMethod('nothing', {});
+  plugin.callHook('before-send', { text: 'a' });
+  assert.equal(handles.length, 4);
+  for (const handle of handles) assert.throws(() => handle.id(), TypeError);
+});
+
 test('every load has a state of its own', async () => {
   const [one, other] = [await load(), await load()];
   assert.deepEqual(one.callTool('count', {}).structured, { calls: 1, stored: 1 });

@@ -19,11 +19,27 @@ class Caller:
     extra: Any
 
 
+class _Ended:
+    """In the place of a released handle, whose use would abort the whole instance."""
+
+    def __getattr__(self, _name: str) -> Any:
+        raise RuntimeError("This context is of a call that has ended: use it only until the handler returns.")
+
+
 class Context:
     """The call being served. Use it only until the handler returns."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+
+    def __enter__(self) -> "Context":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Releases the host's handle; the kit does this when the handler returns."""
+        handle, self._handle = self._handle, _Ended()
+        with handle:
+            pass
 
     @property
     def id(self) -> str:

@@ -41,10 +41,10 @@ class Handler:
             self._members[parameter.name] = (hints[parameter.name], default)
         self.input_schema = object_schema(self._members)
 
-    def call(self, handle: Any, text: str) -> Any:
+    def call(self, context: Context, text: str) -> Any:
         """Calls the function with the JSON object ``text``."""
         arguments = members_from_json(self._members, json.loads(text))
-        arguments.update((name, Context(handle)) for name in self._context_names)
+        arguments.update((name, context) for name in self._context_names)
         return self.function(**arguments)
 
 

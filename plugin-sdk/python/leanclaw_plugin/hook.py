@@ -56,11 +56,12 @@ def hook(handlers: dict[str, Callable[[Any, Context], Decision | None]]) -> type
 
         def handle(self, context: Any, event: str, payload: str) -> DecisionRecord:
             def work() -> DecisionRecord:
-                decision = handlers[event](json.loads(payload), Context(context)) if event in handlers else None
+                decision = handlers[event](json.loads(payload), opened) if event in handlers else None
                 decision = decision or Decision("continue")
                 replaced = None if decision.payload is None else dumps(to_json(decision.payload))
                 return DecisionRecord(decision.verdict, decision.reason, replaced)
 
-            return answering(work)
+            with Context(context) as opened:
+                return answering(work)
 
     return Hook

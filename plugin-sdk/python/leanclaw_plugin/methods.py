@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .context import Context
 from .failure import PluginFailure, answering
 from .handlers import Handler, by_name, dumps
 from .schema import schema_of, to_json
@@ -68,8 +69,9 @@ def methods(*handlers: MethodHandler) -> type:
             def work() -> str:
                 if name not in named:
                     raise PluginFailure("not-found", f"This plugin has no method {name}.")
-                return dumps(to_json(named[name].call(context, params)))
+                return dumps(to_json(named[name].call(opened, params)))
 
-            return answering(work)
+            with Context(context) as opened:
+                return answering(work)
 
     return Method

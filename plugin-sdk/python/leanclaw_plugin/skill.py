@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .blobs import File, lower_file
+from .context import Context
 from .failure import PluginFailure, answering
 from .handlers import Handler, by_name, dumps
 from .schema import schema_of, to_json
@@ -79,8 +80,8 @@ class Tool(Handler):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.function(*arguments, **named)
 
-    def answer(self, handle: Any, text: str) -> OutputRecord:
-        result = self.call(handle, text)
+    def answer(self, context: Context, text: str) -> OutputRecord:
+        result = self.call(context, text)
         if isinstance(result, str):
             result = ToolResult(text=result)
         elif not isinstance(result, ToolResult):
@@ -120,8 +121,9 @@ def skill(*tools: Tool) -> type:
             def work() -> OutputRecord:
                 if tool not in named:
                     raise PluginFailure("not-found", f"This plugin has no tool {tool}.")
-                return named[tool].answer(context, input)
+                return named[tool].answer(opened, input)
 
-            return answering(work)
+            with Context(context) as opened:
+                return answering(work)
 
     return Skill

@@ -98,6 +98,14 @@ class _Writer:
         return _Blob(this._media_type, this._data)
 
 
+class _Context(SimpleNamespace):
+    def __enter__(self) -> "_Context":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.__dict__.clear()
+
+
 class TestHost:
     """One plugin's host, in memory."""
 
@@ -167,7 +175,7 @@ class TestHost:
             self.emitted_text += delta
 
         caller = {"kind": "agent", "id": "test", "role": "operator", "scopes": [], "session_key": None, "extra": None}
-        return SimpleNamespace(
+        return _Context(
             id=lambda: "test-call",
             caller=lambda: SimpleNamespace(**(caller | self.caller)),
             remaining_ms=lambda: self.remaining_ms,

@@ -5,7 +5,8 @@ import io
 import json
 import unittest
 
-from leanclaw_plugin import PluginFailure
+from leanclaw_plugin import Context, PluginFailure
+from leanclaw_plugin._bridge import Err
 from leanclaw_plugin.skill import skill, tool
 from leanclaw_plugin.testing import Request, TestFailure, TestHost, TestResponse
 
@@ -167,6 +168,26 @@ class OtherExports(unittest.TestCase):
         self.assertEqual(self.host.call_hook(plugin.Hook, "before-send", {"text": "hi"}).verdict, "continue")
         self.assertEqual(self.host.call_hook(plugin.Hook, "message-received", {"text": " a "}).payload, {"text": "a"})
         self.assertEqual(self.host.call_hook(plugin.Hook, "unknown", {}).verdict, "continue")
+
+    def test_every_call_releases_its_context_also_one_that_fails(self) -> None:
+        for call in [
+            lambda context: plugin.Skill().invoke(context, "files", "{}"),
+            lambda context: plugin.Skill().invoke(context, "fail", "{}"),
+            lambda context: plugin.Method().invoke(context, "notes.add", '{"text": "a"}'),
+            lambda context: plugin.Hook().handle(context, "before-send", '{"text": "a"}'),
+        ]:
+            context = self.host.context()
+            self.assertEqual(context.id(), "test-call")
+            with contextlib.suppress(Err):
+                call(context)
+            with self.assertRaises(AttributeError):
+                context.id()
+
+    def test_a_context_that_a_handler_kept_is_refused_after_its_call(self) -> None:
+        with Context(self.host.context()) as kept:
+            self.assertEqual(kept.id, "test-call")
+        with self.assertRaisesRegex(RuntimeError, "a call that has ended"):
+            _ = kept.id
 
     def test_a_channel_delivers_and_takes_webhooks(self) -> None:
         self.assertEqual(self.host.deliver(plugin.Channel, "hi", place="room").message_id, "room:hi")
