@@ -60,9 +60,7 @@ impl PackageContents {
             let manifest = Manifest::parse(manifest_text.as_bytes())?;
             return Ok(Self { manifest, manifest_text, component: Some(component) });
         }
-        let (manifest, file) = read_folder_manifest(path)?;
-        let manifest_text = String::from_utf8(read_bounded(&file, manifest::MAX_BYTES)?)
-            .map_err(|_| PluginError::Package(format!("`{}` is not UTF-8", file.display())))?;
+        let (manifest, manifest_text) = Self::read_manifest(path)?;
         let component = match &manifest.main {
             Some(main) if manifest.names_a_component() => Some(read_component(&inside(path, main)?)?),
             _ => None,
@@ -70,15 +68,21 @@ impl PackageContents {
         Ok(Self { manifest, manifest_text, component })
     }
 
-    /// Reads only the manifest of the package at `path`.
+    /// Reads only the manifest of the package at `path`, and gives it with its text.
     ///
     /// # Errors
     /// As [`PackageContents::read`].
-    pub fn read_manifest(path: &Path) -> Result<Manifest, PluginError> {
-        if path.is_dir() {
-            return read_folder_manifest(path).map(|(manifest, _)| manifest);
+    pub fn read_manifest(path: &Path) -> Result<(Manifest, String), PluginError> {
+        if !path.is_dir() {
+            let text = embedded_manifest(&read_component(path)?)?;
+            return Ok((Manifest::parse(text.as_bytes())?, text));
         }
-        Ok(Manifest::parse(embedded_manifest(&read_component(path)?)?.as_bytes())?)
+        let file = manifest_file(path)?;
+        let bytes = read_bounded(&file, manifest::MAX_BYTES)?;
+        let manifest = Manifest::parse(&bytes)?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| PluginError::Package(format!("`{}` is not UTF-8", file.display())))?;
+        Ok((manifest, text))
     }
 }
 
@@ -104,7 +108,7 @@ impl Fingerprint {
             return Self(stamp(path).into_iter().collect());
         }
         let mut stamps: Vec<_> = manifest::FILE_NAMES.iter().filter_map(|name| stamp(&path.join(name))).collect();
-        if let Ok((manifest, _)) = read_folder_manifest(path)
+        if let Ok(manifest) = read_folder_manifest(path)
             && let Some(main) = &manifest.main
         {
             stamps.extend(stamp(&path.join(main)));
@@ -148,7 +152,7 @@ pub(crate) async fn read(path: &Path, memo: &dyn Memo) -> Result<Package, Plugin
     if path.is_dir() { read_folder(path, memo).await } else { read_bare(path, memo).await }
 }
 
-fn read_folder_manifest(folder: &Path) -> Result<(Manifest, PathBuf), PluginError> {
+fn manifest_file(folder: &Path) -> Result<PathBuf, PluginError> {
     let name = manifest::FILE_NAMES.iter().find(|name| folder.join(name).symlink_metadata().is_ok());
     let Some(name) = name else {
         return Err(PluginError::Package(format!(
@@ -157,13 +161,15 @@ fn read_folder_manifest(folder: &Path) -> Result<(Manifest, PathBuf), PluginErro
             manifest::FILE_NAMES.join(" and no ")
         )));
     };
-    let path = folder.join(name);
-    let bytes = read_bounded(&path, manifest::MAX_BYTES)?;
-    Ok((Manifest::parse(&bytes)?, path))
+    Ok(folder.join(name))
+}
+
+fn read_folder_manifest(folder: &Path) -> Result<Manifest, PluginError> {
+    Ok(Manifest::parse(&read_bounded(&manifest_file(folder)?, manifest::MAX_BYTES)?)?)
 }
 
 async fn read_folder(folder: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
-    let (manifest, _) = read_folder_manifest(folder)?;
+    let manifest = read_folder_manifest(folder)?;
     let component = match &manifest.main {
         Some(main) if manifest.names_a_component() => {
             let path = inside(folder, main)?;
