@@ -1,16 +1,22 @@
-//! Resident instances: one task that owns a store and serves a bounded mailbox.
+//! Resident instances: one store that serves a bounded mailbox, one call after the other.
+//!
+//! A caller that finds the instance idle runs its call itself, on its own task: a call that never waits costs no other
+//! task and no switch between threads. What waits is moved to a task of its own, so that a caller that goes away never
+//! takes an instance with it that others share. Who finds the instance busy leaves a job in the mailbox, and whoever
+//! is done with the instance hands it to a task that empties the mailbox, in order. Nothing runs while nobody calls.
 //!
 //! A fault drops the store; the next call builds a new one after a growing pause. Too many faults in a short time end in
 //! giving up, visibly. An instance is also replaced after many calls, after some hours and near its memory limit,
 //! because linear memory never shrinks. Jobs that were accepted are served even when the unit is replaced meanwhile.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use leanclaw_types::{Failure, failure::code};
 use leanclaw_wasm::Limited;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::calls::{self, GuestCall, GuestReply};
@@ -20,7 +26,7 @@ use crate::stats::Stats;
 use crate::unit::{Unit, load_failure};
 
 /// Calls that may wait for one instance.
-const MAILBOX: usize = 32;
+pub(crate) const MAILBOX: usize = 128;
 /// An instance is replaced after this many calls,
 const RECYCLE_CALLS: u64 = 10_000;
 /// or this old,
@@ -51,70 +57,167 @@ struct Job {
     answer: oneshot::Sender<Result<GuestReply, Failure>>,
 }
 
-/// A mailbox. Cloning it is cheap.
-#[derive(Clone)]
+/// One resident instance and the calls that wait for it.
 pub(crate) struct Actor {
-    mailbox: mpsc::Sender<Job>,
-    plugin: Arc<str>,
+    desk: Mutex<Desk>,
+}
+
+/// Either the instance is here and nobody waits, or somebody works with it.
+struct Desk {
+    idle: Option<Box<Resident>>,
+    waiting: VecDeque<Job>,
 }
 
 impl Actor {
-    /// Starts the task of one role. It holds the unit only while it works, so that it ends with it.
-    pub(crate) fn start(unit: &Arc<Unit>, role: Role) -> Self {
-        let (mailbox, jobs) = mpsc::channel(MAILBOX);
-        let resident = Resident {
-            unit: Arc::downgrade(unit),
-            live: None,
-            served: 0,
-            born: Instant::now(),
-            faults: VecDeque::new(),
-            given_up: false,
+    /// An actor whose instance is made by its first call.
+    pub(crate) fn new() -> Arc<Self> {
+        let idle = Some(Box::new(Resident::default()));
+        Arc::new(Self { desk: Mutex::new(Desk { idle, waiting: VecDeque::new() }) })
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `call`, now or when it is its turn. Dropping the future takes back a call that still waits; one that runs is
+    /// finished all the same.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        unit: &Arc<Unit>,
+        call: GuestCall,
+        context: CallContext,
+    ) -> Result<GuestReply, Failure> {
+        let (mut turn, call, context) = match self.arrive(unit, call, context)? {
+            Arrival::Turn(turn, call, context) => (turn, call, context),
+            Arrival::Waits(answered) => return answered.await.unwrap_or_else(|_| Err(gone(unit))),
         };
-        let plugin = unit.shared().key.to_string().into();
-        tracing::debug!(plugin = %unit.shared().key, ?role, "resident instance started");
-        tokio::spawn(resident.serve(jobs));
-        Self { mailbox, plugin }
+        let mut work = Box::pin(async move {
+            let result = turn.serve(call, context).await;
+            turn.pass_on();
+            result
+        });
+        match std::future::poll_fn(|task| Poll::Ready(work.as_mut().poll(task))).await {
+            Poll::Ready(result) => result,
+            Poll::Pending => tokio::spawn(work).await.unwrap_or_else(|_| Err(gone(unit))),
+        }
     }
 
-    pub(crate) async fn call(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
+    /// Takes the idle instance, or a place in the mailbox.
+    fn arrive(self: &Arc<Self>, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<Arrival, Failure> {
+        let mut desk = self.desk();
+        if let Some(resident) = desk.idle.take() {
+            drop(desk);
+            let (actor, unit) = (Arc::clone(self), Arc::clone(unit));
+            let turn = Turn { actor, unit, resident: Some(resident), is_running: true };
+            return Ok(Arrival::Turn(turn, call, context));
+        }
+        if desk.waiting.len() >= MAILBOX {
+            desk.waiting.retain(|job| !job.answer.is_closed());
+        }
+        if desk.waiting.len() >= MAILBOX {
+            let key = &unit.shared().key;
+            let message = format!("{MAILBOX} calls wait for the plugin `{key}` already.");
+            return Err(Failure::new(code::RATE_LIMITED, message)
+                .hint("a resident instance serves one call at a time: send fewer at once")
+                .retry_after(250));
+        }
         let (answer, answered) = oneshot::channel();
-        self.mailbox.try_send(Job { call, context, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::new(
-                code::RATE_LIMITED,
-                format!("{MAILBOX} calls wait for the plugin `{}` already.", self.plugin),
-            )
-            .retry_after(250),
-            mpsc::error::TrySendError::Closed(_) => self.gone(),
-        })?;
-        answered.await.unwrap_or_else(|_| Err(self.gone()))
-    }
-
-    fn gone(&self) -> Failure {
-        Failure::unavailable(format!("The plugin `{}` was unloaded.", self.plugin)).retry_after(250)
+        desk.waiting.push_back(Job { call, context, answer });
+        Ok(Arrival::Waits(answered))
     }
 }
 
-/// The task's own state.
+fn gone(unit: &Unit) -> Failure {
+    Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key)).retry_after(250)
+}
+
+enum Arrival {
+    Turn(Turn, GuestCall, CallContext),
+    Waits(oneshot::Receiver<Result<GuestReply, Failure>>),
+}
+
+/// The right to work with the instance.
+struct Turn {
+    actor: Arc<Actor>,
+    unit: Arc<Unit>,
+    resident: Option<Box<Resident>>,
+    is_running: bool,
+}
+
+impl Turn {
+    async fn serve(&mut self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
+        match self.resident.as_deref_mut() {
+            Some(resident) => resident.one(&self.unit, call, context).await,
+            None => Err(gone(&self.unit)),
+        }
+    }
+
+    /// Ends the turn: the instance is idle, or goes to a task that serves what waits.
+    fn pass_on(&mut self) {
+        let mut desk = self.actor.desk();
+        if desk.waiting.is_empty() {
+            desk.idle = self.resident.take();
+            return;
+        }
+        drop(desk);
+        let Some(resident) = self.resident.take() else { return };
+        let (actor, unit) = (Arc::clone(&self.actor), Arc::clone(&self.unit));
+        tokio::spawn(Self { actor, unit, resident: Some(resident), is_running: false }.empty_mailbox());
+    }
+
+    /// Serves what waits, until nothing does.
+    async fn empty_mailbox(mut self) {
+        self.is_running = true;
+        while let Some(job) = self.next() {
+            let result = self.serve(job.call, job.context).await;
+            // A caller that went away does not want the answer.
+            let _ = job.answer.send(result);
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// The next call that somebody still waits for. With none left the instance is idle from here on.
+    fn next(&mut self) -> Option<Job> {
+        let mut desk = self.actor.desk();
+        loop {
+            match desk.waiting.pop_front() {
+                Some(job) if job.answer.is_closed() => {}
+                Some(job) => return Some(job),
+                None => {
+                    desk.idle = self.resident.take();
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.resident.is_none() {
+            return;
+        }
+        if self.is_running && std::thread::panicking() {
+            return self.pass_on();
+        }
+        // The runtime ends and drops its tasks; whoever waits is told.
+        let mut desk = self.actor.desk();
+        desk.waiting.clear();
+        desk.idle = self.resident.take();
+    }
+}
+
+/// An instance with its history.
+#[derive(Default)]
 struct Resident {
-    unit: Weak<Unit>,
     live: Option<Live>,
     served: u64,
-    born: Instant,
+    born: Option<Instant>,
     faults: VecDeque<Instant>,
     given_up: bool,
 }
 
 impl Resident {
-    async fn serve(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.recv().await {
-            // Callers hold the unit while they wait, so it is there for every job that somebody still wants.
-            let Some(unit) = self.unit.upgrade() else { break };
-            let result = self.one(&unit, job.call, job.context).await;
-            // A caller that went away does not want the answer.
-            let _ = job.answer.send(result);
-        }
-    }
-
     async fn one(&mut self, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
         self.wait_after_faults(unit).await?;
         let guest = unit.guest().await.map_err(|error| load_failure(&error))?;
@@ -128,7 +231,7 @@ impl Resident {
             }
             None => {
                 self.served = 0;
-                self.born = Instant::now();
+                self.born = Some(Instant::now());
                 Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await
             }
         };
@@ -143,7 +246,7 @@ impl Resident {
             self.served += 1;
             let limit = live.store.data_mut().limiter().limits().memory_bytes;
             let worn = self.served >= RECYCLE_CALLS
-                || self.born.elapsed() >= RECYCLE_AGE
+                || self.born.is_some_and(|born| born.elapsed() >= RECYCLE_AGE)
                 || memory_bytes.saturating_mul(100) >= limit.saturating_mul(RECYCLE_MEMORY_PERCENT);
             self.live = (!worn).then_some(live);
         }

@@ -31,8 +31,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(300);
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// Starts what the unit's exports ask for and its grant allows.
-pub(crate) fn start(unit: &Arc<Unit>, exports: &[String]) {
-    let has = |name: &str| exports.iter().any(|export| export == name);
+pub(crate) fn start(unit: &Arc<Unit>, exports: &[&str]) {
+    let has = |name: &str| exports.contains(&name);
     let granted = &unit.shared().granted;
     if has("poll") && granted.poll {
         tokio::spawn(run(Arc::downgrade(unit), Kind::Poll));

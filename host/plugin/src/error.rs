@@ -56,7 +56,12 @@ impl PluginError {
             }
             Self::Call(failure) | Self::Service(failure) => failure.hints.clone(),
             Self::Manifest(_) => vec!["the manifest's fields are in wit/manifest.schema.json".into()],
-            Self::Package(_) | Self::Description(_) => Vec::new(),
+            Self::Package(_) => vec![
+                "a plugin is a folder with a leanclaw.plugin.json and the component it names, or one .wasm that carries its manifest; leanclaw plugin check PATH looks closer".into(),
+            ],
+            Self::Description(_) => {
+                vec!["correct the component or its manifest; leanclaw plugin check PATH shows both".into()]
+            }
         }
     }
 

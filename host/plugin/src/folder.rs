@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::package::{Fingerprint, candidates};
 
-/// Time between two looks at something that changed; equal looks mean that it is complete.
-const SETTLE: Duration = Duration::from_millis(120);
+/// Time between two looks at something that changed; equal looks mean that it is complete. The tests put whole files
+/// into the folder, and wait for many of them.
+const SETTLE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 120 });
 /// How often to look where the system gives no notifications.
 const POLL: Duration = Duration::from_millis(500);
 /// How often to look although the system does notify: a notification can be lost.
@@ -45,27 +46,42 @@ pub(crate) async fn watch(
     let watcher = start_watcher(&folder, wake);
     let interval = if watcher.is_some() { RECHECK } else { POLL };
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            event = woken.recv(), if watcher.is_some() => if event.is_none() { return },
-            () = tokio::time::sleep(interval) => {}
-        }
+        // The first look comes after the watcher is there: what changed before that was not told.
         let mut seen = look(&folder).await;
-        while seen != known {
+        loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(SETTLE) => {}
             }
             let again = look(&folder).await;
-            if again == seen {
-                known.clone_from(&seen);
-                if settled.send(seen.clone()).await.is_err() {
+            let rested = at_rest(&known, &seen, &again);
+            if rested != known {
+                known.clone_from(&rested);
+                if settled.send(rested).await.is_err() {
                     return;
                 }
             }
+            // One quiet look is not enough even when nothing has changed: what is written into a new folder before the
+            // system watches that folder is not told.
+            if again == seen && again == known {
+                break;
+            }
             seen = again;
         }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            event = woken.recv(), if watcher.is_some() => if event.is_none() { return },
+            () = tokio::time::sleep(interval) => {}
+        }
     }
+}
+
+/// What two looks agree on. Of what still changes, the former state stands, so that one plugin that takes long to be
+/// written does not hold up the others.
+fn at_rest(known: &Contents, seen: &Contents, again: &Contents) -> Contents {
+    let paths = known.keys().chain(again.keys());
+    let state = |path: &PathBuf| if seen.get(path) == again.get(path) { again.get(path) } else { known.get(path) };
+    paths.filter_map(|path| Some((path.clone(), state(path)?.clone()))).collect()
 }
 
 /// Whether a notification tells of a change. Reading does not count: every look opens the folder, and would lead to the
@@ -101,6 +117,25 @@ fn start_watcher(folder: &Path, wake: mpsc::Sender<()>) -> Option<RecommendedWat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_still_written_keeps_its_former_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let stamp = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            Fingerprint::of(&path)
+        };
+        let contents = |entries: &[(&str, &Fingerprint)]| -> Contents {
+            entries.iter().map(|(name, found)| (PathBuf::from(name), (*found).clone())).collect()
+        };
+        let (old, half, whole) = (stamp("a", "1"), stamp("a", "12"), stamp("a", "123"));
+        let known = contents(&[("a", &old), ("gone", &old)]);
+        let seen = contents(&[("a", &half), ("b", &old), ("c", &half)]);
+        let again = contents(&[("a", &whole), ("b", &old), ("c", &whole)]);
+        assert_eq!(at_rest(&known, &seen, &again), contents(&[("a", &old), ("b", &old)]));
+        assert_eq!(at_rest(&known, &again, &again), again);
+    }
 
     /// A look must not wake the watcher that asked for it: the program would look without end.
     #[tokio::test]

@@ -15,7 +15,7 @@ impl Plugins {
     /// # Errors
     /// `not-found`; `invalid-input` when something is named that the manifest does not ask for.
     pub async fn grant(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
-        let package = self.requested(key).await?;
+        let package = self.requested(key)?;
         grant(&self.inner.loader.services, caller, key, &package.manifest.permissions, change).await?;
         self.refresh(&key.plugin).await;
         self.inspect(key)
@@ -26,7 +26,7 @@ impl Plugins {
     /// # Errors
     /// `not-found`; `invalid-input` when something is named that is not granted.
     pub async fn revoke(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
-        self.requested(key).await?;
+        self.requested(key)?;
         revoke(&self.inner.loader.services, caller, key, change).await?;
         self.refresh(&key.plugin).await;
         self.inspect(key)

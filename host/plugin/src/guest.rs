@@ -8,6 +8,7 @@ use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::bindings::exports;
+use crate::diagnose::CONTRACT_VERSION;
 use crate::linker::{Linkers, Shape};
 use crate::state::{Frame, InstanceState, Shared};
 
@@ -26,8 +27,9 @@ macro_rules! exports {
         }
 
         impl Exports {
-            fn find(pre: &InstancePre<InstanceState>) -> Self {
-                Self { $($name: paths::$name::GuestIndices::new(pre).ok(),)* }
+            /// Finds what is there; an interface under one of these names with other functions is an error.
+            fn find(pre: &InstancePre<InstanceState>, component: &Component) -> wasmtime::Result<Self> {
+                Ok(Self { $($name: find(stringify!($name), component, paths::$name::GuestIndices::new(pre))?,)* })
             }
         }
 
@@ -45,7 +47,8 @@ macro_rules! exports {
                         let Some(indices) = &self.guest.exports.$name else {
                             wasmtime::bail!("the component does not export `{}`", stringify!($name).replace('_', "-"));
                         };
-                        self.bound.$name = Some(indices.load(&mut *store, &self.instance)?);
+                        let loaded = indices.load(&mut *store, &self.instance);
+                        self.bound.$name = Some(loaded.map_err(|error| error.context(foreign(stringify!($name))))?);
                     }
                     let Some(found) = &self.bound.$name else { wasmtime::bail!("unreachable: just bound") };
                     Ok(found)
@@ -71,13 +74,34 @@ exports! {
     http: super::incoming_handler,
 }
 
+/// An export has the right name and another type.
+fn foreign(name: &str) -> String {
+    format!("its export `{name}` is not the one of the contract; build it against this host's `wit` folder")
+}
+
 impl Guest {
     /// Links `component` with what `shape` grants.
     pub(crate) fn link(component: &Component, linkers: &Linkers, shape: &Shape) -> wasmtime::Result<Self> {
         let pre = linkers.get(shape)?.instantiate_pre(component)?;
-        let exports = Exports::find(&pre);
+        let exports = Exports::find(&pre, component)?;
         Ok(Self { pre, exports })
     }
+}
+
+/// The indices of one interface; none when the component does not export it.
+fn find<I>(name: &str, component: &Component, indices: wasmtime::Result<I>) -> wasmtime::Result<Option<I>> {
+    let error = match indices {
+        Ok(indices) => return Ok(Some(indices)),
+        Err(error) => error,
+    };
+    let interface = match name {
+        "http" => "wasi:http/incoming-handler@0.2.0".to_owned(),
+        ours => format!("leanclaw:plugin/{}@{CONTRACT_VERSION}", ours.replace('_', "-")),
+    };
+    if component.get_export_index(None, &interface).is_none() {
+        return Ok(None);
+    }
+    Err(error.context(foreign(&interface)))
 }
 
 /// One instance inside its store.

@@ -12,7 +12,7 @@ use crate::calls::{GuestCall, GuestReply, HookDecision, WebhookReply, WebhookReq
 use crate::convert;
 use crate::runtime::{Plugins, unknown};
 use crate::state::CallContext;
-use crate::table::Ready;
+use crate::table::{Ready, ToolEntry};
 
 fn unexpected() -> Failure {
     Failure::internal("The guest answered another call than the one it was asked.")
@@ -48,7 +48,10 @@ impl Plugins {
     /// the call.
     pub async fn call_method(&self, wire_name: &str, params: &str, context: CallContext) -> Result<String, Failure> {
         let entry = self.inner.table.load().methods.get(wire_name).cloned();
-        let entry = entry.ok_or_else(|| Failure::not_found(format!("No plugin serves the method `{wire_name}`.")))?;
+        let entry = entry.ok_or_else(|| {
+            Failure::not_found(format!("No plugin serves the method `{wire_name}`."))
+                .hint("leanclaw plugin list shows what is there, and why something is not ready")
+        })?;
         if !entry.params.is_trivial() {
             entry.params.check_text(&format!("{wire_name} params"), params)?;
         }
@@ -82,7 +85,7 @@ impl Plugins {
             Failure::not_found(format!("Tool not available: {tool}")).hint("tools.catalog lists the tools there are")
         })?;
         entry.input.check_text(&format!("input of tool {tool}"), input)?;
-        let input = self.before_tool_call(tool, input, &context).await?;
+        let input = self.before_tool_call(&entry, input, &context).await?;
         let call = GuestCall::Tool { name: entry.spec.name.clone(), input };
         let GuestReply::Tool(raw) = entry.unit.call(Role::Calls, call, context.clone()).await? else {
             return Err(unexpected());
@@ -98,22 +101,29 @@ impl Plugins {
                 .map_err(|error| broken_answer(key, &what, &Failure::invalid(format!("not JSON: {error}"))))?;
             output.structured = Some(parsed);
         }
-        self.after_tool_call(tool, output, &context).await
+        self.after_tool_call(&entry, output, &context).await
     }
 
-    async fn before_tool_call(&self, tool: &str, input: &str, context: &CallContext) -> Result<String, Failure> {
+    async fn before_tool_call(&self, entry: &ToolEntry, input: &str, context: &CallContext) -> Result<String, Failure> {
         if !self.has_hook("before-tool-call") {
             return Ok(input.to_owned());
         }
         let input: Value = serde_json::from_str(input).map_err(|error| Failure::invalid(error.to_string()))?;
-        let payload = serde_json::json!({ "tool": tool, "input": input });
+        let payload = serde_json::json!({ "tool": entry.spec.name, "input": input });
         let payload = self.hook("before-tool-call", payload, context).await?;
-        Ok(payload.get("input").map_or_else(|| input.to_string(), Value::to_string))
+        let Some(rewritten) = payload.get("input").filter(|rewritten| **rewritten != input) else {
+            return Ok(input.to_string());
+        };
+        entry.input.check(rewritten).map_err(|problem| {
+            Failure::invalid(format!("A hook made the input of the tool `{}` unusable: {problem}.", entry.spec.name))
+                .hint("leanclaw plugin revoke ID hook:before-tool-call keeps a hook from tool calls")
+        })?;
+        Ok(rewritten.to_string())
     }
 
     async fn after_tool_call(
         &self,
-        tool: &str,
+        entry: &ToolEntry,
         output: ToolOutput,
         context: &CallContext,
     ) -> Result<ToolOutput, Failure> {
@@ -121,11 +131,18 @@ impl Plugins {
             return Ok(output);
         }
         let payload = serde_json::json!({
-            "tool": tool, "structured": output.structured, "text": output.text, "isError": output.is_error
+            "tool": entry.spec.name, "structured": output.structured, "text": output.text, "isError": output.is_error
         });
         let payload = self.hook("after-tool-call", payload, context).await?;
         let text = payload.get("text").and_then(Value::as_str).map(str::to_owned);
         let structured = payload.get("structured").filter(|value| !value.is_null()).cloned();
+        if let (Some(schema), Some(rewritten)) = (entry.output.as_ref().filter(|_| !output.is_error), &structured) {
+            schema.check(rewritten).map_err(|problem| {
+                let name = &entry.spec.name;
+                Failure::internal(format!("An after-tool-call hook made the output of `{name}` unusable: {problem}."))
+                    .hint("leanclaw plugin revoke ID hook:after-tool-call keeps a hook from tool calls")
+            })?;
+        }
         Ok(ToolOutput { structured, text, ..output })
     }
 
@@ -242,11 +259,14 @@ impl Plugins {
         let GuestReply::Webhook(reply) = ready.unit.call(Role::Inbound, call, context).await? else {
             return Err(unexpected());
         };
-        let headers = convert::header_map(&reply.headers).map_err(|problem| {
-            Failure::internal(format!("The plugin `{key}` answered with a bad header: {problem}."))
-        })?;
+        let broken = |problem: String| {
+            Failure::internal(format!("The plugin `{key}` answered with {problem}."))
+                .hint(format!("leanclaw plugin logs {key}"))
+        };
+        let headers =
+            convert::header_map(&reply.headers).map_err(|problem| broken(format!("a bad header: {problem}")))?;
         if !(200..=599).contains(&reply.status) {
-            return Err(Failure::internal(format!("The plugin `{key}` answered with the status {}.", reply.status)));
+            return Err(broken(format!("the status {}, which is none of 200 to 599", reply.status)));
         }
         Ok(WebhookReply { status: reply.status, headers, body: reply.body.into() })
     }
@@ -290,8 +310,10 @@ impl Plugins {
         }
         let payload = serde_json::to_value(&message).map_err(|error| Failure::internal(error.to_string()))?;
         let payload = self.hook("before-send", payload, context).await?;
-        let mut rewritten: Outbound = serde_json::from_value(payload)
-            .map_err(|error| Failure::internal(format!("A hook made the message unreadable: {error}.")))?;
+        let mut rewritten: Outbound = serde_json::from_value(payload).map_err(|error| {
+            Failure::internal(format!("A hook made the message unreadable: {error}."))
+                .hint("leanclaw plugin revoke ID hook:before-send keeps a hook from messages")
+        })?;
         // A hook may change what is said, not what counts as the same message.
         rewritten.idempotency_key = message.idempotency_key;
         Ok(rewritten)
@@ -316,10 +338,10 @@ impl Plugins {
             .as_ref()
             .is_some_and(|channel| channel.abilities.iter().any(|ability| ability == action));
         if !listed {
-            return Err(Failure::new(
-                "unsupported",
-                format!("The channel of `{key}` does not list the ability `{action}`."),
-            ));
+            let abilities = ready.description.channel.as_ref().map(|channel| channel.abilities.join(", "));
+            let message = format!("The channel of `{key}` does not list the ability `{action}`.");
+            return Err(Failure::new("unsupported", message)
+                .hint(format!("it lists: {}", crate::logs::escape(&abilities.unwrap_or_default()))));
         }
         let call =
             GuestCall::Perform { action: action.into(), place: Box::new(place), arguments: arguments.to_string() };

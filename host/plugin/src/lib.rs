@@ -21,6 +21,7 @@ mod folder;
 mod grants;
 mod guest;
 mod host;
+mod installed;
 mod invoke;
 mod linker;
 mod loader;

@@ -3,6 +3,10 @@
 //! Request and response are whole and bounded. The body of the answer is read while the guest still writes it, because
 //! its pipe holds little.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use leanclaw_types::Failure;
@@ -30,15 +34,33 @@ pub(crate) async fn handle(
     let guest = live.http(store)?;
     let read = async {
         match receiver.await {
-            Ok(Ok(response)) => Ok(collect(response).await),
-            Ok(Err(code)) => Ok(Err(refused(&code))),
-            Err(_) => Ok(Err(Failure::internal("The plugin set no response."))),
+            Ok(Ok(response)) => collect(response).await,
+            Ok(Err(code)) => Err(refused(&code)),
+            Err(_) => Err(unfinished()),
         }
     };
-    let (called, response) = tokio::join!(guest.call_handle(&mut *store, request, out), read);
-    called?;
-    response
-        .map(|response: Result<http::Response<Bytes>, Failure>| response.map(|good| GuestReply::Http(Box::new(good))))
+    // Not subject to tokio's budget: when it waits although the guest is done, nothing more will come.
+    let mut read = pin!(tokio::task::unconstrained(read));
+    let mut called = pin!(guest.call_handle(&mut *store, request, out));
+    let response = tokio::select! {
+        biased;
+        done = &mut called => {
+            done?;
+            let rest = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+            if let Poll::Ready(response) = rest { response } else { Err(unfinished()) }
+        }
+        response = &mut read => {
+            called.await?;
+            response
+        }
+    };
+    Ok(response.map(|good| GuestReply::Http(Box::new(good))))
+}
+
+/// The guest returned, and what it promised is not there.
+fn unfinished() -> Failure {
+    Failure::internal("The plugin returned without a whole response.")
+        .hint("its handler has to set a response and finish the body before it returns")
 }
 
 fn map_error<B>(
@@ -62,5 +84,9 @@ async fn collect(
 }
 
 fn refused(code: &ErrorCode) -> Failure {
-    Failure::internal(format!("The plugin answered with an error instead of a response: {code:?}."))
+    Failure::internal(format!(
+        "The plugin answered with an error instead of a response: {}.",
+        crate::logs::escape(crate::logs::cut(&format!("{code:?}"), 500))
+    ))
+    .hint("leanclaw plugin logs ID shows what the plugin says about it")
 }

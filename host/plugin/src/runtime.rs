@@ -1,29 +1,25 @@
 //! The plugins of one running program: what is installed, what of it is ready, and every way to call it.
 //!
-//! One lock orders changes (load, grant, replace, remove); calls never take it. A change loads the new version first and
-//! swaps it in; calls that run in the old one finish there.
+//! Calls never wait for a change: they read a table that is swapped whole. How what lies in the folder becomes that table
+//! is in [`crate::installed`].
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use leanclaw_egress::Egress;
-use leanclaw_types::audit::{AuditEvent, AuditRecord};
-use leanclaw_types::plugin::{LogLine, PluginEvent, PluginInfo, PluginState};
-use leanclaw_types::{AccountId, Caller, Failure, PluginId, PluginKey};
+use leanclaw_types::plugin::{LogLine, PluginEvent, PluginInfo};
+use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use leanclaw_wasm::Wasm;
-use serde_json::json;
-use tokio::sync::{Mutex, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::PluginError;
 use crate::folder::{self, Contents};
-use crate::loader::{Loader, Slot};
-use crate::logs::Level;
-use crate::package::{self, Fingerprint, Package};
+use crate::installed::Installed;
+use crate::loader::Loader;
+use crate::package::Package;
 use crate::services::Services;
-use crate::stats::Stats;
 use crate::table::Table;
 use crate::unit::Faulted;
 use crate::watch::EgressWatch;
@@ -66,34 +62,21 @@ pub struct Plugins {
 pub(crate) struct Inner {
     pub(crate) loader: Loader,
     folder: Option<PathBuf>,
-    mode: Mode,
-    installed: Mutex<Installed>,
+    pub(crate) mode: Mode,
+    /// Held for moments only; nothing is read, compiled or called under it.
+    pub(crate) installed: Mutex<Installed>,
+    /// One gate per plugin: its versions are loaded one after the other.
+    pub(crate) gates: Mutex<HashMap<PluginId, Arc<tokio::sync::Mutex<()>>>>,
     pub(crate) table: ArcSwap<Table>,
-    listing: ArcSwap<Listing>,
-    events: broadcast::Sender<Arc<PluginEvent>>,
-}
-
-/// What lies in the folder, as far as it was understood.
-#[derive(Default)]
-struct Installed {
-    plugins: BTreeMap<PluginId, Entry>,
-    /// Paths that hold no plugin that could be loaded, and why.
-    problems: BTreeMap<PathBuf, String>,
-}
-
-/// One installed plugin.
-struct Entry {
-    package: Package,
-    slots: BTreeMap<AccountId, Slot>,
-    /// Why the version that lies on disk now is not the one that runs.
-    refused_replacement: Option<String>,
+    pub(crate) listing: ArcSwap<Listing>,
+    pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
 }
 
 /// What is shown, made together with the table.
 #[derive(Default)]
-struct Listing {
-    plugins: Vec<PluginInfo>,
-    problems: Vec<(PathBuf, String)>,
+pub(crate) struct Listing {
+    pub(crate) plugins: Vec<PluginInfo>,
+    pub(crate) problems: Vec<(PathBuf, String)>,
 }
 
 impl Plugins {
@@ -109,6 +92,7 @@ impl Plugins {
                 folder: options.folder,
                 mode: options.mode,
                 installed: Mutex::default(),
+                gates: Mutex::default(),
                 table: ArcSwap::default(),
                 listing: ArcSwap::default(),
                 events,
@@ -119,15 +103,18 @@ impl Plugins {
         plugins
     }
 
-    /// Loads what lies in the folder, then follows its changes until `stop`. Returns when everything that lies there at
-    /// the start has a state; a component that has to be compiled first stays `loading` until it is.
+    /// Takes in what lies in the folder, then follows its changes until `stop`. Returns when everything that lies there has
+    /// a state, which is `loading` at first; in [`Mode::Passive`], when everything is loaded.
     pub async fn start(&self, stop: CancellationToken) {
         let Some(folder) = self.inner.folder.clone() else { return };
         let contents = folder::look(&folder).await;
-        self.inner.apply(contents.clone(), &BTreeMap::new()).await;
+        let wishes = self.inner.admit_all(&contents, &Contents::new()).await;
         if self.inner.mode == Mode::Passive {
+            self.inner.fulfil_all(wishes).await;
             return;
         }
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move { inner.fulfil_all(wishes).await });
         let (settled, mut changes) = mpsc::channel(1);
         tokio::spawn(folder::watch(folder, contents.clone(), settled, stop.clone()));
         let inner = Arc::clone(&self.inner);
@@ -138,12 +125,15 @@ impl Plugins {
                     () = stop.cancelled() => break,
                     change = changes.recv() => {
                         let Some(contents) = change else { break };
-                        inner.apply(contents.clone(), &known).await;
+                        let wishes = inner.admit_all(&contents, &known).await;
                         known = contents;
+                        // Not waited for: a large component must not keep the next change from being seen.
+                        let inner = Arc::clone(&inner);
+                        tokio::spawn(async move { inner.fulfil_all(wishes).await });
                     }
                 }
             }
-            inner.stop_all().await;
+            inner.stop_all();
         });
     }
 
@@ -196,41 +186,37 @@ impl Plugins {
     /// `not-found` when the plugin is not installed.
     pub async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {
         tracing::info!(by = %actor(caller), plugin = plugin.map_or("all", PluginId::as_str), "reloading plugins");
-        let mut installed = self.inner.installed.lock().await;
-        let paths: Vec<PathBuf> = match plugin {
-            Some(id) => {
-                let entry =
-                    installed.plugins.get(id).ok_or_else(|| unknown(&PluginKey::default_account(id.clone())))?;
-                vec![entry.package.path.clone()]
+        let paths: Vec<PathBuf> = {
+            let installed = self.inner.lock();
+            match plugin {
+                Some(id) => {
+                    let entry = installed.plugins.get(id);
+                    let entry = entry.ok_or_else(|| unknown(&PluginKey::default_account(id.clone())))?;
+                    vec![entry.package.path.clone()]
+                }
+                None => {
+                    let known = installed.plugins.values().map(|entry| entry.package.path.clone());
+                    known.chain(installed.problems.keys().cloned()).collect()
+                }
             }
-            None => installed
-                .plugins
-                .values()
-                .map(|entry| entry.package.path.clone())
-                .chain(installed.problems.keys().cloned())
-                .collect(),
         };
+        let mut wishes = Vec::with_capacity(paths.len());
         for path in paths {
-            self.inner.load_path(&mut installed, &path).await;
+            wishes.extend(self.inner.admit(&path).await);
         }
-        self.inner.publish(&installed);
-        drop(installed);
+        self.inner.fulfil_all(wishes).await;
         Ok(self.list().into_iter().filter(|info| plugin.is_none_or(|id| &info.id == id)).collect())
     }
 
     /// Loads one plugin again after a grant, a revocation or a changed setting.
     pub(crate) async fn refresh(&self, plugin: &PluginId) {
-        let mut installed = self.inner.installed.lock().await;
-        if let Some(entry) = installed.plugins.get(plugin) {
-            let package = entry.package.clone();
-            self.inner.load_package(&mut installed, package).await;
-        }
-        self.inner.publish(&installed);
+        let wishes = self.inner.wish(plugin).into_iter().collect();
+        self.inner.fulfil_all(wishes).await;
     }
 
-    /// What the manifest of an installed plugin asks for.
-    pub(crate) async fn requested(&self, key: &PluginKey) -> Result<Package, Failure> {
-        let installed = self.inner.installed.lock().await;
+    /// What the manifest of an installed plugin asks for: that of the version on disk, where it could be read.
+    pub(crate) fn requested(&self, key: &PluginKey) -> Result<Package, Failure> {
+        let installed = self.inner.lock();
         installed.plugins.get(&key.plugin).map(|entry| entry.package.clone()).ok_or_else(|| unknown(key))
     }
 }
@@ -244,284 +230,10 @@ pub(crate) fn unknown(key: &PluginKey) -> Failure {
     Failure::not_found(format!("No plugin `{key}` is installed.")).hint("leanclaw plugin list shows what is there")
 }
 
-impl Inner {
-    /// Brings the runtime in line with what lies in the folder.
-    async fn apply(self: &Arc<Self>, contents: Contents, before: &Contents) {
-        let mut installed = self.installed.lock().await;
-        let gone: Vec<PluginId> = installed
-            .plugins
-            .iter()
-            .filter(|(_, entry)| !contents.contains_key(&entry.package.path))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in &gone {
-            self.unload(&mut installed, id);
-        }
-        installed.problems.retain(|path, _| contents.contains_key(path));
-        // A path that was refused may be fine now that something else changed (two plugins with one id).
-        let changed: Vec<PathBuf> = contents
-            .iter()
-            .filter(|(path, fingerprint)| {
-                before.get(*path) != Some(*fingerprint) || installed.problems.contains_key(*path)
-            })
-            .map(|(path, _): (&PathBuf, &Fingerprint)| path.clone())
-            .collect();
-        for path in &changed {
-            self.load_path(&mut installed, path).await;
-        }
-        self.publish(&installed);
-    }
-
-    /// Reads and loads what lies at `path`; a version that cannot be loaded leaves a running one alone.
-    async fn load_path(self: &Arc<Self>, installed: &mut Installed, path: &Path) {
-        installed.problems.remove(path);
-        let running = installed.plugins.iter().find(|(_, entry)| entry.package.path == path).map(|(id, _)| id.clone());
-        let package = match package::read(path, &*self.loader.services.memo).await {
-            Ok(package) => package,
-            Err(error) => return self.refuse(installed, path, running, &error),
-        };
-        let id = package.manifest.id.clone();
-        if let Some(other) = installed.plugins.get(&id).filter(|entry| entry.package.path != path) {
-            let reason = format!(
-                "the plugin id `{id}` is taken by {}\nhint: remove one of the two, or give this one another \"id\" in its manifest",
-                other.package.path.display()
-            );
-            tracing::warn!(path = %path.display(), "{reason}");
-            installed.problems.insert(path.to_path_buf(), reason);
-            return;
-        }
-        if let Some(old) = running.filter(|old| *old != id) {
-            self.unload(installed, &old);
-        }
-        self.load_package(installed, package).await;
-    }
-
-    fn refuse(&self, installed: &mut Installed, path: &Path, running: Option<PluginId>, error: &PluginError) {
-        let reason = error.reason();
-        tracing::warn!(path = %path.display(), "plugin refused: {reason}");
-        match running.and_then(|id| installed.plugins.get_mut(&id)) {
-            Some(entry) => entry.refused_replacement = Some(reason),
-            None => {
-                installed.problems.insert(path.to_path_buf(), reason);
-            }
-        }
-    }
-
-    /// Loads every account of a package and swaps it in.
-    async fn load_package(self: &Arc<Self>, installed: &mut Installed, package: Package) {
-        let id = package.manifest.id.clone();
-        let mut accounts = vec![AccountId::default()];
-        accounts.extend(self.loader.services.settings.accounts(&id));
-        accounts.sort();
-        accounts.dedup();
-        if !installed.plugins.contains_key(&id) {
-            self.show_loading(installed, &package, &accounts);
-        }
-        let mut slots = BTreeMap::new();
-        for account in accounts {
-            slots.insert(account.clone(), self.loader.load(&package, &account).await);
-        }
-        let old = installed.plugins.get_mut(&id);
-        let is_update = old
-            .as_ref()
-            .is_some_and(|old| digest(&old.package) != digest(&package) || old.package.manifest != package.manifest);
-        if let Some(old) = old
-            && is_update
-            && let Some(reason) = bad_replacement(&old.slots, &slots)
-        {
-            tracing::warn!(plugin = %id, "replacement refused, the old version keeps running: {reason}");
-            self.loader.logs(&id).write(Level::Warn, "host", "", &format!("replacement refused: {reason}"));
-            old.refused_replacement = Some(reason);
-            return;
-        }
-        for slot in slots.values() {
-            self.note_state(&package, slot);
-        }
-        let entry = Entry { package, slots, refused_replacement: None };
-        if let Some(old) = installed.plugins.insert(id, entry) {
-            stop(&old);
-        }
-        self.publish(installed);
-        self.start_drivers(installed);
-    }
-
-    /// Shows a plugin as `loading` while a compile may take seconds.
-    fn show_loading(&self, installed: &mut Installed, package: &Package, accounts: &[AccountId]) {
-        let plugin = package.manifest.id.clone();
-        let slots = accounts.iter().map(|account| {
-            let key = PluginKey { plugin: plugin.clone(), account: account.clone() };
-            (account.clone(), Slot::new(key, PluginState::Loading, "being compiled and linked"))
-        });
-        let entry = Entry { package: package.clone(), slots: slots.collect(), refused_replacement: None };
-        installed.plugins.insert(plugin, entry);
-        self.publish_quietly(installed);
-    }
-
-    fn start_drivers(&self, installed: &Installed) {
-        if self.mode == Mode::Passive {
-            return;
-        }
-        let fresh =
-            installed.plugins.values().flat_map(|entry| entry.slots.values()).filter_map(|slot| slot.ready.as_ref());
-        for ready in fresh {
-            if !ready.unit.drivers_started() {
-                let exports: Vec<String> =
-                    ready.description.interfaces.served_exports().into_iter().map(str::to_owned).collect();
-                crate::drivers::start(&ready.unit, &exports);
-            }
-        }
-    }
-
-    fn unload(&self, installed: &mut Installed, id: &PluginId) {
-        if let Some(entry) = installed.plugins.remove(id) {
-            stop(&entry);
-            tracing::info!(plugin = %id, "plugin removed");
-            self.audit(
-                "host:folder",
-                AuditEvent::PluginState {
-                    plugin: id.to_string(),
-                    version: entry.package.manifest.version.clone(),
-                    state: "removed".into(),
-                    reason: "its files are gone".into(),
-                    sha256: digest(&entry.package),
-                },
-            );
-        }
-    }
-
-    fn note_state(&self, package: &Package, slot: &Slot) {
-        let state = slot.state.as_str();
-        if slot.state == PluginState::Ready {
-            tracing::info!(plugin = %slot.key, version = package.manifest.version, "plugin ready");
-        } else {
-            tracing::warn!(plugin = %slot.key, state, "{}", slot.reason);
-        }
-        self.audit(
-            "host:folder",
-            AuditEvent::PluginState {
-                plugin: slot.key.to_string(),
-                version: package.manifest.version.clone(),
-                state: state.into(),
-                reason: slot.reason.clone(),
-                sha256: digest(package),
-            },
-        );
-    }
-
-    pub(crate) fn audit(&self, actor: &str, event: AuditEvent) {
-        let services = &self.loader.services;
-        services.audit.audit(AuditRecord { at_ms: services.clock.now_ms(), actor: actor.into(), event });
-    }
-
-    /// Makes the table and the listing anew and tells clients.
-    fn publish(&self, installed: &Installed) {
-        self.publish_quietly(installed);
-        let states: BTreeMap<String, &str> = installed
-            .plugins
-            .values()
-            .flat_map(|entry| entry.slots.values())
-            .map(|slot| (slot.key.to_string(), slot.state.as_str()))
-            .collect();
-        // No receiver means that nobody is connected.
-        let _ = self
-            .events
-            .send(Arc::new(PluginEvent { event: "plugins.changed".into(), payload: json!({ "plugins": states }) }));
-    }
-
-    fn publish_quietly(&self, installed: &Installed) {
-        let table = Table::of(installed.plugins.values().flat_map(|entry| entry.slots.values()));
-        let plugins = installed
-            .plugins
-            .values()
-            .flat_map(|entry| entry.slots.values().map(|slot| info(entry, slot, &table)))
-            .collect();
-        let problems = installed.problems.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect();
-        self.listing.store(Arc::new(Listing { plugins, problems }));
-        self.table.store(Arc::new(table));
-    }
-
-    async fn fault(&self, fault: Faulted) {
-        let mut installed = self.installed.lock().await;
-        let Some(entry) = installed.plugins.get_mut(&fault.key.plugin) else { return };
-        let Some(slot) = entry.slots.get_mut(&fault.key.account) else { return };
-        if let Some(ready) = slot.ready.take() {
-            ready.unit.stop.cancel();
-        }
-        slot.state = PluginState::Faulted;
-        slot.reason = fault.reason;
-        self.note_state(&entry.package, slot);
-        self.publish(&installed);
-    }
-
-    async fn stop_all(&self) {
-        let installed = self.installed.lock().await;
-        installed.plugins.values().for_each(stop);
-    }
-}
-
 /// Marks units that give up as faulted.
 async fn note_faults(inner: std::sync::Weak<Inner>, mut faults: mpsc::UnboundedReceiver<Faulted>) {
     while let Some(fault) = faults.recv().await {
         let Some(inner) = inner.upgrade() else { return };
-        inner.fault(fault).await;
-    }
-}
-
-/// Ends what runs on an entry's own account. Calls that run in it finish.
-fn stop(entry: &Entry) {
-    for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
-        ready.unit.stop.cancel();
-    }
-}
-
-/// Why a new version must not displace the running one, if so: it cannot run at all. One that waits for a grant does
-/// displace it, because what lies on disk asks for rights that nobody gave.
-fn bad_replacement(old: &BTreeMap<AccountId, Slot>, new: &BTreeMap<AccountId, Slot>) -> Option<String> {
-    new.iter()
-        .find(|(account, slot)| {
-            slot.state == PluginState::Faulted && old.get(*account).is_some_and(|old| old.state == PluginState::Ready)
-        })
-        .map(|(_, slot)| slot.reason.clone())
-}
-
-fn digest(package: &Package) -> Option<String> {
-    package.component.as_ref().map(|component| component.digest.to_string())
-}
-
-fn info(entry: &Entry, slot: &Slot, table: &Table) -> PluginInfo {
-    let manifest = &entry.package.manifest;
-    let description = slot.ready.as_ref().map(|ready| &ready.description);
-    let mut reasons: Vec<String> = Vec::new();
-    if !slot.reason.is_empty() {
-        reasons.push(slot.reason.clone());
-    }
-    if let Some(refused) = &entry.refused_replacement {
-        reasons.push(format!("the version on disk was refused and the old one keeps running: {refused}"));
-    }
-    for (tool, owner) in table.taken_tools(&slot.key) {
-        reasons.push(format!("its tool `{tool}` is not listed because `{owner}` has one of that name"));
-    }
-    PluginInfo {
-        id: manifest.id.clone(),
-        account: slot.key.account.clone(),
-        name: manifest.title().to_owned(),
-        version: manifest.version.clone(),
-        description: manifest.description.clone().unwrap_or_default(),
-        state: slot.state,
-        reason: reasons.join("\n"),
-        exports: description
-            .map(|found| found.interfaces.served_exports().into_iter().map(str::to_owned).collect())
-            .unwrap_or_default(),
-        lifecycle: manifest.lifecycle,
-        requested: manifest.permissions.clone(),
-        granted: slot.granted.clone(),
-        missing: slot.missing.clone(),
-        tools: description.map(|found| found.tools.iter().map(|tool| tool.name.clone()).collect()).unwrap_or_default(),
-        methods: description
-            .map(|found| found.methods.iter().map(leanclaw_types::plugin::MethodSpec::wire_name).collect())
-            .unwrap_or_default(),
-        sha256: digest(&entry.package),
-        path: entry.package.path.display().to_string(),
-        stats: Stats::default().snapshot(),
+        inner.fault(fault);
     }
 }

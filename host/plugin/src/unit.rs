@@ -3,9 +3,8 @@
 //! Per-call: every call has a store of its own, dropped with it. Resident: calls go through the mailbox of an actor
 //! ([`crate::actor`]). Whether a caller may call at all is decided before this.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
@@ -27,6 +26,9 @@ use crate::stats::Stats;
 /// Numbers every guest call of the program.
 static CALLS: AtomicU64 = AtomicU64::new(1);
 
+/// Numbers every unit of the program.
+static UNITS: AtomicU64 = AtomicU64::new(1);
+
 /// Calls that may wait for a turn, per call that may run.
 const WAITING_PER_RUNNING: usize = 8;
 
@@ -47,7 +49,29 @@ pub(crate) struct UnitParts {
 #[derive(Debug, Clone)]
 pub(crate) struct Faulted {
     pub(crate) key: leanclaw_types::PluginKey,
+    pub(crate) unit: u64,
     pub(crate) reason: String,
+}
+
+/// The resident instances of one unit, one per role.
+struct Actors {
+    calls: Arc<Actor>,
+    outbound: Arc<Actor>,
+    inbound: Arc<Actor>,
+}
+
+impl Actors {
+    fn new() -> Self {
+        Self { calls: Actor::new(), outbound: Actor::new(), inbound: Actor::new() }
+    }
+
+    fn of(&self, role: Role) -> &Arc<Actor> {
+        match role {
+            Role::Calls => &self.calls,
+            Role::Outbound => &self.outbound,
+            Role::Inbound => &self.inbound,
+        }
+    }
 }
 
 /// A plugin and account that can be called.
@@ -56,8 +80,9 @@ pub(crate) struct Unit {
     guest: OnceCell<Arc<Guest>>,
     running: Semaphore,
     waiting: Semaphore,
-    actors: Mutex<HashMap<Role, Actor>>,
-    drivers: AtomicBool,
+    actors: Actors,
+    /// Tells it from the units that came before it under the same key.
+    number: u64,
     /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
     pub(crate) stop: CancellationToken,
 }
@@ -69,8 +94,8 @@ impl Unit {
             guest: OnceCell::new(),
             running: Semaphore::new(concurrency),
             waiting: Semaphore::new(concurrency * WAITING_PER_RUNNING),
-            actors: Mutex::default(),
-            drivers: AtomicBool::new(false),
+            actors: Actors::new(),
+            number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
             parts,
         })
@@ -88,9 +113,9 @@ impl Unit {
         &self.parts.wasm
     }
 
-    /// Whether polls and sockets were started already; from now on they count as started.
-    pub(crate) fn drivers_started(&self) -> bool {
-        self.drivers.swap(true, Ordering::AcqRel)
+    /// Tells it from the units that came before it under the same key.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The linked component, loading it if this is its first use.
@@ -122,12 +147,7 @@ impl Unit {
         context: CallContext,
     ) -> Result<GuestReply, Failure> {
         let resident = role != Role::Calls || self.parts.lifecycle == Lifecycle::Resident;
-        if resident { self.actor(role).call(call, context).await } else { self.fresh(call, context).await }
-    }
-
-    fn actor(self: &Arc<Self>, role: Role) -> Actor {
-        let mut actors = self.actors.lock().unwrap_or_else(PoisonError::into_inner);
-        actors.entry(role).or_insert_with(|| Actor::start(self, role)).clone()
+        if resident { self.actors.of(role).call(self, call, context).await } else { self.fresh(call, context).await }
     }
 
     async fn fresh(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
@@ -209,7 +229,7 @@ impl Unit {
     /// Tells the runtime that this unit is beyond repair by itself.
     pub(crate) fn give_up(&self, reason: String) {
         // The runtime is gone only when the program ends.
-        let _ = self.parts.faulted.send(Faulted { key: self.parts.shared.key.clone(), reason });
+        let _ = self.parts.faulted.send(Faulted { key: self.parts.shared.key.clone(), unit: self.number, reason });
     }
 
     /// How long one call may take.

@@ -25,7 +25,10 @@ impl Schema {
         if trivial {
             return Ok(Self(None));
         }
-        let validator = jsonschema::options().build(schema).map_err(|error| crate::logs::escape(&error.to_string()))?;
+        let validator = jsonschema::options().build(schema).map_err(|error| {
+            // It quotes what it was given.
+            crate::logs::escape(crate::logs::cut(&error.to_string(), 500))
+        })?;
         Ok(Self(Some(validator)))
     }
 

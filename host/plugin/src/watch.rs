@@ -47,10 +47,22 @@ impl EgressObserver for EgressWatch {
     fn record(&self, record: &EgressRecord<'_>) {
         let millis = record.duration.as_millis();
         let Outcome::Failed(error) = record.outcome else {
-            tracing::debug!(owner = record.owner, method = record.method, origin = record.origin, millis, "outgoing request ended");
+            tracing::debug!(
+                owner = record.owner,
+                method = record.method,
+                origin = record.origin,
+                millis,
+                "outgoing request ended"
+            );
             return;
         };
-        tracing::debug!(owner = record.owner, origin = record.origin, millis, code = error.code(), "outgoing request failed");
+        tracing::debug!(
+            owner = record.owner,
+            origin = record.origin,
+            millis,
+            code = error.code(),
+            "outgoing request failed"
+        );
         if !error.is_denial() {
             return;
         }

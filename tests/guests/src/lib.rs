@@ -1,13 +1,21 @@
 //! Components made from a few lines of WebAssembly text: the guests of the safety tests.
 //!
-//! They need no compiler for WebAssembly, so those tests always run. A guest is a core module in text form, with the
-//! canonical ABI written out by hand, encoded against the project's own `wit` folder.
+//! They need no compiler for WebAssembly, so those tests always run. A [`Guest`] is a core module in text form, encoded
+//! against the project's own `wit` folder; what is tedious about the canonical ABI (signatures, results laid out in
+//! memory) is derived from the WIT.
+
+mod builder;
+mod constants;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
+
+pub use builder::Guest;
 
 /// The project's `wit` folder.
 #[must_use]
@@ -15,31 +23,40 @@ pub fn wit_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")
 }
 
-/// Encodes the core module `text` as a component of a world with this `body` (such as `import log; export method;`).
-///
-/// # Errors
-/// The text, the world or their fit is wrong; the error says which.
-pub fn component(body: &str, text: &str) -> Result<Vec<u8>> {
-    component_of(&wit_folder(), &world(body, "0.1.0"), text)
+/// The project's WIT, read once: reading it takes longer than everything else about a guest.
+static CONTRACT: OnceLock<Resolve> = OnceLock::new();
+
+fn read_wit(folder: &Path) -> Result<Resolve> {
+    let mut resolve = Resolve::default();
+    resolve.push_path(folder).context("the wit folder does not parse")?;
+    Ok(resolve)
 }
 
-/// The same against another WIT folder and a whole package text with one world in it.
-///
-/// # Errors
-/// As [`component`].
-pub fn component_of(wit: &Path, package: &str, text: &str) -> Result<Vec<u8>> {
-    let mut resolve = Resolve::default();
-    resolve.push_path(wit).context("the wit folder does not parse")?;
+/// Reads a WIT folder (none: the project's own) and a world written against it.
+pub(crate) fn resolve(wit: Option<&Path>, package: &str) -> Result<(Resolve, WorldId)> {
+    let mut resolve = match (wit, CONTRACT.get()) {
+        (Some(folder), _) => read_wit(folder)?,
+        (None, Some(contract)) => contract.clone(),
+        (None, None) => {
+            let contract = read_wit(&wit_folder())?;
+            CONTRACT.get_or_init(|| contract).clone()
+        }
+    };
     let id = resolve.push_str("test.wit", package).context("the world does not parse")?;
     let world = resolve.select_world(&[id], None)?;
+    Ok((resolve, world))
+}
+
+/// Encodes the core module `text` as a component of `world`.
+pub(crate) fn encode(resolve: &Resolve, world: WorldId, text: &str) -> Result<Vec<u8>> {
     let mut module = wat::parse_str(text).context("the module text does not parse")?;
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8)?;
     ComponentEncoder::default().validate(true).module(&module)?.encode().context("the module does not fit the world")
 }
 
 /// A package with one world in it, whose unversioned names are ours at `version`.
 #[must_use]
-pub fn world(body: &str, version: &str) -> String {
+pub(crate) fn world(body: &str, version: &str) -> String {
     let lines = body.split(';').map(str::trim).filter(|line| !line.is_empty()).map(|line| {
         let (verb, name) = line.split_once(' ').unwrap_or((line, ""));
         if name.contains(':') { format!("{verb} {name};") } else { format!("{verb} leanclaw:plugin/{name}@{version};") }
@@ -47,118 +64,132 @@ pub fn world(body: &str, version: &str) -> String {
     format!("package test:guest; world guest {{ {} }}", lines.collect::<Vec<_>>().join(" "))
 }
 
-/// A module with what every guest needs: memory, an allocator, and data placed from address 16 on.
-///
-/// `imports` and `body` are module fields in text form. Each `(name, text)` of `data` becomes two constants, the globals
-/// `$name` (address) and `$name_len` (bytes).
-#[must_use]
-pub fn module(imports: &str, data: &[(&str, &str)], body: &str) -> String {
-    let mut globals = String::new();
-    let mut segments = String::new();
-    let mut address = 16;
-    for (name, text) in data {
-        globals.push_str(&format!(
-            "(global ${name} i32 (i32.const {address})) (global ${name}_len i32 (i32.const {}))",
-            text.len()
-        ));
-        let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-        segments.push_str(&format!("(data (i32.const {address}) \"{escaped}\")"));
-        address += text.len().next_multiple_of(16).max(16);
-    }
-    let heap = address.next_multiple_of(1024) + 1024;
-    format!(
-        r#"(module
-            {imports}
-            (memory (export "memory") 4)
-            (global $heap (mut i32) (i32.const {heap}))
-            {globals}
-            {segments}
-            (func $alloc (export "cabi_realloc") (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
-                (local $at i32)
-                (local.set $at (i32.and (i32.add (global.get $heap) (i32.sub (local.get $align) (i32.const 1)))
-                                        (i32.sub (i32.const 0) (local.get $align))))
-                (global.set $heap (i32.add (local.get $at) (local.get $size)))
-                (block $fits
-                    (loop $grow
-                        (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
-                        (br_if $grow (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))
-                        unreachable))
-                (local.get $at))
-            {body})"#
-    )
-}
-
-/// Exports of a `method` component with one method `run` of scope operator.read and free schemas, whose `invoke` is
-/// `invoke`: instructions of a function `(param $context i32) (param $name i32) (param $name_len i32) (param $params i32)
-/// (param $params_len i32)` that leave the address of a `result<string, failure>` on the stack. `call $ok` makes one from
-/// address and length of a text; `call $echo` is the parameters themselves.
-#[must_use]
-pub fn method_module(imports: &str, data: &[(&str, &str)], invoke: &str) -> String {
-    let mut all = vec![
-        ("m_name", "run"),
-        ("m_scope", "operator.read"),
-        ("m_schema", "{}"),
-        ("m_text", "Runs."),
-        ("null", "null"),
-    ];
-    all.extend_from_slice(data);
-    let body = format!(
-        r#"
-        (func $ok (param $at i32) (param $len i32) (result i32)
-            (local $area i32)
-            (local.set $area (call $alloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 72)))
-            (i32.store8 (local.get $area) (i32.const 0))
-            (i32.store offset=8 (local.get $area) (local.get $at))
-            (i32.store offset=12 (local.get $area) (local.get $len))
-            (local.get $area))
-        (func (export "leanclaw:plugin/method@0.1.0#methods") (result i32)
-            (local $spec i32)
-            (local.set $spec (call $alloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 52)))
-            (i32.store offset=0 (local.get $spec) (global.get $m_name))
-            (i32.store offset=4 (local.get $spec) (global.get $m_name_len))
-            (i32.store offset=8 (local.get $spec) (global.get $m_text))
-            (i32.store offset=12 (local.get $spec) (global.get $m_text_len))
-            (i32.store offset=16 (local.get $spec) (global.get $m_scope))
-            (i32.store offset=20 (local.get $spec) (global.get $m_scope_len))
-            (i32.store offset=24 (local.get $spec) (global.get $m_schema))
-            (i32.store offset=28 (local.get $spec) (global.get $m_schema_len))
-            (i32.store offset=32 (local.get $spec) (global.get $m_schema))
-            (i32.store offset=36 (local.get $spec) (global.get $m_schema_len))
-            (i32.store8 offset=40 (local.get $spec) (i32.const 0))
-            (call $ok (local.get $spec) (i32.const 1)))
-        (func (export "leanclaw:plugin/method@0.1.0#invoke")
-            (param $context i32) (param $name i32) (param $name_len i32) (param $params i32) (param $params_len i32) (result i32)
-            (call $drop_context (local.get $context))
-            {invoke})"#
-    );
-    // A borrowed handle has to be given back before the call returns.
-    let drop_context =
-        r#"(import "leanclaw:plugin/call@0.1.0" "[resource-drop]context" (func $drop_context (param i32)))"#;
-    module(&format!("{drop_context} {imports}"), &all, &body)
-}
-
-/// A `method` component whose `run` does what `invoke` says; see [`method_module`].
+/// A `method` component whose `run` does what `invoke` says; see [`Guest::method`].
 ///
 /// # Errors
-/// As [`component`].
-pub fn method(imports: &[&str], import_text: &str, data: &[(&str, &str)], invoke: &str) -> Result<Vec<u8>> {
-    let body: String = imports.iter().map(|name| format!("import {name};")).collect();
-    component(&format!("{body} export method;"), &method_module(import_text, data, invoke))
+/// The text, the world or their fit is wrong; the error says which.
+pub fn method(invoke: &str) -> Result<Vec<u8>> {
+    Guest::method("", invoke).build()
 }
 
 /// A `method` component that gives back its parameters.
 ///
 /// # Errors
-/// As [`component`].
+/// As [`method`].
 pub fn echo() -> Result<Vec<u8>> {
-    method(&[], "", &[], "(call $ok (local.get $params) (local.get $params_len))")
+    method("(call $ok (local.get $params) (local.get $params_len))")
 }
+
+/// A `method` component that always gives `answer`, which is JSON text.
+///
+/// # Errors
+/// As [`method`].
+pub fn answers(answer: &str) -> Result<Vec<u8>> {
+    Guest::new("export method;").methods().answer("method.invoke", json!({ "ok": answer })).build()
+}
+
+/// A `method` component whose `run` takes an address as a JSON string, sends a GET with `headers` there through the
+/// plain `http` interface and gives back the body of the answer, which has to be JSON.
+#[must_use]
+pub fn fetch(headers: &[(&str, &str)]) -> Guest {
+    fetch_within(headers, None)
+}
+
+/// [`fetch`] with a time limit of the guest's own, in milliseconds.
+#[must_use]
+pub fn fetch_within(headers: &[(&str, &str)], timeout_ms: Option<u64>) -> Guest {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    let count = headers.len();
+    let (given, milliseconds) = timeout_ms.map_or((0, 0), |limit| (1, limit));
+    Guest::method(
+        "import http; import blobs;",
+        &format!(
+            "(call $http.send (global.get $get) (global.get $get_len)
+                (i32.add (local.get $params) (i32.const 1)) (i32.sub (local.get $params_len) (i32.const 2))
+                (global.get $headers) (i32.const {count}) (i32.const 0) (i32.const 0)
+                (i32.const {given}) (i64.const {milliseconds}) (local.tee $area (call $room)))
+            (if (result i32) (i32.load8_u (local.get $area))
+                (then (local.get $area))
+                (else (call $whole (i32.load offset=20 (local.get $area)))))"
+        ),
+    )
+    .text("get", "GET")
+    .list("headers", "types.header", headers)
+    .fields(WHOLE)
+}
+
+/// `$whole`: the text of a blob, read with one call, as the answer of a method.
+const WHOLE: &str = "(func $whole (param $blob i32) (result i32)
+    (local $area i32)
+    (call $blobs.blob.read (local.get $blob) (i32.const 1000000) (local.tee $area (call $room)))
+    (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
+    (if (i32.eqz (i32.load8_u offset=8 (local.get $area))) (then (return (call $ok (global.get $null) (global.get $null_len)))))
+    (call $ok (i32.load offset=12 (local.get $area)) (i32.load offset=16 (local.get $area))))";
+
+/// A `method` component whose `run` sends a GET to `http://AUTHORITY/PATH` through standard `wasi:http`, reads the answer
+/// to its end and gives back the first piece of it, which has to be JSON. A failure comes back as a number: a hundred for
+/// a refusal before anything was sent, two hundred for a failed exchange, three hundred for a failed body, plus the case
+/// of `error-code` (or `stream-error`).
+#[must_use]
+pub fn wasi_fetch(authority: &str, path: &str) -> Guest {
+    let imports = "import wasi:http/types@0.2.12; import wasi:http/outgoing-handler@0.2.12;
+        import wasi:io/poll@0.2.12; import wasi:io/streams@0.2.12;";
+    Guest::method(imports, WASI_FETCH).text("authority", authority).text("path", path)
+}
+
+const WASI_FETCH: &str = "
+    (local.set $i (call $types.outgoing-request.new (call $types.fields.new)))
+    (drop (call $types.outgoing-request.set-scheme (local.get $i) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (drop (call $types.outgoing-request.set-authority
+        (local.get $i) (i32.const 1) (global.get $authority) (global.get $authority_len)))
+    (drop (call $types.outgoing-request.set-path-with-query
+        (local.get $i) (i32.const 1) (global.get $path) (global.get $path_len)))
+    (call $outgoing-handler.handle (local.get $i) (i32.const 0) (i32.const 0) (local.tee $area (call $room)))
+    (if (i32.load8_u (local.get $area))
+        (then (return (call $number (i32.add (i32.const 100) (i32.load8_u offset=8 (local.get $area)))))))
+    (local.set $i (i32.load offset=8 (local.get $area)))
+    (call $poll.pollable.block (call $types.future-incoming-response.subscribe (local.get $i)))
+    (call $types.future-incoming-response.get (local.get $i) (local.tee $area (call $room)))
+    (if (i32.load8_u offset=16 (local.get $area))
+        (then (return (call $number (i32.add (i32.const 200) (i32.load8_u offset=24 (local.get $area)))))))
+    (call $types.incoming-response.consume (i32.load offset=24 (local.get $area)) (local.tee $area (call $room)))
+    (call $types.incoming-body.stream (i32.load offset=4 (local.get $area)) (local.tee $area (call $room)))
+    (local.set $i (i32.load offset=4 (local.get $area)))
+    (block $end
+        (loop $more
+            (call $streams.input-stream.blocking-read (local.get $i) (i64.const 100000) (local.tee $area (call $room)))
+            (if (i32.load8_u (local.get $area)) (then
+                (br_if $end (i32.eq (i32.load8_u offset=4 (local.get $area)) (i32.const 1)))
+                (return (call $number (i32.const 300)))))
+            (if (i32.eqz (local.get $k)) (then
+                (local.set $j (i32.load offset=4 (local.get $area)))
+                (local.set $k (i32.load offset=8 (local.get $area)))))
+            (br $more)))
+    (call $ok (local.get $j) (local.get $k))";
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_echo_guest_encodes() {
-        let wasm = super::echo().unwrap();
-        assert!(wasm.starts_with(b"\0asm\x0d\0\x01\0"), "a component");
+    fn every_guest_encodes() {
+        let many = [
+            echo(),
+            answers("1"),
+            fetch(&[("x-a", "1")]).build(),
+            fetch_within(&[], Some(5)).build(),
+            wasi_fetch("127.0.0.1:9", "/").build(),
+        ];
+        for wasm in many {
+            assert!(wasm.unwrap().starts_with(b"\0asm\x0d\0\x01\0"), "a component");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_the_contract_is_an_error() {
+        let wrong = |guest: Guest| guest.build().unwrap_err().to_string();
+        assert!(wrong(Guest::new("export hook;").answer("hook.nothing", json!(null))).contains("hook.nothing"));
+        assert!(wrong(Guest::new("export hook;").answer("hook.events", json!("text"))).contains("hook.events"));
+        assert!(wrong(Guest::new("export hook;").arguments("x", "log.write", vec![])).contains("log.write"));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::support::{Bench, caller, manifest, with};
 
 fn answers(text: &str) -> Vec<u8> {
-    guests::method(&[], "", &[("answer", text)], "(call $ok (global.get $answer) (global.get $answer_len))").unwrap()
+    guests::answers(text).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

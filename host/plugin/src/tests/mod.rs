@@ -1,6 +1,15 @@
 //! The runtime as a whole, with inline guests and services in memory.
 
+mod servers;
 mod support;
 
 mod basics;
+mod cache;
+mod descriptions;
+mod drivers;
+mod hooks;
 mod hostile;
+mod load;
+mod resident;
+mod swaps;
+mod webhooks;

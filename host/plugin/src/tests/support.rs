@@ -11,7 +11,7 @@ use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::clock::SystemClock;
 use leanclaw_types::message::Received;
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{PluginInfo, PluginState};
+use leanclaw_types::plugin::{LogLine, PluginInfo, PluginState};
 use leanclaw_types::redact::Secret;
 use leanclaw_types::{AccountId, Caller, Failure, PluginId, PluginKey};
 use leanclaw_wasm::{EngineSettings, Wasm};
@@ -40,8 +40,12 @@ impl Kv for Memory {
     async fn get(&self, key: &PluginKey, name: &str) -> Result<Option<KvEntry>, Failure> {
         Ok(self.kv.lock().unwrap().get(&(key.clone(), name.to_owned())).cloned())
     }
-    async fn put(&self, key: &PluginKey, name: &str, value: Vec<u8>, _put: KvPut) -> Result<u64, Failure> {
+    async fn put(&self, key: &PluginKey, name: &str, value: Vec<u8>, put: KvPut) -> Result<u64, Failure> {
         let mut kv = self.kv.lock().unwrap();
+        let revision = kv.get(&(key.clone(), name.to_owned())).map_or(0, |entry| entry.revision);
+        if put.if_revision.is_some_and(|wanted| wanted != revision) {
+            return Err(Failure::new("conflict", "Another revision."));
+        }
         let entry = kv.entry((key.clone(), name.to_owned())).or_insert(KvEntry { value: vec![], revision: 0 });
         *entry = KvEntry { value, revision: entry.revision + 1 };
         Ok(entry.revision)
@@ -124,11 +128,15 @@ impl Audit for Memory {
     }
 }
 
+/// Instances that may live at once.
+const INSTANCES: u32 = 50;
+
 /// A running runtime.
 pub(super) struct Bench {
     pub(super) plugins: Plugins,
     pub(super) memory: Arc<Memory>,
-    pub(super) folder: TempDir,
+    pub(super) folder: Arc<TempDir>,
+    pub(super) wasm: Wasm,
     stop: CancellationToken,
 }
 
@@ -146,15 +154,32 @@ pub(super) fn context() -> CallContext {
     CallContext::of(caller())
 }
 
+/// An engine as the tests use it.
+pub(super) fn settings() -> EngineSettings {
+    EngineSettings { max_instances: INSTANCES, ..EngineSettings::default() }
+}
+
 impl Bench {
-    /// A runtime over an empty folder. The name `metadata.test` resolves to the cloud's metadata address and
-    /// `inside.test` to this machine.
+    /// A runtime over an empty folder.
     pub(super) async fn new() -> Self {
+        Self::over(Arc::default(), Arc::new(tempfile::tempdir().unwrap()), settings()).await
+    }
+
+    /// A runtime over an empty folder with a plugin `witness` that gives back what it is given: whatever another plugin
+    /// does, the witness has to be served.
+    pub(super) async fn with_witness() -> Self {
+        let bench = Self::new().await;
+        bench.install(&manifest("witness"), &leanclaw_test_guests::echo().unwrap()).await;
+        bench
+    }
+
+    /// A runtime over what is there. The name `metadata.test` resolves to the cloud's metadata address and `inside.test`
+    /// to this machine.
+    pub(super) async fn over(memory: Arc<Memory>, folder: Arc<TempDir>, settings: EngineSettings) -> Self {
         let address = |text: &str| -> IpAddr { text.parse().unwrap() };
         let resolver = FixedResolver::new()
             .with("metadata.test", [address("169.254.169.254")])
             .with("inside.test", [address("127.0.0.1")]);
-        let memory = Arc::new(Memory::default());
         let services = Services {
             kv: memory.clone(),
             grants: memory.clone(),
@@ -165,18 +190,57 @@ impl Bench {
             audit: memory.clone(),
             clock: Arc::new(SystemClock),
         };
-        let folder = tempfile::tempdir().unwrap();
-        let wasm = Wasm::new(EngineSettings { max_instances: 50, ..EngineSettings::default() }).unwrap();
+        let wasm = Wasm::new(settings).unwrap();
         let watch = EgressWatch::new(memory.clone(), Arc::new(SystemClock));
         let egress = Egress::new(Arc::new(resolver), watch.clone());
         let stop = CancellationToken::new();
-        let plugins = Plugins::new(PluginsOptions { wasm, egress, watch,
+        let plugins = Plugins::new(PluginsOptions {
+            wasm: wasm.clone(),
+            egress,
+            watch,
             services,
             folder: Some(folder.path().to_path_buf()),
             mode: Mode::Serving,
         });
         plugins.start(stop.clone()).await;
-        Self { plugins, memory, folder, stop }
+        Self { plugins, memory, folder, wasm, stop }
+    }
+
+    /// The witness answers.
+    pub(super) async fn still_serving(&self) {
+        assert_eq!(self.run("witness", "5").await.unwrap(), "5");
+    }
+
+    /// The witness answers, and once every plugin is taken away nothing of them is left.
+    pub(super) async fn close(self) {
+        self.still_serving().await;
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                std::fs::remove_dir_all(path).unwrap();
+            } else {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        self.wait("a plugin stays", || self.plugins.list().is_empty().then_some(())).await;
+        self.no_instance_is_left().await;
+    }
+
+    /// Waits until no instance lives.
+    pub(super) async fn no_instance_is_left(&self) {
+        let all = usize::try_from(INSTANCES).unwrap();
+        self.wait("an instance stays", || (self.wasm.free_instances() == all).then_some(())).await;
+    }
+
+    /// Waits until `look` finds something.
+    pub(super) async fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        for _ in 0..3000 {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}: {:#?} {:#?}", self.plugins.list(), self.plugins.problems());
     }
 
     /// Puts a plugin into the folder in one step, as an installer does.
@@ -200,40 +264,103 @@ impl Bench {
         self.until(id, |info| info.state == PluginState::Ready).await
     }
 
+    /// Grants all that the plugin asks for.
     pub(super) async fn grant(&self, id: &str) -> PluginInfo {
         let change = GrantChange { all: true, items: vec![] };
         self.plugins.grant(&caller(), &id.parse().unwrap(), &change).await.unwrap()
     }
 
+    /// Grants some of what the plugin asks for.
+    pub(super) async fn grant_items(&self, id: &str, items: &[&str]) -> PluginInfo {
+        let change = GrantChange { all: false, items: items.iter().map(|item| (*item).to_owned()).collect() };
+        self.plugins.grant(&caller(), &id.parse().unwrap(), &change).await.unwrap()
+    }
+
+    /// Takes back everything but the approval itself.
+    pub(super) async fn revoke(&self, id: &str) -> PluginInfo {
+        let items = self.inspect(id).granted.unwrap().items().into_iter().collect();
+        self.plugins.revoke(&caller(), &id.parse().unwrap(), &GrantChange { all: false, items }).await.unwrap()
+    }
+
+    pub(super) fn inspect(&self, id: &str) -> PluginInfo {
+        self.plugins.inspect(&id.parse().unwrap()).unwrap()
+    }
+
+    /// Puts a plugin into the folder and grants it what it asks for; gives what became of it.
+    pub(super) async fn try_install(&self, manifest: &Value, wasm: &[u8]) -> PluginInfo {
+        self.drop_in(manifest, wasm);
+        let id = manifest["id"].as_str().unwrap();
+        self.until(id, |info| info.state == PluginState::NeedsGrant).await;
+        self.grant(id).await
+    }
+
     /// Waits until the plugin is there and `done` says so.
     pub(super) async fn until(&self, id: &str, done: impl Fn(&PluginInfo) -> bool) -> PluginInfo {
         let key: PluginKey = id.parse().unwrap();
-        for _ in 0..1500 {
-            if let Ok(info) = self.plugins.inspect(&key)
-                && done(&info)
-            {
-                return info;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("`{id}` never got there: {:#?} {:#?}", self.plugins.inspect(&key), self.plugins.problems());
+        self.wait(&format!("`{id}` never got there"), || self.plugins.inspect(&key).ok().filter(&done)).await
     }
 
     /// Waits until something in the folder is refused.
     pub(super) async fn until_problem(&self, part: &str) -> String {
-        for _ in 0..1500 {
+        self.wait(&format!("nothing was refused with {part:?}"), || {
             let problems = self.plugins.problems();
-            if let Some((path, reason)) = problems.iter().find(|(_, reason)| reason.contains(part)) {
-                return format!("{}: {reason}", path.display());
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("nothing was refused with {part:?}: {:#?}", self.plugins.problems());
+            let found = problems.iter().find(|(_, reason)| reason.contains(part));
+            found.map(|(path, reason)| format!("{}: {reason}", path.display()))
+        })
+        .await
+    }
+
+    /// Waits until what lies in the folder under `name` is refused, and gives the reason.
+    pub(super) async fn until_refused(&self, name: &str) -> String {
+        let path = self.folder.path().join(name);
+        self.wait(&format!("`{name}` was not refused"), || {
+            self.plugins.problems().into_iter().find(|(place, _)| *place == path).map(|(_, reason)| reason)
+        })
+        .await
+    }
+
+    /// Waits until the plugin's log has a line that contains `part`.
+    pub(super) async fn until_line(&self, id: &str, part: &str) -> LogLine {
+        let look = || self.lines(id).into_iter().find(|line| line.message.contains(part));
+        self.wait(&format!("`{id}` never said {part:?}"), look).await
+    }
+
+    /// The plugin's log.
+    pub(super) fn lines(&self, id: &str) -> Vec<LogLine> {
+        self.plugins.logs(&id.parse().unwrap(), None, usize::MAX).unwrap_or_default()
+    }
+
+    /// How many audit rows of this kind there are about the plugin.
+    pub(super) fn audited(&self, kind: &str, id: &str) -> usize {
+        let rows = self.memory.audit.lock().unwrap();
+        rows.iter().filter(|row| row.event.kind() == kind && row.event.plugin() == Some(id)).count()
     }
 
     pub(super) async fn run(&self, id: &str, params: &str) -> Result<String, Failure> {
         self.plugins.call_method(&format!("{id}.run"), params, context()).await
     }
+
+    /// Calls a plugin made by [`leanclaw_test_guests::fetch`].
+    pub(super) async fn fetch(&self, id: &str, url: &str) -> Result<String, Failure> {
+        self.run(id, &json!(url).to_string()).await
+    }
+}
+
+/// Checks the code of a failure, and that it says what to do.
+#[track_caller]
+pub(super) fn assert_failed(failure: &Failure, code: &str) {
+    assert_eq!(failure.code, code, "{failure:?}");
+    assert!(!failure.hints.is_empty(), "no hint: {failure:?}");
+}
+
+/// Polls a future once.
+pub(super) async fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))).await
+}
+
+/// The manifest of a method plugin called `id` that asks for `permissions`.
+pub(super) fn asking(id: &str, permissions: Value) -> Value {
+    with(manifest(id), json!({ "permissions": permissions }))
 }
 
 /// The manifest of a method plugin called `id`.

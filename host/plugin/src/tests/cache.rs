@@ -1,0 +1,84 @@
+//! Compiled code on disk that somebody has changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use leanclaw_test_guests as guests;
+use leanclaw_types::plugin::PluginState;
+use leanclaw_wasm::EngineSettings;
+
+use super::support::{Bench, manifest, settings};
+
+fn with_cache(place: &Path) -> EngineSettings {
+    EngineSettings { cache_dir: Some(place.join("code")), ..settings() }
+}
+
+fn entries(place: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(place.join("code")).unwrap().map(|entry| entry.unwrap().path());
+    let mut compiled: Vec<_> =
+        all.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).collect();
+    compiled.sort();
+    compiled
+}
+
+/// The program starts again over the same folder, store and cache.
+async fn restarted(bench: Bench, place: &Path) -> Bench {
+    let (memory, folder) = (Arc::clone(&bench.memory), Arc::clone(&bench.folder));
+    drop(bench);
+    let bench = Bench::over(memory, folder, with_cache(place)).await;
+    assert!(bench.wasm.cache_off().is_none(), "{:?}", bench.wasm.cache_off());
+    for id in ["one", "two", "witness"] {
+        bench.until(id, |info| info.state == PluginState::Ready).await;
+    }
+    bench
+}
+
+async fn all_are_themselves(bench: &Bench) {
+    assert_eq!(bench.run("one", "{}").await.unwrap(), "1");
+    assert_eq!(bench.run("two", "{}").await.unwrap(), "2");
+    bench.still_serving().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swapped_or_changed_code_is_never_run() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::over(Arc::default(), Arc::new(tempfile::tempdir().unwrap()), with_cache(place.path())).await;
+    bench.install(&manifest("witness"), &guests::echo().unwrap()).await;
+    bench.install(&manifest("one"), &guests::answers("1").unwrap()).await;
+    bench.install(&manifest("two"), &guests::answers("2").unwrap()).await;
+    all_are_themselves(&bench).await;
+    let compiled = entries(place.path());
+    assert_eq!(compiled.len(), 3);
+
+    let bench = restarted(bench, place.path()).await;
+    all_are_themselves(&bench).await;
+    let stats = bench.wasm.cache_stats();
+    assert_eq!((stats.hits, stats.compiled, stats.rejected), (3, 0, 0), "good code is used");
+
+    // Every entry gets another's code.
+    let contents: Vec<Vec<u8>> = compiled.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    for (number, path) in compiled.iter().enumerate() {
+        std::fs::write(path, &contents[(number + 1) % contents.len()]).unwrap();
+    }
+    let bench = restarted(bench, place.path()).await;
+    all_are_themselves(&bench).await;
+    let stats = bench.wasm.cache_stats();
+    assert_eq!((stats.hits, stats.compiled, stats.rejected), (0, 3, 3));
+
+    // One byte of each is changed, somewhere in the code.
+    for path in entries(place.path()) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x40;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let bench = restarted(bench, place.path()).await;
+    all_are_themselves(&bench).await;
+    let stats = bench.wasm.cache_stats();
+    assert_eq!((stats.hits, stats.compiled, stats.rejected), (0, 3, 3));
+
+    let bench = restarted(bench, place.path()).await;
+    all_are_themselves(&bench).await;
+    assert_eq!(bench.wasm.cache_stats().hits, 3, "the bad entries were replaced");
+    bench.close().await;
+}

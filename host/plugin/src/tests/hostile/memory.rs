@@ -1,0 +1,139 @@
+//! Guests that want more memory, tables or stack than they may have, or hand over more than the host takes.
+
+use leanclaw_test_guests as guests;
+use leanclaw_test_guests::Guest;
+use leanclaw_types::plugin::PluginState;
+use serde_json::json;
+
+use crate::tests::support::{Bench, assert_failed, manifest, with};
+
+const NULL: &str = "(call $ok (global.get $null) (global.get $null_len))";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_growth_is_refused_and_the_call_lives() {
+    let bench = Bench::with_witness().await;
+    let grow = "(memory.grow (i32.const 1000))";
+    let polite = guests::method(&format!("(call $number (i32.eq {grow} (i32.const -1)))")).unwrap();
+    let small = with(manifest("grow"), json!({"limits": {"memoryMib": 1}}));
+    bench.install(&small, &polite).await;
+    assert_eq!(bench.run("grow", "{}").await.unwrap(), "1");
+    let large = with(manifest("grow"), json!({"version": "2.0.0", "limits": {"memoryMib": 100}}));
+    bench.drop_in(&large, &polite);
+    bench.until("grow", |info| info.version == "2.0.0").await;
+    assert_eq!(bench.run("grow", "{}").await.unwrap(), "0");
+    assert!(bench.inspect("grow").stats.peak_memory_bytes > 1000 * 65536);
+
+    let greedy = guests::method(&format!("(if (i32.eq {grow} (i32.const -1)) (then unreachable)) {NULL}")).unwrap();
+    bench.install(&with(manifest("greedy"), json!({"limits": {"memoryMib": 1}})), &greedy).await;
+    let failure = bench.run("greedy", "{}").await.unwrap_err();
+    assert_failed(&failure, "budget-exhausted");
+    assert!(failure.hints.iter().any(|hint| hint.contains("memoryMib")), "{:?}", failure.hints);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_starts_too_large_is_faulted_and_fits_with_a_larger_limit() {
+    let bench = Bench::with_witness().await;
+    // 80 MiB beside its own memory.
+    let wasm = Guest::method("", NULL).fields("(memory $second 1280)").build().unwrap();
+    let info = bench.try_install(&manifest("large"), &wasm).await;
+    assert_eq!(info.state, PluginState::Faulted);
+    assert!(info.reason.contains("memoryMib"), "{}", info.reason);
+    bench.drop_in(&with(manifest("large"), json!({"limits": {"memoryMib": 100}})), &wasm);
+    bench.until("large", |info| info.state == PluginState::Ready).await;
+    assert_eq!(bench.run("large", "{}").await.unwrap(), "null");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn table_growth_is_bounded() {
+    let bench = Bench::with_witness().await;
+    let grows = |elements: u32| {
+        let grow = format!("(table.grow $many (ref.null func) (i32.const {elements}))");
+        let body = format!("(if (i32.eq {grow} (i32.const -1)) (then unreachable)) {NULL}");
+        Guest::method("", &body).fields("(table $many 1 funcref)").build().unwrap()
+    };
+    bench.install(&manifest("many"), &grows(50_000)).await;
+    assert_eq!(bench.run("many", "{}").await.unwrap(), "null");
+    bench.install(&manifest("too-many"), &grows(10_000_000)).await;
+    let failure = bench.run("too-many", "{}").await.unwrap_err();
+    assert_failed(&failure, "budget-exhausted");
+    assert!(failure.message.contains("table elements"), "{failure}");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recursion_is_bounded() {
+    let bench = Bench::with_witness().await;
+    let dives = |depth: u32| {
+        let body = format!("(call $number (call $dive (i32.const {depth})))");
+        let dive = "(func $dive (param $left i32) (result i32)
+            (if (result i32) (local.get $left)
+                (then (i32.add (i32.const 1) (call $dive (i32.sub (local.get $left) (i32.const 1)))))
+                (else (i32.const 0))))";
+        Guest::method("", &body).fields(dive).build().unwrap()
+    };
+    bench.install(&manifest("dive"), &dives(1000)).await;
+    assert_eq!(bench.run("dive", "{}").await.unwrap(), "1000");
+    bench.install(&manifest("drown"), &dives(1_000_000_000)).await;
+    let failure = bench.run("drown", "{}").await.unwrap_err();
+    assert_failed(&failure, "internal");
+    assert!(failure.message.contains("stack"), "{failure}");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_lie_about_their_place_are_failures() {
+    let bench = Bench::with_witness().await;
+    let lies = [("beyond", 0x7fff_0000_u32, 16_u32), ("around", 0xffff_fff0, 0x100), ("endless", 16, u32::MAX)];
+    for (id, address, length) in lies {
+        let lie = json!({"ok": {"address": address, "length": length}});
+        let text = Guest::new("export method;").methods().answer("method.invoke", lie.clone()).build().unwrap();
+        bench.install(&manifest(id), &text).await;
+        assert_failed(&bench.run(id, "{}").await.unwrap_err(), "internal");
+        let list = Guest::new("export method;").answer("method.methods", lie).build().unwrap();
+        let info = bench.try_install(&manifest(&format!("{id}-list")), &list).await;
+        assert_eq!(info.state, PluginState::Faulted);
+        assert!(info.reason.contains("hint:"), "{}", info.reason);
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_taken_up_to_a_size() {
+    let bench = Bench::with_witness().await;
+    let roomy = |id: &str| with(manifest(id), json!({"limits": {"memoryMib": 160}}));
+    // A JSON string of this many blanks, in memory that is really there.
+    let says = |bytes: u32| {
+        let body = format!(
+            "(drop (memory.grow (i32.const 2000)))
+             (local.set $area (i32.const 200000))
+             (memory.fill (local.get $area) (i32.const 32) (i32.const {bytes}))
+             (i32.store8 (local.get $area) (i32.const 34))
+             (i32.store8 (i32.add (local.get $area) (i32.const {})) (i32.const 34))
+             (call $ok (local.get $area) (i32.const {bytes}))",
+            bytes - 1
+        );
+        guests::method(&body).unwrap()
+    };
+    bench.install(&roomy("long"), &says(1_000_000)).await;
+    assert_eq!(bench.run("long", "{}").await.unwrap().len(), 1_000_000);
+    bench.install(&roomy("longer"), &says(100_000_000)).await;
+    let failure = bench.run("longer", "{}").await.unwrap_err();
+    assert_failed(&failure, "budget-exhausted");
+    assert!(failure.message.contains("bytes copied"), "{failure}");
+
+    // Ten million empty strings: nothing to copy, but each would cost the host its own bookkeeping.
+    let list = Guest::new("export hook;").run(
+        "hook.events",
+        "(drop (memory.grow (i32.const 2000)))
+         (local.set $area (call $room))
+         (i32.store (local.get $area) (i32.const 262144))
+         (i32.store offset=4 (local.get $area) (i32.const 10000000))
+         (local.get $area)",
+    );
+    let info = bench.try_install(&roomy("list"), &list.build().unwrap()).await;
+    assert_eq!(info.state, PluginState::Faulted);
+    assert!(info.reason.contains("bytes copied"), "{}", info.reason);
+    bench.close().await;
+}

@@ -1,0 +1,117 @@
+//! Instances that stay, and their mailboxes.
+
+use std::task::Poll;
+
+use leanclaw_test_guests as guests;
+use leanclaw_test_guests::Guest;
+use serde_json::{Value, json};
+
+use super::servers::Gate;
+use super::support::{Bench, asking, assert_failed, context, manifest, poll_once, with};
+use crate::actor::MAILBOX;
+
+fn resident(base: Value) -> Value {
+    with(base, json!({"lifecycle": "resident"}))
+}
+
+/// Counts its calls; one with more than two bytes of parameters traps.
+fn counts() -> Vec<u8> {
+    let body = "(if (i32.gt_u (local.get $params_len) (i32.const 2)) (then unreachable))
+        (global.set $count (i32.add (global.get $count) (i32.const 1)))
+        (call $number (global.get $count))";
+    Guest::method("", body).fields("(global $count (mut i32) (i32.const 0))").build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resident_keeps_its_state_until_it_fails_and_others_keep_none() {
+    let bench = Bench::with_witness().await;
+    bench.install(&manifest("fresh"), &counts()).await;
+    bench.install(&resident(manifest("stays")), &counts()).await;
+    for number in 1..=3 {
+        assert_eq!(bench.run("fresh", "{}").await.unwrap(), "1");
+        assert_eq!(bench.run("stays", "{}").await.unwrap(), number.to_string());
+    }
+    for restarts in 1..=2 {
+        assert_failed(&bench.run("stays", "[1,2]").await.unwrap_err(), "internal");
+        assert_eq!(bench.run("stays", "{}").await.unwrap(), "1", "a new instance");
+        assert_eq!(bench.run("stays", "{}").await.unwrap(), "2");
+        assert_eq!(bench.inspect("stays").stats.restarts, restarts);
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_near_its_memory_limit_is_replaced() {
+    let bench = Bench::with_witness().await;
+    let body = "(drop (memory.grow (i32.const 13)))
+        (global.set $count (i32.add (global.get $count) (i32.const 1)))
+        (call $number (global.get $count))";
+    let wasm = Guest::method("", body).fields("(global $count (mut i32) (i32.const 0))").build().unwrap();
+    let small = with(resident(manifest("grows")), json!({"limits": {"memoryMib": 2}}));
+    bench.install(&small, &wasm).await;
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        counts.push(bench.run("grows", "{}").await.unwrap());
+    }
+    assert_eq!(counts, ["1", "2", "1", "2"], "4 + 2 * 13 of 32 pages are more than 80 percent");
+    assert_eq!(bench.inspect("grows").stats.restarts, 0, "that is no fault");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
+    let bench = Bench::with_witness().await;
+    let gate = Gate::start("7").await;
+    let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
+    let waits = with(waits, json!({"limits": {"httpRequestsPerMinute": 1000}}));
+    bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
+    let url = json!(gate.server.url("/")).to_string();
+    let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
+    let mut first = call();
+    assert!(poll_once(&mut first).await.is_pending());
+    let first = async { first.await };
+    let rest = async {
+        gate.arrived().await;
+        let mut waiting: Vec<_> = (0..MAILBOX).map(|_| call()).collect();
+        for one in &mut waiting {
+            assert!(poll_once(one).await.is_pending());
+        }
+        let Poll::Ready(refused) = poll_once(&mut call()).await else { panic!("one too many was accepted") };
+        let refused = refused.unwrap_err();
+        assert_failed(&refused, "rate-limited");
+        assert!(refused.retryable && refused.retry_after_ms.is_some());
+        bench.still_serving().await;
+        gate.open(MAILBOX + 1);
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), "7");
+        }
+    };
+    let (first, ()) = tokio::join!(first, rest);
+    assert_eq!(first.unwrap(), "7");
+    assert_eq!(gate.server.requests().len(), MAILBOX + 1);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inbound_and_outbound_work_do_not_share_an_instance() {
+    let bench = Bench::with_witness().await;
+    let count = "(global.set $count (i32.add (global.get $count) (i32.const 1)))";
+    let guest = Guest::new("export channel; export webhook;")
+        .fields("(global $count (mut i32) (i32.const 0))")
+        .fields(super::webhooks::REPLY)
+        .answer("channel.describe", json!({"id": "chat"}))
+        .run(
+            "webhook.handle",
+            &format!("{count} (call $reply (i32.add (i32.const 200) (global.get $count)) (i32.const 0) (i32.const 0))"),
+        )
+        .run("channel.deliver", &format!("{count} (call $room)"));
+    let chat = with(asking("chat", json!({"webhook": true})), json!({"channels": ["chat"]}));
+    bench.install(&chat, &guest.build().unwrap()).await;
+    let key = "chat".parse().unwrap();
+    for number in 1..=3 {
+        bench.plugins.deliver(&key, super::webhooks::message("k"), context()).await.unwrap();
+        let reply = bench.plugins.webhook(&key, super::webhooks::request(""), context()).await.unwrap();
+        assert_eq!(reply.status, 200 + number);
+    }
+    bench.close().await;
+}
