@@ -4,6 +4,7 @@
 //! joins them, and stops them. It owns no protocol and no effect of its own except the command line's.
 
 mod admin;
+mod author;
 pub mod cli;
 pub mod client;
 mod commands;

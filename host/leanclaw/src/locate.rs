@@ -21,6 +21,11 @@ impl Named {
     pub(crate) fn by(flags: &Flags) -> Self {
         Self { gateway: flags.name_the_gateway(), data_dir: flags.name_the_data_dir() }
     }
+
+    /// Whether it says where the gateway is.
+    pub(crate) fn gateway(self) -> bool {
+        self.gateway
+    }
 }
 
 /// Where the plugins of a configuration are administered.
@@ -43,6 +48,8 @@ pub(crate) fn find(config: &Config, named: Named) -> Result<Place> {
 fn place(config: &Config, named: Named, holder: Holder) -> Result<Place> {
     Ok(match holder {
         _ if named.gateway => Place::Perhaps(Target::configured(config)?),
+        // A command that holds the lock will be done soon, and is no program to be asked.
+        Holder::Process(note) if note.is_command => Place::Stored,
         Holder::Process(note) => match note.gateway {
             Some(address) => Place::Running(Target::of_this_machine(config, address)?, note),
             None => Place::Running(Target::configured(config)?, note),
@@ -69,12 +76,16 @@ mod tests {
 
     #[test]
     fn the_running_program_of_the_data_directory_comes_first() {
-        let running = Holder::Process(Note { pid: Some(1), gateway: Some("127.0.0.1:7".parse().unwrap()) });
-        let starting = Holder::Process(Note { pid: Some(1), gateway: None });
+        let running =
+            Holder::Process(Note { pid: Some(1), gateway: Some("127.0.0.1:7".parse().unwrap()), is_command: false });
+        let starting = Holder::Process(Note { pid: Some(1), gateway: None, is_command: false });
+        let command = Holder::Process(Note { pid: Some(1), gateway: None, is_command: true });
         for (named, holder, expected) in [
             ((false, false), running, "running ws://127.0.0.1:7/"),
             ((false, true), running, "running ws://127.0.0.1:7/"),
             ((true, false), running, "perhaps ws://127.0.0.1:18789/"),
+            ((false, false), command, "stored"),
+            ((true, false), command, "perhaps ws://127.0.0.1:18789/"),
             ((false, false), starting, "running ws://127.0.0.1:18789/"),
             ((false, false), Holder::Nobody, "perhaps ws://127.0.0.1:18789/"),
             ((false, true), Holder::Nobody, "stored"),

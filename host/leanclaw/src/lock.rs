@@ -1,5 +1,5 @@
 //! One running program per data directory: an exclusive lock on `leanclaw.lock`, with the holder's process id and the address of its
-//! gateway inside.
+//! gateway inside. A command that works on the stored data itself holds it too, for as long as that takes.
 //!
 //! The lock is the kernel's (`flock`), so it ends with the process however that ends; what the file says means something
 //! only while the lock is held. The file itself is never removed: removing it would let two programs
@@ -19,6 +19,10 @@ const FILE_NAME: &str = "leanclaw.lock";
 /// it believes that a program is running.
 const ATTEMPTS: u32 = 5;
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
+/// How often it tries while a command holds the lock: for ten minutes, since that command may be compiling plugins.
+const ATTEMPTS_DURING_COMMAND: u32 = 30_000;
+/// The second line of a command's note.
+const COMMAND: &str = "command";
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -74,27 +78,47 @@ pub struct DataDirLock {
 /// # Errors
 /// [`LockError::Held`] when another program runs, else [`LockError::Io`].
 pub fn acquire(data_dir: &Path) -> Result<DataDirLock, LockError> {
+    let mut file = locked(data_dir)?;
+    write_note(&mut file, None).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
+    Ok(DataDirLock { _file: file })
+}
+
+/// Takes the lock for a command; whoever else wants it waits.
+///
+/// # Errors
+/// As [`acquire`].
+pub fn acquire_for_command(data_dir: &Path) -> Result<DataDirLock, LockError> {
+    let mut file = locked(data_dir)?;
+    write_lines(&mut file, Some(COMMAND)).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
+    Ok(DataDirLock { _file: file })
+}
+
+fn locked(data_dir: &Path) -> Result<File, LockError> {
     let path = data_dir.join(FILE_NAME);
     let failed = |source| LockError::Io { path: path.clone(), source };
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-    let mut attempts_left = ATTEMPTS;
+    let mut attempts = 0;
     loop {
         match file.try_lock() {
-            Ok(()) => break,
+            Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
             Err(TryLockError::WouldBlock) => {
-                attempts_left -= 1;
-                if attempts_left == 0 {
-                    return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: read_note(&mut file).pid });
+                attempts += 1;
+                let note = read_note(&mut file);
+                let enough = if note.is_command { ATTEMPTS_DURING_COMMAND } else { ATTEMPTS };
+                if attempts >= enough {
+                    return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: note.pid });
+                }
+                if attempts == ATTEMPTS {
+                    let pid = shown_pid(note.pid);
+                    tracing::warn!("waiting for a leanclaw command{pid} that works on the same data");
                 }
                 std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS);
             }
         }
     }
-    write_note(&mut file, None).map_err(failed)?;
-    Ok(DataDirLock { _file: file })
 }
 
 /// Notes where the gateway of this process listens, for the commands that look for it. Called by the process that holds
@@ -122,6 +146,8 @@ pub struct Note {
     pub pid: Option<u32>,
     /// Where its gateway listens, once it does.
     pub gateway: Option<SocketAddr>,
+    /// Whether it is a command that works on the stored data and will end by itself.
+    pub is_command: bool,
 }
 
 /// Tells whether a program runs with a data directory. Makes nothing.
@@ -142,11 +168,15 @@ pub fn holder(data_dir: &Path) -> io::Result<Holder> {
     }
 }
 
-/// Two lines: the process id, the gateway's address.
+/// Two lines: the process id; the gateway's address, or that it is a command.
 fn write_note(file: &mut File, gateway: Option<SocketAddr>) -> io::Result<()> {
+    write_lines(file, gateway.map(|gateway| gateway.to_string()).as_deref())
+}
+
+fn write_lines(file: &mut File, second: Option<&str>) -> io::Result<()> {
     let mut note = format!("{}\n", std::process::id());
-    if let Some(gateway) = gateway {
-        note.push_str(&format!("{gateway}\n"));
+    if let Some(second) = second {
+        note.push_str(&format!("{second}\n"));
     }
     file.set_len(0)?;
     file.rewind()?;
@@ -160,10 +190,9 @@ fn read_note(file: &mut File) -> Note {
         return Note::default();
     }
     let mut lines = text.lines();
-    Note {
-        pid: lines.next().and_then(|line| line.parse().ok()),
-        gateway: lines.next().and_then(|line| line.parse().ok()),
-    }
+    let pid = lines.next().and_then(|line| line.parse().ok());
+    let second = lines.next().unwrap_or_default();
+    Note { pid, gateway: second.parse().ok(), is_command: second == COMMAND }
 }
 
 #[cfg(test)]
@@ -176,7 +205,7 @@ mod tests {
         assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
         let lock = acquire(directory.path()).unwrap();
         let own = std::process::id();
-        let note = |gateway| Holder::Process(Note { pid: Some(own), gateway });
+        let note = |gateway| Holder::Process(Note { pid: Some(own), gateway, is_command: false });
         assert_eq!(holder(directory.path()).unwrap(), note(None));
         let gateway = "127.0.0.1:18789".parse().unwrap();
         publish(directory.path(), gateway).unwrap();
@@ -187,6 +216,22 @@ mod tests {
         drop(lock);
         assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
         assert!(acquire(directory.path()).is_ok());
+    }
+
+    #[test]
+    fn a_start_waits_for_a_command() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = acquire_for_command(directory.path()).unwrap();
+        let Holder::Process(note) = holder(directory.path()).unwrap() else { panic!("nobody holds it") };
+        assert!(note.is_command);
+        let path = directory.path().to_owned();
+        let start = std::thread::spawn(move || acquire(&path).map(|lock| (holder(&path).unwrap(), lock)));
+        // Longer than it waits for anything else.
+        std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS * (ATTEMPTS + 2));
+        assert!(!start.is_finished());
+        drop(command);
+        let (after, _lock) = start.join().unwrap().unwrap();
+        assert!(matches!(after, Holder::Process(Note { is_command: false, .. })));
     }
 
     #[test]

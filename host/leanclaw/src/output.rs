@@ -13,6 +13,9 @@ use serde::Serialize;
 
 use crate::report::Report;
 
+/// How long a person waits without wondering.
+const MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Writes lines for people.
 pub(crate) fn text(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
@@ -52,6 +55,16 @@ pub(crate) fn note(message: &str) {
     stderr_line(&on_terminal(message));
 }
 
+/// Waits for work, and says what is being waited for once that takes longer than a moment.
+pub(crate) async fn noted<T>(work: impl Future<Output = T>, message: &str) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(MOMENT) => note(message),
+    }
+    work.await
+}
+
 /// Warns.
 pub(crate) fn warning(message: &str) {
     stderr_line(&format!("{} {}", label("warning:", "33"), on_terminal(message)));
@@ -73,11 +86,16 @@ pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
+/// Begins a line on which a person is asked for something.
+pub(crate) fn prompt(text: &str) -> Result<()> {
+    let mut err = io::stderr().lock();
+    write!(err, "{}", on_terminal(text))?;
+    Ok(err.flush()?)
+}
+
 /// Asks a question; only `y` or `yes` is a yes.
 pub(crate) fn ask(question: &str) -> Result<bool> {
-    let mut err = io::stderr().lock();
-    write!(err, "{} [y/N] ", on_terminal(question))?;
-    err.flush()?;
+    prompt(&format!("{question} [y/N] "))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

@@ -80,6 +80,9 @@ fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
     if let Some(error) = error.downcast_ref::<leanclaw_store::StoreError>() {
         return error.hints();
     }
+    if let Some(error) = error.downcast_ref::<leanclaw_plugin::PluginError>() {
+        return error.hints();
+    }
     error.downcast_ref::<Failure>().map(|failure| failure.hints.clone()).unwrap_or_default()
 }
 

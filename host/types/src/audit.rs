@@ -67,7 +67,7 @@ pub enum AuditEvent {
     PluginInstalled {
         /// The plugin.
         plugin: String,
-        /// `install` or `remove`.
+        /// `install`, `remove` or `purge`.
         action: String,
         /// SHA-256 of the component, if there is one.
         sha256: Option<String>,

@@ -1,8 +1,10 @@
 //! Plugin administration as the command line sees it: one trait, so that a command is the same whether a running program
 //! does the work or the command does it on the stored data itself.
 
+mod offline;
 mod online;
 
+pub(crate) use offline::{Offline, operator};
 pub(crate) use online::Online;
 
 use anyhow::Result;
@@ -40,21 +42,37 @@ pub(crate) trait PluginAdmin: Send {
 
     /// Reads one plugin, or all, from the folder again; where they stand afterwards.
     async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>>;
+
+    /// Finishes what was written. Whoever is asked nothing more should be closed.
+    async fn close(&mut self) {}
 }
 
-/// Finds whoever administers the plugins of this configuration: the running program.
+/// Finds whoever administers the plugins of this configuration: the running program, else this command itself on what
+/// is stored.
 pub(crate) async fn open(config: &Config, named: Named) -> Result<Box<dyn PluginAdmin>> {
+    Ok(match running(config, named).await? {
+        Some(online) => Box::new(online),
+        None => Box::new(Offline::new(config.clone())),
+    })
+}
+
+/// The program that runs, if one does.
+///
+/// # Errors
+/// One runs and cannot be asked; or the command line names a gateway and nothing answers there.
+pub(crate) async fn running(config: &Config, named: Named) -> Result<Option<Online>> {
     match locate::find(config, named)? {
         Place::Running(target, note) => match GatewayClient::connect(&target, TIMEOUT).await {
-            Ok(client) => Ok(Box::new(Online::new(client))),
+            Ok(client) => Ok(Some(Online::new(client))),
             Err(error @ ClientError::NotListening { .. }) => Err(unreachable(note, error)),
             Err(error) => Err(error.into()),
         },
-        Place::Perhaps(target) => Ok(Box::new(Online::new(GatewayClient::connect(&target, TIMEOUT).await?))),
-        Place::Stored => {
-            let message = format!("no program runs with the data directory {}", config.data_dir.display());
-            Err(Advice::new(message).hint("start it with `leanclaw start` and the same --data-dir").into())
-        }
+        Place::Perhaps(target) => match GatewayClient::connect(&target, TIMEOUT).await {
+            Ok(client) => Ok(Some(Online::new(client))),
+            Err(ClientError::NotListening { .. }) if !named.gateway() => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        Place::Stored => Ok(None),
     }
 }
 

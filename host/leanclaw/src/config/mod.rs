@@ -42,6 +42,8 @@ pub struct Config {
     pub plugins: PluginsConfig,
     /// The plugin engine.
     pub wasm: WasmConfig,
+    /// Building plugins.
+    pub build: BuildConfig,
     /// The log.
     pub log: LogConfig,
     /// Directory of everything that is stored; absolute, perhaps not there yet.
@@ -107,6 +109,15 @@ pub enum Pooling {
     Auto,
     /// Never.
     Off,
+}
+
+/// What building a plugin needs beside the plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildConfig {
+    /// Folder with the programs that make components; absolute.
+    pub tools: Option<PathBuf>,
+    /// Folder with the plugin contract; absolute.
+    pub wit: Option<PathBuf>,
 }
 
 /// The log.

@@ -12,7 +12,7 @@ use super::problem::{ConfigError, Problem};
 use super::sources::{FileText, Sources};
 use super::value::{self, PathBase};
 use super::variables::{self, Variable};
-use super::{Config, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
+use super::{BuildConfig, Config, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
 
 /// Resolves all settings.
 ///
@@ -77,6 +77,8 @@ impl Reader<'_> {
         let plugin_dir = self.read_computed(&variables::PLUGIN_DIR, value::path, |_| data_plugins);
         let pooling = self.read(&variables::WASM_POOLING, value::pooling);
         let max_instances = self.read(&variables::MAX_INSTANCES, value::instances);
+        let tools = self.read_path(&variables::TOOLS);
+        let wit = self.read_path(&variables::WIT);
         let level = self.read(&variables::LOG_LEVEL, value::log_level);
         let format = self.read(&variables::LOG_FORMAT, value::log_format);
         let time_zone = self.time_zone();
@@ -96,6 +98,7 @@ impl Reader<'_> {
                 entries: plugins.entries,
             },
             wasm: WasmConfig { pooling: pooling?, max_instances: max_instances? },
+            build: BuildConfig { tools: tools?, wit: wit? },
             log: LogConfig { level: level?, format: format? },
             data_dir: data_dir?,
             time_zone: time_zone?,
@@ -120,6 +123,15 @@ impl Reader<'_> {
         };
         let show = |list: &Vec<T>| list.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
         self.check(variable, &raw, |value, _| parse(value), show)
+    }
+
+    /// Reads a path that need not be given; the outer option is none when what is given is no path.
+    fn read_path(&mut self, variable: &'static Variable) -> Option<Option<PathBuf>> {
+        let Some(raw) = self.layer.get(variable).cloned() else {
+            self.note(variable, None, Source::Default);
+            return Some(None);
+        };
+        self.check(variable, &raw, value::path, |path| value::shown_path(path)).map(Some)
     }
 
     /// Reads a path whose default is worked out.

@@ -134,6 +134,26 @@ pub const MAX_INSTANCES: Variable = Variable {
     ..PLAIN
 };
 
+/// Where the programs that make components are.
+pub const TOOLS: Variable = Variable {
+    name: "LEANCLAW_TOOLS",
+    expects: "the path of a folder",
+    default_note: "none; the plugin's own `node_modules` and PATH",
+    keys: &["build.tools"],
+    doc: "Folder with componentize-qjs and componentize-py, for `leanclaw plugin build` and `plugin dev`.",
+    ..PLAIN
+};
+
+/// The plugin contract that plugins are built against.
+pub const WIT: Variable = Variable {
+    name: "LEANCLAW_WIT",
+    expects: "the path of a folder",
+    default_note: "`wit` in the plugin's folder, else the one this program carries",
+    keys: &["build.wit"],
+    doc: "Folder with the plugin contract, for `leanclaw plugin build` and `plugin dev`.",
+    ..PLAIN
+};
+
 /// How much is logged.
 pub const LOG_LEVEL: Variable = Variable {
     name: "LOG_LEVEL",
@@ -178,6 +198,8 @@ pub const ALL: &[&Variable] = &[
     &DATA_DIR,
     &WASM_POOLING,
     &MAX_INSTANCES,
+    &TOOLS,
+    &WIT,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &TIME_ZONE,

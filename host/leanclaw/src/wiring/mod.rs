@@ -6,4 +6,4 @@ mod gateway;
 mod plugins;
 
 pub(crate) use gateway::{PluginGateway, PluginsReady};
-pub(crate) use plugins::open;
+pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};

@@ -1,6 +1,6 @@
 //! What the plugin runtime needs, on the store and the configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -11,7 +11,7 @@ use leanclaw_plugin::services::{
 };
 use leanclaw_plugin::{EgressWatch, Mode, Plugins, PluginsOptions};
 use leanclaw_store::{GrantRow, KvStore, Store, Submitted};
-use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
 use leanclaw_types::message::Received;
 use leanclaw_types::redact::Secret;
@@ -138,6 +138,18 @@ impl Audit for Backing {
     }
 }
 
+/// The audit log of a command that only looks: it finds plugins in a state and brings none about, so the states it finds
+/// are not written down.
+struct Looking(Arc<Backing>);
+
+impl Audit for Looking {
+    fn audit(&self, record: AuditRecord) {
+        if !matches!(record.event, AuditEvent::PluginState { .. }) {
+            self.0.audit(record);
+        }
+    }
+}
+
 /// Everything a program with plugins holds.
 pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
@@ -158,10 +170,23 @@ impl Parts {
 /// # Errors
 /// A store or the engine cannot be opened; the error says which and what to do.
 pub(crate) fn open(config: &Config, mode: Mode) -> Result<Parts> {
+    open_with_cache(config, mode, cache_dir(&config.data_dir))
+}
+
+/// Where compiled code of a data directory is kept.
+pub(crate) fn cache_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("cache").join("components")
+}
+
+/// As [`open`], with compiled code kept elsewhere.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -> Result<Parts> {
     let store = Arc::new(Store::open(&config.data_dir)?);
     let kv = Arc::new(KvStore::open(&config.data_dir)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let wasm = Wasm::new(engine_settings(config)).context("the plugin engine cannot be made")?;
+    let wasm = Wasm::new(engine_settings(config, cache_dir)).context("the plugin engine cannot be made")?;
     let backing = Arc::new(Backing {
         store: Arc::clone(&store),
         kv: Arc::clone(&kv),
@@ -177,7 +202,7 @@ pub(crate) fn open(config: &Config, mode: Mode) -> Result<Parts> {
         secrets: backing.clone(),
         inbox: backing.clone(),
         memo: backing.clone(),
-        audit: backing,
+        audit: if mode == Mode::Passive { Arc::new(Looking(backing)) } else { backing },
         clock,
     };
     let folder = Some(config.plugins.dir.clone());
@@ -185,8 +210,7 @@ pub(crate) fn open(config: &Config, mode: Mode) -> Result<Parts> {
     Ok(Parts { store, kv, plugins })
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
-    let cache_dir: PathBuf = config.data_dir.join("cache").join("components");
+fn engine_settings(config: &Config, cache_dir: PathBuf) -> EngineSettings {
     EngineSettings {
         pooling: match config.wasm.pooling {
             Pooling::Auto => leanclaw_wasm::Pooling::Auto,

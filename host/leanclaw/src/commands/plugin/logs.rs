@@ -15,7 +15,7 @@ use crate::telemetry::shown_time;
 /// How often a follower looks for new lines.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 /// Most lines fetched at once while following.
-const FOLLOW_LINES: u32 = 5000;
+pub(super) const FOLLOW_LINES: u32 = 5000;
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
@@ -56,7 +56,8 @@ pub(super) async fn run(admin: &mut dyn PluginAdmin, arguments: &Logs, zone: &Ti
     }
 }
 
-fn shown(line: &LogLine, zone: &TimeZone) -> String {
+/// One line for people.
+pub(super) fn shown(line: &LogLine, zone: &TimeZone) -> String {
     let call = if line.call_id.is_empty() { String::new() } else { format!(" [{}]", line.call_id) };
     let LogLine { level, source, message, .. } = line;
     format!("{} {level:<5} {source}{call} {message}", shown_time(line.at_ms, zone))

@@ -83,17 +83,21 @@ pub(super) fn details(plugin: &PluginInfo) -> String {
 
 /// What a plugin asks for, each line marked with whether it was granted.
 pub(super) fn permissions(plugin: &PluginInfo) -> String {
-    let requested = plugin.requested.items();
-    let none = Permissions::default();
-    let missing = plugin.requested.missing_from(plugin.granted.as_ref().unwrap_or(&none));
+    rights(&plugin.requested, plugin.granted.as_ref())
+}
+
+/// As [`permissions`], of a plugin that may not be loaded.
+pub(super) fn rights(requested: &Permissions, granted: Option<&Permissions>) -> String {
+    let items = requested.items();
+    let missing = requested.missing_from(granted.unwrap_or(&Permissions::default()));
     let mut shown = String::new();
-    if requested.is_empty() {
-        let approved = if plugin.granted.is_some() { "; it is approved" } else { "; it waits to be approved" };
+    if items.is_empty() {
+        let approved = if granted.is_some() { "; it is approved" } else { "; it waits to be approved" };
         let _infallible = writeln!(shown, "It asks for no rights{approved}.");
         return shown;
     }
     shown.push_str("It asks for:\n");
-    for item in &requested {
+    for item in &items {
         let mark = if missing.contains(item) { "[ ]" } else { "[x]" };
         let _infallible = writeln!(shown, "  {mark} {item}");
     }

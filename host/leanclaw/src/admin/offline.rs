@@ -1,0 +1,99 @@
+//! Plugin administration while no program runs: on the stored data itself.
+//!
+//! It holds the data directory's lock as a running program would, so that none can start underneath, and loads plugins
+//! only as far as it takes to say where they stand: nothing polls, connects or follows the folder.
+
+use anyhow::Result;
+use async_trait::async_trait;
+use leanclaw_plugin::{Mode, Plugins};
+use leanclaw_types::permission::GrantChange;
+use leanclaw_types::plugin::{LogLine, PluginInfo};
+use leanclaw_types::{Caller, PluginId, PluginKey};
+use tokio_util::sync::CancellationToken;
+
+use super::PluginAdmin;
+use crate::config::Config;
+use crate::lock::DataDirLock;
+use crate::report::Advice;
+use crate::wiring::{self, Parts};
+use crate::{data_dir, lock, output};
+
+/// The stored data, opened when something is first asked of it.
+pub(crate) struct Offline {
+    config: Config,
+    opened: Option<Opened>,
+}
+
+/// The stores and the plugins as they would stand.
+struct Opened {
+    parts: Parts,
+    _lock: DataDirLock,
+}
+
+/// Who acts, as grants and audit rows name it.
+pub(crate) fn operator() -> Caller {
+    Caller::client("cli", "operator", vec!["operator.admin".to_owned()])
+}
+
+impl Offline {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, opened: None }
+    }
+
+    /// Opens the stores and looks at every plugin. One that was never loaded before is compiled for that.
+    async fn plugins(&mut self) -> Result<Plugins> {
+        if let Some(opened) = &self.opened {
+            return Ok(opened.parts.plugins.clone());
+        }
+        data_dir::prepare(&self.config.data_dir)?;
+        let lock = lock::acquire_for_command(&self.config.data_dir)?;
+        let parts = wiring::open(&self.config, Mode::Passive)?;
+        let plugins = parts.plugins.clone();
+        let loading = plugins.start(CancellationToken::new());
+        output::noted(loading, "No program runs here, so the plugins are loaded to see where they stand ...").await;
+        self.opened = Some(Opened { parts, _lock: lock });
+        Ok(plugins)
+    }
+}
+
+#[async_trait]
+impl PluginAdmin for Offline {
+    async fn list(&mut self) -> Result<Vec<PluginInfo>> {
+        let plugins = self.plugins().await?;
+        for (path, reason) in plugins.problems() {
+            output::warning(&format!("{}: {reason}", path.display()));
+        }
+        Ok(plugins.list())
+    }
+
+    async fn inspect(&mut self, key: &PluginKey) -> Result<PluginInfo> {
+        Ok(self.plugins().await?.inspect(key)?)
+    }
+
+    async fn grant(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo> {
+        Ok(self.plugins().await?.grant(&operator(), key, change).await?)
+    }
+
+    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo> {
+        Ok(self.plugins().await?.revoke(&operator(), key, change).await?)
+    }
+
+    async fn logs(&mut self, _plugin: &PluginId, _after_seq: Option<u64>, _limit: u32) -> Result<Vec<LogLine>> {
+        let data_dir = self.config.data_dir.display();
+        let message = format!("no program runs with the data directory {data_dir}, and logs are kept in its memory");
+        let advice = Advice::new(message)
+            .hint("start it with `leanclaw start` and the same --data-dir")
+            .hint("what plugins log also goes to the program's own log, on standard error");
+        Err(advice.into())
+    }
+
+    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>> {
+        Ok(self.plugins().await?.reload(&operator(), plugin).await?)
+    }
+
+    async fn close(&mut self) {
+        if let Some(opened) = self.opened.take() {
+            opened.parts.close().await;
+        }
+    }
+}
