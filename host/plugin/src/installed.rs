@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::error::PluginError;
 use crate::folder::Contents;
-use crate::loader::Slot;
+use crate::loader::{Code, Slot};
 use crate::logs::Level;
 use crate::package::{self, Package};
 use crate::runtime::{Inner, Listing, Mode};
@@ -62,6 +62,15 @@ pub(crate) struct Entry {
 pub(crate) struct Wish {
     pub(crate) plugin: PluginId,
     number: u64,
+    /// Whether the plugin lay there when the program started; see [`Code`].
+    at_start: bool,
+}
+
+impl Wish {
+    /// The wish of a program that starts.
+    pub(crate) fn at_start(self) -> Self {
+        Self { at_start: true, ..self }
+    }
 }
 
 fn wish_number() -> u64 {
@@ -134,7 +143,7 @@ impl Inner {
                 installed.plugins.insert(id.clone(), entry);
             }
         }
-        Some(Wish { plugin: id, number })
+        Some(Wish { plugin: id, number, at_start: false })
     }
 
     /// A plugin that is shown as `loading`, because a compile may take seconds.
@@ -160,7 +169,7 @@ impl Inner {
     pub(crate) fn wish(&self, plugin: &PluginId) -> Option<Wish> {
         let number = wish_number();
         self.lock().plugins.get_mut(plugin)?.wished = number;
-        Some(Wish { plugin: plugin.clone(), number })
+        Some(Wish { plugin: plugin.clone(), number, at_start: false })
     }
 
     /// Fulfils many wishes side by side.
@@ -193,9 +202,11 @@ impl Inner {
             }
             (entry.next.as_ref().unwrap_or(&entry.package).clone(), entry.wished)
         };
+        let can_wait = self.mode == Mode::Passive || (wish.at_start && self.loader.wasm.cache_off().is_none());
+        let code = if can_wait { Code::OnFirstUse } else { Code::Now };
         let mut slots = BTreeMap::new();
         for account in self.accounts(&wish.plugin) {
-            slots.insert(account.clone(), self.loader.load(&package, &account).await);
+            slots.insert(account.clone(), self.loader.load(&package, &account, code).await);
         }
         self.swap_in(&wish.plugin, package, slots, number);
     }

@@ -1,16 +1,16 @@
 //! From a package on disk to a unit that can be called, or to the state and reason why not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use leanclaw_egress::{Egress, EgressPolicy, SecretSource};
+use leanclaw_egress::{Egress, EgressPolicy, RequestedHosts, SecretSource};
 use leanclaw_types::manifest::Manifest;
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::{PluginEvent, PluginState};
 use leanclaw_types::redact::Secret;
 use leanclaw_types::{AccountId, PluginId, PluginKey};
-use leanclaw_wasm::{Limits, Wasm, WasmSource};
+use leanclaw_wasm::{Digest, LazyComponent, Limits, LoadError, Wasm, WasmSource};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::description::{self, Description};
@@ -59,6 +59,16 @@ impl Slot {
     }
 }
 
+/// When the compiled code of a component that is known already is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// When it is first called: at the start, when there may be many and their code is in the cache.
+    OnFirstUse,
+    /// At once. The file may be replaced before the first call, and a version that is not loaded cannot serve until the
+    /// next one is there, let alone go on when the next one is refused.
+    Now,
+}
+
 /// What loading needs.
 pub(crate) struct Loader {
     pub(crate) wasm: Wasm,
@@ -75,6 +85,9 @@ pub(crate) struct Loader {
 struct Kept {
     logs: HashMap<PluginId, Arc<LogRing>>,
     stats: HashMap<PluginKey, Arc<Stats>>,
+    /// Components in use, by their content: a version that runs is not read again for a grant, another account or a
+    /// setting, because its file may hold another version by then.
+    components: HashMap<Digest, Weak<LazyComponent>>,
 }
 
 /// Secrets of one plugin and account, as egress asks for them.
@@ -115,7 +128,7 @@ impl Loader {
     }
 
     /// Loads one account of a package as far as it goes.
-    pub(crate) async fn load(&self, package: &Package, account: &AccountId) -> Slot {
+    pub(crate) async fn load(&self, package: &Package, account: &AccountId, code: Code) -> Slot {
         let manifest = &package.manifest;
         let key = PluginKey { plugin: manifest.id.clone(), account: account.clone() };
         if let Some(reason) = self.services.settings.refusal(&manifest.id) {
@@ -138,7 +151,7 @@ impl Loader {
         let missing = asked.missing_from(&effective);
         let undecided = asked.missing_from(&grant.decided);
         let mut slot = if undecided.is_empty() {
-            match self.ready(package, component, &key, &effective).await {
+            match self.ready(package, component, (&key, &effective), code).await {
                 Ok(ready) => Slot { ready: Some(ready), ..Slot::new(key, PluginState::Ready, "") },
                 Err(PluginError::Incompatible(diagnosis)) if diagnosis.needs_only_a_grant() => {
                     Slot::new(key, PluginState::NeedsGrant, diagnosis.to_string())
@@ -161,8 +174,8 @@ impl Loader {
         &self,
         package: &Package,
         component: &ComponentFile,
-        key: &PluginKey,
-        effective: &Permissions,
+        (key, effective): (&PluginKey, &Permissions),
+        code: Code,
     ) -> Result<Ready, PluginError> {
         let manifest = &package.manifest;
         let memo_key = description::memo_key(&component.digest.to_string());
@@ -196,15 +209,36 @@ impl Loader {
             method.plugin = key.plugin.clone();
         }
         description.check(manifest)?;
+        if code == Code::Now {
+            unit.guest().await?;
+        }
         Ready::new(unit, description)
+    }
+
+    /// The component of this content: the one that is loaded already, or one that will be read from the file.
+    fn component(&self, file: &ComponentFile) -> Arc<LazyComponent> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.components.get(&file.digest).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.loaded().is_some()) {
+            return known;
+        }
+        let source = WasmSource::file(&file.path).with_digest(file.digest);
+        let made = Arc::new(self.wasm.lazy_component(source));
+        kept.components.retain(|_, component| component.strong_count() > 0);
+        kept.components.insert(file.digest, Arc::downgrade(&made));
+        made
     }
 
     /// Reads the interface names. The parser's complaint about broken bytes is left to the compiler, which says more.
     async fn interfaces(&self, component: &ComponentFile) -> Result<Interfaces, PluginError> {
-        let path = component.path.clone();
+        let (path, expected) = (component.path.clone(), component.digest);
         let read = tokio::task::spawn_blocking(move || {
             let bytes = package::read_component(&path)?;
-            Ok::<_, PluginError>((Interfaces::read(&bytes), bytes))
+            let actual = Digest::of(&bytes);
+            if actual != expected {
+                return Err(PluginError::Load(LoadError::Changed { expected, actual }));
+            }
+            Ok((Interfaces::read(&bytes), bytes))
         });
         let (interfaces, bytes) = read.await.map_err(|error| PluginError::Package(error.to_string()))??;
         match interfaces {
@@ -249,12 +283,11 @@ impl Loader {
             events: self.events.clone(),
             services: self.services.clone(),
         };
-        let source = WasmSource::file(&component.path).with_digest(component.digest);
         let concurrency = manifest.limits.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         Unit::new(UnitParts {
             wasm: self.wasm.clone(),
             linkers: Arc::clone(&self.linkers),
-            component: self.wasm.lazy_component(source),
+            component: self.component(component),
             shared: Arc::new(shared),
             lifecycle: manifest.lifecycle,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
@@ -303,6 +336,12 @@ fn egress_policy(manifest: &Manifest, key: &PluginKey, effective: &Permissions) 
     policy.private.clone_from(&effective.private_http);
     policy.sockets.clone_from(&effective.sockets);
     policy.secrets = effective.secrets.iter().filter_map(leanclaw_types::permission::SecretUse::rule).collect();
+    let wishes = &manifest.permissions;
+    policy.requested = Some(RequestedHosts {
+        http: wishes.http.clone(),
+        private_http: wishes.private_http.clone(),
+        sockets: wishes.sockets.clone(),
+    });
     policy.limits.requests_per_minute =
         usize::try_from(asked.http_requests_per_minute.unwrap_or(DEFAULT_REQUESTS_PER_MINUTE)).unwrap_or(usize::MAX);
     policy.limits.response_bytes = u64::from(asked.http_response_kib.unwrap_or(DEFAULT_RESPONSE_KIB)) * 1024;

@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::folder::{self, Contents};
-use crate::installed::Installed;
+use crate::installed::{Installed, Wish};
 use crate::loader::Loader;
 use crate::package::Package;
 use crate::services::Services;
@@ -109,6 +109,7 @@ impl Plugins {
         let Some(folder) = self.inner.folder.clone() else { return };
         let contents = folder::look(&folder).await;
         let wishes = self.inner.admit_all(&contents, &Contents::new()).await;
+        let wishes: Vec<_> = wishes.into_iter().map(Wish::at_start).collect();
         if self.inner.mode == Mode::Passive {
             self.inner.fulfil_all(wishes).await;
             return;

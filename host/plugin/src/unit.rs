@@ -36,7 +36,7 @@ const WAITING_PER_RUNNING: usize = 8;
 pub(crate) struct UnitParts {
     pub(crate) wasm: Wasm,
     pub(crate) linkers: Arc<Linkers>,
-    pub(crate) component: LazyComponent,
+    pub(crate) component: Arc<LazyComponent>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) concurrency: usize,

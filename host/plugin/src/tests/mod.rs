@@ -11,5 +11,6 @@ mod hooks;
 mod hostile;
 mod load;
 mod resident;
+mod routes;
 mod swaps;
 mod webhooks;

@@ -69,7 +69,6 @@ async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
     let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
     let mut first = call();
     assert!(poll_once(&mut first).await.is_pending());
-    let first = async { first.await };
     let rest = async {
         gate.arrived().await;
         let mut waiting: Vec<_> = (0..MAILBOX).map(|_| call()).collect();
@@ -114,4 +113,30 @@ async fn inbound_and_outbound_work_do_not_share_an_instance() {
         assert_eq!(reply.status, 200 + number);
     }
     bench.close().await;
+}
+
+/// Tasks are dropped when a program ends; those who wait in a mailbox are told, and nothing starts anew.
+#[test]
+fn a_program_that_ends_while_calls_wait_ends_quietly() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (bench, mut waiting) = runtime.block_on(async {
+        let bench = Bench::with_witness().await;
+        let gate = Gate::start("7").await;
+        let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
+        bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
+        let url = json!(gate.server.url("/")).to_string();
+        let call = || {
+            let (plugins, url) = (bench.plugins.clone(), url.clone());
+            Box::pin(async move { plugins.call_method("waits.run", &url, context()).await })
+        };
+        tokio::spawn(call());
+        gate.arrived().await;
+        let mut waiting = call();
+        assert!(poll_once(&mut waiting).await.is_pending());
+        (bench, waiting)
+    });
+    drop(runtime);
+    let answer = futures_util::FutureExt::now_or_never(&mut waiting).unwrap();
+    assert_eq!(answer.unwrap_err().code, "unavailable");
+    drop(bench);
 }

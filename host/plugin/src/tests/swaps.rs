@@ -106,11 +106,27 @@ async fn no_call_fails_while_twenty_versions_pass() {
     bench.close().await;
 }
 
+/// A version whose description is remembered from before is ready without having run; it has to be loaded all the same,
+/// because its file may be replaced before its first call.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_was_never_called_survives_its_file() {
+    let bench = Bench::with_witness().await;
+    bench.install(&manifest("first"), &guests::answers("1").unwrap()).await;
+    std::fs::remove_dir_all(bench.folder.path().join("first")).unwrap();
+    bench.wait("it stays", || bench.plugins.inspect(&"first".parse().unwrap()).is_err().then_some(())).await;
+    bench.install(&manifest("second"), &guests::answers("1").unwrap()).await;
+    std::fs::write(bench.folder.path().join("second/plugin.wasm"), b"garbage").unwrap();
+    bench.until("second", |info| info.reason.contains("the old one keeps running")).await;
+    assert_eq!(bench.run("second", "{}").await.unwrap(), "1");
+    bench.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_version_among_good_ones_stops_nobody() {
     let bench = Bench::with_witness().await;
     bench.install(&manifest("hot"), &guests::answers("1").unwrap()).await;
     let place = bench.folder.path().join("hot");
+    let grant = leanclaw_types::permission::GrantChange { all: true, items: vec![] };
     let bad =
         [b"garbage".to_vec(), Vec::new(), wat::parse_str("(module)").unwrap(), wat::parse_str("(component)").unwrap()];
     for bytes in bad {
@@ -119,6 +135,10 @@ async fn a_bad_version_among_good_ones_stops_nobody() {
         let info = bench.inspect("hot");
         assert_eq!(info.state, PluginState::Ready);
         assert!(info.reason.contains("the old one keeps running") && info.reason.contains("hint:"), "{}", info.reason);
+        assert_eq!(bench.run("hot", "{}").await.unwrap(), "1");
+        // The version that runs is loaded anew for a decision about its rights, although its file is gone.
+        let info = bench.plugins.grant(&caller(), &"hot".parse().unwrap(), &grant).await.unwrap();
+        assert_eq!(info.state, PluginState::Ready, "{}", info.reason);
         assert_eq!(bench.run("hot", "{}").await.unwrap(), "1");
     }
     std::fs::write(place.join("leanclaw.plugin.json"), "{").unwrap();
