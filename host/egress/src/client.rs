@@ -29,6 +29,7 @@ use crate::inject::{KnownSecrets, Rules};
 use crate::limit::{Place, Usage};
 use crate::observe::{EgressObserver, Flight};
 use crate::policy::{EgressPolicy, SecretSource};
+use crate::remedy::Remedy;
 use crate::resolve::Resolver;
 use crate::scrub::Scrubber;
 
@@ -231,8 +232,7 @@ impl EgressHandle {
         Err(EgressError::Denied {
             owner: self.policy.owner.clone(),
             origin: rules.origin.to_owned(),
-            pattern: HostPattern::for_url(url),
-            socket: purpose == Purpose::Socket,
+            remedy: Remedy::for_denied(&self.policy, url, purpose == Purpose::Socket),
         })
     }
 

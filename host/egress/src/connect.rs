@@ -8,7 +8,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use leanclaw_types::net::HostPattern;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +19,7 @@ use crate::address::{AddressClass, classify};
 use crate::deadline::Deadline;
 use crate::error::{EgressError, describe};
 use crate::policy::EgressPolicy;
+use crate::remedy::Remedy;
 use crate::resolve::Resolver;
 
 /// The most addresses of one name that are tried.
@@ -122,12 +122,12 @@ impl Dialler<'_> {
             .or_else(|| classes.iter().find(|class| class.is_grantable()))
             .or(classes.first());
         let class = class.copied().unwrap_or(AddressClass::Reserved);
-        let pattern = HostPattern::for_url(self.url).filter(|_| class.is_grantable());
+        let remedy = Remedy::for_private(self.policy, self.url).filter(|_| class.is_grantable());
         Err(EgressError::AddressRefused {
             owner: self.policy.owner.clone(),
             origin: self.origin.to_owned(),
             class,
-            pattern,
+            remedy,
         })
     }
 

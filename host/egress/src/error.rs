@@ -6,6 +6,7 @@
 use leanclaw_types::net::{HostPattern, Placement};
 
 use crate::address::AddressClass;
+use crate::remedy::{Remedy, grant, json_text, shell_word};
 
 /// Why a request failed. [`EgressError::code`] is stable; the messages are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,10 +19,8 @@ pub enum EgressError {
         owner: String,
         /// Scheme, host and port asked for.
         origin: String,
-        /// The narrowest grant that would allow it.
-        pattern: Option<HostPattern>,
-        /// Whether a WebSocket was asked for, which has grants of its own.
-        socket: bool,
+        /// What would allow it, where anything could.
+        remedy: Option<Remedy>,
     },
     /// The request itself is not one that can be sent.
     #[error("the request cannot be sent: {detail}")]
@@ -67,8 +66,8 @@ pub enum EgressError {
         origin: String,
         /// What kind of address it is.
         class: AddressClass,
-        /// The grant that would allow it, where one could.
-        pattern: Option<HostPattern>,
+        /// What would allow it, where anything could.
+        remedy: Option<Remedy>,
     },
     /// No connection.
     #[error("no connection to {origin}: {detail}")]
@@ -232,13 +231,8 @@ impl EgressError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
-            Self::Denied { owner, pattern: Some(pattern), socket, .. } => {
-                let option = if *socket { "socket:" } else { "--http " };
-                vec![grant(owner, option, &pattern.to_string())]
-            }
-            Self::AddressRefused { owner, pattern: Some(pattern), .. } => {
-                vec![grant(owner, "--private-http ", &pattern.to_string())]
-            }
+            Self::Denied { owner, remedy: Some(remedy), .. }
+            | Self::AddressRefused { owner, remedy: Some(remedy), .. } => remedy.hints(owner),
             Self::AddressRefused { class: AddressClass::Metadata, .. } => {
                 vec!["metadata addresses are refused whatever is granted".into()]
             }
@@ -277,70 +271,4 @@ pub(crate) fn describe(problem: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
-}
-
-fn grant(owner: &str, option: &str, value: &str) -> String {
-    format!("leanclaw plugin grant {} {option}{}", shell_word(owner), shell_word(value))
-}
-
-/// The text as JSON, readable on one line of a terminal.
-fn json_text(text: &str) -> String {
-    let escaped = text.chars().fold(String::new(), |mut out, character| {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            control if control.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(control))),
-            plain => out.push(plain),
-        }
-        out
-    });
-    format!("\"{escaped}\"")
-}
-
-/// One word of a shell command. Hosts and parameter names come from guests, and people paste hints into a shell.
-fn shell_word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@=,+".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    let printable: String = text.chars().filter(|character| !character.is_control()).collect();
-    format!("'{}'", printable.replace('\'', "'\\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use url::Url;
-
-    #[test]
-    fn a_denial_names_the_command_that_lifts_it() {
-        let pattern = |text: &str| HostPattern::for_url(&Url::parse(text).unwrap());
-        let denied = EgressError::Denied {
-            owner: "notes".into(),
-            origin: "https://api.example.com".into(),
-            pattern: pattern("https://api.example.com/v1"),
-            socket: false,
-        };
-        assert_eq!(denied.hints(), ["leanclaw plugin grant notes --http https://api.example.com"]);
-        let refused = EgressError::AddressRefused {
-            owner: "notes/work".into(),
-            origin: "http://127.0.0.1:8080".into(),
-            class: AddressClass::Loopback,
-            pattern: pattern("http://127.0.0.1:8080"),
-        };
-        assert_eq!(refused.hints(), ["leanclaw plugin grant notes/work --private-http http://127.0.0.1:8080"]);
-    }
-
-    #[test]
-    fn a_hint_cannot_carry_a_command_of_the_guest() {
-        let url = Url::parse("https://a;$(reboot)'b.example/").unwrap();
-        let denied = EgressError::Denied {
-            owner: "notes".into(),
-            origin: String::new(),
-            pattern: HostPattern::for_url(&url),
-            socket: true,
-        };
-        assert_eq!(denied.hints(), [r"leanclaw plugin grant notes socket:'https://a;$(reboot)'\''b.example'"]);
-        assert_eq!(shell_word("a\nb"), "'ab'");
-        assert_eq!(json_text("a\"\\\n"), r#""a\"\\\u000a""#);
-    }
 }

@@ -23,8 +23,22 @@ pub struct EgressPolicy {
     /// Secrets the host may put into this owner's requests, each for one host and one place. A rule for `*` is
     /// ignored.
     pub secrets: Vec<SecretRule>,
+    /// What the owner asks for, granted or not. It gives no right: a refusal reads it to name what would help. None when
+    /// that is not known.
+    pub requested: Option<RequestedHosts>,
     /// How much, how often and how long.
     pub limits: EgressLimits,
+}
+
+/// The hosts an owner asks for.
+#[derive(Debug, Clone, Default)]
+pub struct RequestedHosts {
+    /// As [`EgressPolicy::allow`].
+    pub http: Vec<HostPattern>,
+    /// As [`EgressPolicy::private`].
+    pub private_http: Vec<HostPattern>,
+    /// As [`EgressPolicy::sockets`].
+    pub sockets: Vec<HostPattern>,
 }
 
 impl EgressPolicy {
@@ -37,6 +51,7 @@ impl EgressPolicy {
             sockets: Vec::new(),
             private: Vec::new(),
             secrets: Vec::new(),
+            requested: None,
             limits: EgressLimits::default(),
         }
     }

@@ -117,6 +117,14 @@ fn answer<T>(result: Result<T, types::Failure>, reply: impl FnOnce(T) -> GuestRe
 
 /// Runs `call` on a live instance.
 pub(crate) async fn run(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
+    let mut answer = dispatch(call, store, live).await?;
+    if let Err(failure) = &mut answer {
+        store.data().refusals.explain(failure);
+    }
+    Ok(answer)
+}
+
+async fn dispatch(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
     match call {
         GuestCall::Method { name, params } => {
             let context = Context::of_call(store.data().frame.call);

@@ -1,9 +1,9 @@
 //! The data of one store: what belongs to the instance, and the frame of the call that is running in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use leanclaw_egress::EgressHandle;
+use leanclaw_egress::{EgressError, EgressHandle};
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::{Caller, Failure, PluginKey};
 use leanclaw_wasm::{Limited, Limiter, Limits};
@@ -94,6 +94,8 @@ pub(crate) struct InstanceState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: EgressHooks,
+    /// What would have allowed the outgoing requests that were refused to the running call.
+    pub(crate) refusals: Refusals,
     pub(crate) table: ResourceTable,
     pub(crate) shared: Arc<Shared>,
     pub(crate) frame: Frame,
@@ -101,6 +103,39 @@ pub(crate) struct InstanceState {
     pub(crate) parked_bytes: usize,
     /// The id of the running call, for the log pipes, which cannot see the frame.
     pipe: LogPipe,
+}
+
+/// Most hints that one failed call carries for requests that were refused to it.
+const MAX_REFUSAL_HINTS: usize = 4;
+
+/// What would have allowed the outgoing requests that were refused to a call. A guest is told no more than a standard
+/// error code, and the person who sees its failure has to know what to do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusals(Arc<Mutex<Vec<String>>>);
+
+impl Refusals {
+    /// Remembers what would have allowed a refused request.
+    pub(crate) fn note(&self, error: &EgressError) {
+        if !error.is_denial() {
+            return;
+        }
+        let mut hints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for hint in error.hints() {
+            if hints.len() < MAX_REFUSAL_HINTS && !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Adds what the guest's own words do not say yet.
+    pub(crate) fn explain(&self, failure: &mut Failure) {
+        let hints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.hints.extend(hints.iter().filter(|hint| !failure.message.contains(hint.as_str())).cloned());
+    }
 }
 
 /// How a call is named in logs and audit rows.
@@ -119,11 +154,13 @@ impl InstanceState {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
+        let refusals = Refusals::default();
         Self {
             limiter: Limiter::new(limits),
             wasi,
             http: WasiHttpCtx::new(),
-            hooks: EgressHooks::new(shared.egress.clone()),
+            hooks: EgressHooks::new(shared.egress.clone(), refusals.clone()),
+            refusals,
             table,
             shared,
             frame,
@@ -135,6 +172,7 @@ impl InstanceState {
     /// Starts the next call of a resident instance.
     pub(crate) fn begin(&mut self, frame: Frame) {
         self.pipe.begin(frame.call);
+        self.refusals.clear();
         self.frame = frame;
     }
 

@@ -76,7 +76,7 @@ impl EgressObserver for EgressWatch {
                 method: record.method.to_owned(),
                 host: record.origin.to_owned(),
                 rule: error.code().to_owned(),
-                hint: hints.first().cloned().unwrap_or_default(),
+                hint: hints.join("; then "),
             },
         });
     }

@@ -26,7 +26,7 @@ async fn a_host_is_reached_with_its_grants_and_not_without_either() {
     not_allowed.allow.clear();
     let error = fetch(&open(not_allowed), get(&url)).await.unwrap_err();
     assert_eq!(error.code(), "denied");
-    assert_eq!(error.hints(), [format!("leanclaw plugin grant notes --http http://{}", server.address)]);
+    assert_eq!(error.hints(), [format!("leanclaw plugin grant notes --private-http http://{}", server.address)]);
 
     let mut not_private = all_for(&url);
     not_private.private.clear();
@@ -98,7 +98,7 @@ async fn a_name_is_judged_by_what_it_resolves_to() {
         fetch(&egress.open(policy, Arc::new(NoSecrets)), get(&url)).await
     };
     let refused = |result: Result<_, EgressError>| match result {
-        Err(EgressError::AddressRefused { class, pattern, .. }) => (class, pattern.is_some()),
+        Err(EgressError::AddressRefused { class, remedy, .. }) => (class, remedy.is_some()),
         other => panic!("{other:?}"),
     };
 

@@ -70,7 +70,10 @@ impl Host for InstanceState {
             Ok::<_, EgressError>((response.status, response.headers, response.body.bytes().await?))
         };
         match exchange.await {
-            Err(error) => Ok(Err(to_guest(&egress_failure(&error)))),
+            Err(error) => {
+                self.refusals.note(&error);
+                Ok(Err(to_guest(&egress_failure(&error))))
+            }
             Ok((status, headers, body)) => {
                 let media_type = headers
                     .get(http::header::CONTENT_TYPE)

@@ -8,15 +8,18 @@ use leanclaw_egress::{Deadline, EgressError, EgressHandle, GuestTimeouts, Reques
 use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::state::Refusals;
+
 /// Sends what a guest asks for with the rights of its plugin and account.
 pub(crate) struct EgressHooks {
     egress: EgressHandle,
+    refusals: Refusals,
     deadline: Option<Instant>,
 }
 
 impl EgressHooks {
-    pub(crate) fn new(egress: EgressHandle) -> Self {
-        Self { egress, deadline: None }
+    pub(crate) fn new(egress: EgressHandle, refusals: Refusals) -> Self {
+        Self { egress, refusals, deadline: None }
     }
 
     /// When the call that sends ends; a request never outlives it.
@@ -34,12 +37,15 @@ impl WasiHttpHooks for EgressHooks {
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let egress = self.egress.clone();
+        let (egress, refusals) = (self.egress.clone(), self.refusals.clone());
         let left = self.deadline.map_or(std::time::Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
         let deadline = Deadline::after(left);
         Box::new(async move {
             let outgoing = outgoing(request, options)?;
-            let response = egress.send(outgoing, deadline).await.map_err(|error| to_wasi(&error))?;
+            let response = egress.send(outgoing, deadline).await.map_err(|error| {
+                refusals.note(&error);
+                to_wasi(&error)
+            })?;
             let mut answer = http::Response::new(response.body.map_err(|error| to_wasi(&error)).boxed_unsync());
             *answer.status_mut() = response.status;
             *answer.headers_mut() = response.headers;
@@ -71,7 +77,7 @@ fn outgoing(request: http::Request<WasiBody>, options: Option<RequestOptions>) -
 }
 
 /// The nearest standard error code: a guest can tell policy from network by it. The operator's copy, with the command
-/// that would allow it, is in the plugin's log and the audit log.
+/// that would allow it, goes with the call's failure, into the plugin's log and into the audit log.
 fn to_wasi(error: &EgressError) -> Error {
     match error.code() {
         "denied" | "forbidden-header" | "secret-not-declared" | "secret-missing" => Error::HttpRequestDenied,

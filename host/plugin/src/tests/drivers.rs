@@ -87,7 +87,7 @@ async fn a_failed_poll_is_told_to_the_plugin_and_backs_off() {
         let said: Vec<_> = bench.lines(id).into_iter().filter(|line| line.source == "log").collect();
         assert!(said.iter().all(|line| line.message == code) && said.len() == 2, "{id}: {said:?}");
     }
-    bench.until_line("denied", "hint: leanclaw plugin grant denied --http").await;
+    bench.until_line("denied", "hint: leanclaw plugin grant denied --private-http").await;
     assert!(other.requests().is_empty());
     // A plugin's own failure backs off the same way.
     let fails =

@@ -22,7 +22,7 @@ async fn a_host_that_is_not_granted_is_denied_and_that_is_written_down() {
     assert_eq!(bench.fetch("asks", &granted.url("/")).await.unwrap(), "1");
     let failure = bench.fetch("asks", &other.url("/secret?x=1")).await.unwrap_err();
     assert_eq!(failure.code, "denied", "{failure:?}");
-    let command = format!("leanclaw plugin grant asks --http {}", other.origin());
+    let command = format!("leanclaw plugin grant asks --private-http {}", other.origin());
     assert!(failure.message.contains(&command), "{failure}");
     assert!(other.requests().is_empty());
     assert_eq!((bench.audited("egress-denied", "asks"), bench.inspect("asks").stats.egress_denied), (1, 1));

@@ -151,6 +151,10 @@ fn failure_of(error: ErrorCode) -> Failure {
         ErrorCode::HttpRequestDenied => Failure::denied(
             "The request is not allowed: ask for its host in `permissions.http` of the manifest and have it granted.",
         ),
+        ErrorCode::DestinationIpProhibited => Failure::denied(
+            "The host leads to an address that is closed: ask for it in `permissions.privateHttp` of the manifest, if it \
+             is a private one, and have it granted.",
+        ),
         ErrorCode::HttpRequestUriInvalid => Failure::invalid_input("The URL of the request is not acceptable."),
         ErrorCode::DnsTimeout
         | ErrorCode::ConnectionTimeout
