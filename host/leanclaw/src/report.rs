@@ -9,6 +9,7 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::data_dir::DataDirError;
 use crate::lock::LockError;
+use crate::run::BindError;
 
 /// An error with advice, for commands that have no error type of their own.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
         return error.hints();
     }
     if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.hints();
+    }
+    if let Some(error) = error.downcast_ref::<BindError>() {
         return error.hints();
     }
     if let Some(error) = error.downcast_ref::<LockError>() {

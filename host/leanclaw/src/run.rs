@@ -1,9 +1,11 @@
 //! The running program: stores, plugins, gateway; started in that order and stopped in the other.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use leanclaw_gateway::{Auth, Gateway, GatewayConfig, Services, check_bind};
 use leanclaw_plugin::Mode;
 use tokio::net::TcpListener;
@@ -12,6 +14,32 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::lock;
 use crate::wiring::{self, PluginGateway, PluginsReady};
+
+/// The gateway's address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl BindError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let port = "--port or LEANCLAW_GATEWAY_PORT names another port, 0 takes any free one";
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => vec![format!("another program listens there; {port}")],
+            io::ErrorKind::PermissionDenied => vec![format!("ports below 1024 are for the system; {port}")],
+            _ => vec![
+                "--host or LEANCLAW_GATEWAY_HOST must be an address of this machine; `loopback` and `lan` always are"
+                    .to_owned(),
+            ],
+        }
+    }
+}
 
 /// Runs LeanClaw until `shutdown` is cancelled.
 ///
@@ -22,7 +50,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let address = config.gateway.listen_address();
     // Refused before anything is opened: an open address must not be listened on for a moment.
     check_bind(address, &gateway_config.auth)?;
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
     // So that commands find the program whatever it was started with.
     lock::publish(&config.data_dir, listener.local_addr()?)?;
     let parts = wiring::open(&config, Mode::Serving)?;
