@@ -1,7 +1,7 @@
 //! The data of one store: what belongs to the instance, and the frame of the call that is running in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use leanclaw_egress::{EgressError, EgressHandle};
 use leanclaw_types::permission::Permissions;
