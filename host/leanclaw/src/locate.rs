@@ -2,7 +2,7 @@
 //!
 //! The program that runs with the command's data directory notes in the lock where its gateway listens, so a command
 //! finds it whatever flags it was started with. Only where no program runs there is the configured address tried, and
-//! not even that when the command line names the data directory: whatever answers then serves another one.
+//! not even that when somebody chose the data directory: whatever answers then serves another one.
 
 use anyhow::Result;
 
@@ -14,12 +14,11 @@ use crate::lock::{self, Holder, Note};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
     gateway: bool,
-    data_dir: bool,
 }
 
 impl Named {
     pub(crate) fn by(flags: &Flags) -> Self {
-        Self { gateway: flags.name_the_gateway(), data_dir: flags.name_the_data_dir() }
+        Self { gateway: flags.name_the_gateway() }
     }
 
     /// Whether it says where the gateway is.
@@ -54,7 +53,7 @@ fn place(config: &Config, named: Named, holder: Holder) -> Result<Place> {
             Some(address) => Place::Running(Target::of_this_machine(config, address)?, note),
             None => Place::Running(Target::configured(config)?, note),
         },
-        Holder::Nobody if named.data_dir => Place::Stored,
+        Holder::Nobody if config.data_dir_is_chosen => Place::Stored,
         Holder::Nobody => Place::Perhaps(Target::configured(config)?),
     })
 }
@@ -65,8 +64,9 @@ mod tests {
     use crate::config::{Sources, resolve};
 
     fn shown(named: (bool, bool), holder: Holder) -> String {
-        let config = resolve(&Sources::of_environment([].into())).unwrap().config;
-        let named = Named { gateway: named.0, data_dir: named.1 };
+        let chosen = named.1.then(|| ("LEANCLAW_DATA_DIR".to_owned(), "/d".to_owned()));
+        let config = resolve(&Sources::of_environment(chosen.into_iter().collect())).unwrap().config;
+        let named = Named { gateway: named.0 };
         match place(&config, named, holder).unwrap() {
             Place::Running(target, _) => format!("running {}", target.url()),
             Place::Perhaps(target) => format!("perhaps {}", target.url()),

@@ -1,7 +1,8 @@
 //! Sets up the log: lines for people or JSON, to standard error, in the configured time zone.
 //!
 //! The level counts for this project's own crates; of libraries only warnings and errors are shown, unless everything
-//! is asked for (`trace`). Text that comes from guests or clients is escaped by whoever logs it.
+//! is asked for (`trace`). Libraries that see what goes over the wire never show more: it holds tokens and keys. Text
+//! that comes from guests or clients is escaped by whoever logs it.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
@@ -50,8 +51,13 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Silent => LevelFilter::OFF,
     };
     let theirs = if level == LogLevel::Trace { ours } else { ours.min(LevelFilter::WARN) };
-    Targets::new().with_default(theirs).with_target("leanclaw", ours)
+    let wire = WIRE_LIBRARIES.iter().map(|library| (*library, ours.min(LevelFilter::WARN)));
+    Targets::new().with_default(theirs).with_targets(wire).with_target("leanclaw", ours)
 }
+
+/// Libraries that handle messages, headers and keys as they are sent; some log them whole.
+const WIRE_LIBRARIES: [&str; 8] =
+    ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "rustls", "tokio_rustls", "wasmtime_wasi_http"];
 
 /// Writes the time of a log line in a zone.
 struct Clock(TimeZone);
@@ -82,9 +88,19 @@ mod tests {
         assert!(debug.would_enable("leanclaw_plugin::actor", &Level::DEBUG));
         assert!(!debug.would_enable("hyper::proto", &Level::INFO));
         assert!(debug.would_enable("hyper::proto", &Level::WARN));
-        assert!(filter(LogLevel::Trace).would_enable("hyper::proto", &Level::TRACE));
+        assert!(filter(LogLevel::Trace).would_enable("wasmtime::runtime", &Level::TRACE));
         assert!(!filter(LogLevel::Silent).would_enable("leanclaw", &Level::ERROR));
         assert!(!filter(LogLevel::Error).would_enable("hyper", &Level::WARN));
+    }
+
+    #[test]
+    fn what_goes_over_the_wire_is_never_logged() {
+        for library in WIRE_LIBRARIES {
+            assert!(!filter(LogLevel::Trace).would_enable(library, &Level::INFO), "{library}");
+            assert!(filter(LogLevel::Trace).would_enable(library, &Level::WARN), "{library}");
+            assert!(!filter(LogLevel::Silent).would_enable(library, &Level::ERROR), "{library}");
+        }
+        assert!(!filter(LogLevel::Trace).would_enable("tungstenite::protocol", &Level::TRACE));
     }
 
     #[test]

@@ -76,6 +76,14 @@ impl Environment {
         self.plugins == repository.plugins() && self.data == repository.target().join("dev-data")
     }
 
+    /// Whether the gateway with this process id listens. Before that, a command would do its work on the data folder
+    /// itself, and have the gateway wait for it.
+    fn is_served_by(&self, gateway: u32) -> bool {
+        let note = std::fs::read_to_string(self.data.join("leanclaw.lock")).unwrap_or_default();
+        let mut lines = note.lines();
+        lines.next() == Some(gateway.to_string().as_str()) && lines.next().is_some()
+    }
+
     fn granted(&self) -> BTreeSet<String> {
         let list = std::fs::read_to_string(self.data.join(GRANTED_LIST)).unwrap_or_default();
         list.lines().map(str::to_owned).collect()
@@ -125,6 +133,10 @@ pub(crate) fn grant_examples(repository: &Repository, arguments: Arguments) -> R
     let started = Instant::now();
     let mut waiting = arguments.rest();
     while !waiting.is_empty() && started.elapsed() < PATIENCE && parent() == gateway {
+        if !environment.is_served_by(gateway) {
+            std::thread::sleep(POLL_INTERVAL);
+            continue;
+        }
         let mut still = Vec::new();
         for id in waiting {
             match grant(repository, &program, &environment, &id) {

@@ -16,11 +16,17 @@ use leanclaw_types::{PluginId, PluginKey};
 use crate::client::{ClientError, GatewayClient};
 use crate::config::Config;
 use crate::locate::{self, Named, Place};
-use crate::lock::Note;
+use crate::lock::{LockError, Note};
 use crate::report::Advice;
 
 /// How long one administrative call may take. A reload compiles plugins, which takes seconds each.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// How often a running program and the stored data are tried in turn, while programs start and stop.
+const ATTEMPTS: u32 = 5;
+/// How long a program that is starting is waited for: five seconds.
+const STARTING_ATTEMPTS: u32 = 100;
+const STARTING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What can be asked about plugins and done to them. Rights are checked by whoever implements it, not by the commands.
 #[async_trait]
@@ -50,10 +56,36 @@ pub(crate) trait PluginAdmin: Send {
 /// Finds whoever administers the plugins of this configuration: the running program, else this command itself on what
 /// is stored.
 pub(crate) async fn open(config: &Config, named: Named) -> Result<Box<dyn PluginAdmin>> {
-    Ok(match running(config, named).await? {
-        Some(online) => Box::new(online),
-        None => Box::new(Offline::new(config.clone())),
-    })
+    let mut attempts_left = ATTEMPTS;
+    loop {
+        if let Some(online) = running(config, named).await? {
+            return Ok(Box::new(online));
+        }
+        attempts_left -= 1;
+        match Offline::begin(config) {
+            // A program started in between: it is the one to be asked.
+            Err(error) if attempts_left > 0 && error.is::<LockError>() => {}
+            begun => return Ok(Box::new(begun?)),
+        }
+    }
+}
+
+/// As [`open`], for a command that has changed what is stored: a program with another data directory knows nothing of it.
+pub(crate) async fn open_here(config: &Config, named: Named) -> Result<Box<dyn PluginAdmin>> {
+    if is_elsewhere(config, named)? {
+        return Ok(Box::new(Offline::begin(config)?));
+    }
+    open(config, named).await
+}
+
+/// As [`running`], but only a program with this data directory, or the one that the command line names.
+pub(crate) async fn running_here(config: &Config, named: Named) -> Result<Option<Online>> {
+    if is_elsewhere(config, named)? { Ok(None) } else { running(config, named).await }
+}
+
+/// Whether only a program with another data directory can be running at the configured address.
+pub(crate) fn is_elsewhere(config: &Config, named: Named) -> Result<bool> {
+    Ok(matches!(locate::find(config, named)?, Place::Perhaps(_)) && !named.gateway())
 }
 
 /// The program that runs, if one does.
@@ -61,18 +93,26 @@ pub(crate) async fn open(config: &Config, named: Named) -> Result<Box<dyn Plugin
 /// # Errors
 /// One runs and cannot be asked; or the command line names a gateway and nothing answers there.
 pub(crate) async fn running(config: &Config, named: Named) -> Result<Option<Online>> {
-    match locate::find(config, named)? {
-        Place::Running(target, note) => match GatewayClient::connect(&target, TIMEOUT).await {
-            Ok(client) => Ok(Some(Online::new(client))),
-            Err(error @ ClientError::NotListening { .. }) => Err(unreachable(note, error)),
-            Err(error) => Err(error.into()),
-        },
-        Place::Perhaps(target) => match GatewayClient::connect(&target, TIMEOUT).await {
-            Ok(client) => Ok(Some(Online::new(client))),
-            Err(ClientError::NotListening { .. }) if !named.gateway() => Ok(None),
-            Err(error) => Err(error.into()),
-        },
-        Place::Stored => Ok(None),
+    let mut attempts_left = STARTING_ATTEMPTS;
+    loop {
+        let (target, note) = match locate::find(config, named)? {
+            Place::Running(target, note) => (target, Some(note)),
+            Place::Perhaps(target) => (target, None),
+            Place::Stored => return Ok(None),
+        };
+        let error = match GatewayClient::connect(&target, TIMEOUT).await {
+            Ok(client) => return Ok(Some(Online::new(client))),
+            Err(error @ ClientError::NotListening { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        attempts_left -= 1;
+        match note {
+            // It is starting, and will say where it listens in a moment.
+            Some(note) if note.gateway.is_none() && attempts_left > 0 => tokio::time::sleep(STARTING_PAUSE).await,
+            Some(note) => return Err(unreachable(note, error)),
+            None if named.gateway() => return Err(error.into()),
+            None => return Ok(None),
+        }
     }
 }
 

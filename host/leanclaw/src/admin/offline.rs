@@ -21,12 +21,8 @@ use crate::{data_dir, lock, output};
 /// The stored data, opened when something is first asked of it.
 pub(crate) struct Offline {
     config: Config,
-    opened: Option<Opened>,
-}
-
-/// The stores and the plugins as they would stand.
-struct Opened {
-    parts: Parts,
+    /// The stores and the plugins as they would stand.
+    opened: Option<Parts>,
     _lock: DataDirLock,
 }
 
@@ -36,22 +32,26 @@ pub(crate) fn operator() -> Caller {
 }
 
 impl Offline {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config, opened: None }
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`lock::LockError`] when a program runs.
+    pub(crate) fn begin(config: &Config) -> Result<Self> {
+        data_dir::prepare(&config.data_dir)?;
+        let lock = lock::acquire_for_command(&config.data_dir)?;
+        Ok(Self { config: config.clone(), opened: None, _lock: lock })
     }
 
     /// Opens the stores and looks at every plugin. One that was never loaded before is compiled for that.
     async fn plugins(&mut self) -> Result<Plugins> {
-        if let Some(opened) = &self.opened {
-            return Ok(opened.parts.plugins.clone());
+        if let Some(parts) = &self.opened {
+            return Ok(parts.plugins.clone());
         }
-        data_dir::prepare(&self.config.data_dir)?;
-        let lock = lock::acquire_for_command(&self.config.data_dir)?;
         let parts = wiring::open(&self.config, Mode::Passive)?;
         let plugins = parts.plugins.clone();
         let loading = plugins.start(CancellationToken::new());
         output::noted(loading, "No program runs here, so the plugins are loaded to see where they stand ...").await;
-        self.opened = Some(Opened { parts, _lock: lock });
+        self.opened = Some(parts);
         Ok(plugins)
     }
 }
@@ -92,8 +92,8 @@ impl PluginAdmin for Offline {
     }
 
     async fn close(&mut self) {
-        if let Some(opened) = self.opened.take() {
-            opened.parts.close().await;
+        if let Some(parts) = self.opened.take() {
+            parts.close().await;
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Directory of everything that is stored; absolute, perhaps not there yet.
     pub data_dir: PathBuf,
+    /// Whether somebody chose it; else it is the platform's.
+    pub data_dir_is_chosen: bool,
     /// The zone in which times are shown.
     pub time_zone: TimeZone,
 }

@@ -72,6 +72,7 @@ impl Reader<'_> {
         let trusted_proxies = self.read_list(&variables::GATEWAY_TRUSTED_PROXIES, value::addresses);
         let allowed_origins = self.read_list(&variables::GATEWAY_ALLOWED_ORIGINS, value::origins);
         let auth = self.auth_fit_for(host, auth);
+        let data_dir_is_chosen = self.layer.get(&variables::DATA_DIR).is_some();
         let data_dir = self.read_computed(&variables::DATA_DIR, value::path, Self::default_data_dir);
         let data_plugins = data_dir.as_ref().map(|dir| dir.join("plugins"));
         let plugin_dir = self.read_computed(&variables::PLUGIN_DIR, value::path, |_| data_plugins);
@@ -101,6 +102,7 @@ impl Reader<'_> {
             build: BuildConfig { tools: tools?, wit: wit? },
             log: LogConfig { level: level?, format: format? },
             data_dir: data_dir?,
+            data_dir_is_chosen,
             time_zone: time_zone?,
         })
     }

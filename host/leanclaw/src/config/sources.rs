@@ -47,12 +47,6 @@ impl Flags {
         self.host.is_some() || self.port.is_some()
     }
 
-    /// Whether the command line says which data directory is meant.
-    #[must_use]
-    pub fn name_the_data_dir(&self) -> bool {
-        self.data_dir.is_some()
-    }
-
     fn layer(&self) -> RawLayer {
         let mut layer = RawLayer::default();
         let given: [(&'static Variable, &Option<String>); 6] = [

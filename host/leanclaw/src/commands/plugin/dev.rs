@@ -44,6 +44,7 @@ pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Resul
     let stop = shutdown::on_signals().context("signals cannot be listened to")?;
     let mut project = Arc::new(Project::open(&arguments.path)?);
     data_dir::prepare(&config.data_dir)?;
+    live::warn_if_elsewhere(config, named).await?;
     let mut program = Program::of(config, named, project.manifest.id.clone());
     let mut built = Sources::default();
     loop {
@@ -191,7 +192,7 @@ impl<'a> Program<'a> {
         }
         self.search_at = Instant::now() + SEARCH_INTERVAL;
         // One that is just starting or stopping cannot be asked; the next search may find it.
-        self.online = admin::running(self.config, self.named).await.ok().flatten();
+        self.online = admin::running_here(self.config, self.named).await.ok().flatten();
         if let Some(online) = &mut self.online {
             // What was logged before is no news.
             let newest = online.logs(&self.id, None, 1).await.unwrap_or_default();

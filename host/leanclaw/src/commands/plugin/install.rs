@@ -65,6 +65,7 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
         let message = format!("no host would load `{}`:\n{}", bundle.id(), diagnosis.to_string().trim_end());
         return Err(Advice::new(message).into());
     }
+    live::warn_if_elsewhere(config, named).await?;
     data_dir::prepare(&config.data_dir)?;
     let store = Store::open(&config.data_dir)?;
     let key = PluginKey::default_account(bundle.id().clone());
@@ -79,9 +80,10 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
     store.close().await;
     let mut stands = live::after_swap(config, named, bundle.id(), &placed).await?;
     if widens {
-        let mut admin = admin::open(config, named).await?;
+        let mut admin = admin::open_here(config, named).await?;
         let change = GrantChange { all: true, items: Vec::new() };
-        let info = admin.grant(&key, &change).await?;
+        let granting = admin.grant(&key, &change);
+        let info = output::noted(granting, "Compiling and loading it ...").await?;
         admin.close().await;
         stands = Stands::Known(Box::new(info));
     }
@@ -161,8 +163,9 @@ fn changed(plugin: &PluginId, action: &str, sha256: Option<String>) -> AuditReco
     AuditRecord { at_ms: SystemClock.now_ms(), actor: ACTOR.to_owned(), event }
 }
 
-pub(super) async fn remove(config: &Config, arguments: &Remove) -> Result<()> {
+pub(super) async fn remove(config: &Config, named: Named, arguments: &Remove) -> Result<()> {
     let Remove { plugin, purge, json: as_json } = arguments;
+    live::warn_if_elsewhere(config, named).await?;
     let removed = folder::remove(&config.plugins.dir, plugin)?;
     if removed.is_empty() && !purge {
         let message = format!("no plugin `{plugin}` is installed in {}", config.plugins.dir.display());

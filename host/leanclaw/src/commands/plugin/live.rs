@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use leanclaw_types::plugin::{PluginInfo, PluginState};
 use leanclaw_types::{AccountId, PluginId};
+use tokio::net::TcpStream;
 
 use crate::admin::{self, Online, PluginAdmin as _};
 use crate::author::folder::Placed;
@@ -39,13 +40,25 @@ impl Stands {
 
 /// Waits until the running program, if there is one, has looked at what was placed.
 pub(super) async fn after_swap(config: &Config, named: Named, id: &PluginId, placed: &Placed) -> Result<Stands> {
-    match admin::running(config, named).await? {
+    match admin::running_here(config, named).await? {
         None => Ok(Stands::NothingRuns),
         Some(mut online) => {
             let seen = seen(&mut online, id, &placed.path);
             output::noted(seen, "The running program is loading it ...").await
         }
     }
+}
+
+/// Warns when the program at the configured address is not the one that will notice what this command does.
+pub(super) async fn warn_if_elsewhere(config: &Config, named: Named) -> Result<()> {
+    let address = config.gateway.listen_address();
+    if admin::is_elsewhere(config, named)? && TcpStream::connect(address).await.is_ok() {
+        let data_dir = config.data_dir.display();
+        output::warning(&format!(
+            "what runs at {address} has another data directory; this is done for {data_dir} (--data-dir names another)"
+        ));
+    }
+    Ok(())
 }
 
 /// As [`after_swap`], of a program that is known.

@@ -105,8 +105,8 @@ pub(crate) fn run(flags: Flags, command: Command) -> Result<()> {
             Command::Run(arguments) => run::run(&config, arguments).await,
             Command::Dev(arguments) => dev::run(&config, named, arguments).await,
             Command::Install(arguments) => install::install(&config, named, arguments).await,
-            Command::Remove(arguments) => install::remove(&config, arguments).await,
-            Command::Secret(command) => secret::run(&config, command).await,
+            Command::Remove(arguments) => install::remove(&config, named, arguments).await,
+            Command::Secret(command) => secret::run(&config, named, command).await,
             Command::Administer(command) => {
                 let mut admin = admin::open(&config, named).await?;
                 let done = administer(admin.as_mut(), &config, command).await;

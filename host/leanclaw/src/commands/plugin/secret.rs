@@ -20,10 +20,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::install::ACTOR;
+use super::live;
 use crate::author::folder;
 use crate::config::Config;
 use crate::report::Advice;
-use crate::{data_dir, output};
+use crate::{data_dir, locate, output};
 
 /// The longest value, in bytes.
 const MAX_SECRET_BYTES: usize = 64 * 1024;
@@ -60,7 +61,8 @@ pub(crate) struct List {
     json: bool,
 }
 
-pub(super) async fn run(config: &Config, command: &Command) -> Result<()> {
+pub(super) async fn run(config: &Config, place: locate::Named, command: &Command) -> Result<()> {
+    live::warn_if_elsewhere(config, place).await?;
     data_dir::prepare(&config.data_dir)?;
     match command {
         Command::Set(named) => set(config, named).await,
