@@ -99,25 +99,43 @@ fn locked(data_dir: &Path) -> Result<File, LockError> {
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-    let mut attempts = 0;
+    let mut waits = Waits::default();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
             Err(TryLockError::WouldBlock) => {
-                attempts += 1;
                 let note = read_note(&mut file);
-                let enough = if note.is_command { ATTEMPTS_DURING_COMMAND } else { ATTEMPTS };
-                if attempts >= enough {
+                if waits.are_enough(note) {
                     return Err(LockError::Held { data_dir: data_dir.to_owned(), pid: note.pid });
-                }
-                if attempts == ATTEMPTS {
-                    let pid = shown_pid(note.pid);
-                    tracing::warn!("waiting for a leanclaw command{pid} that works on the same data");
                 }
                 std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS);
             }
         }
+    }
+}
+
+/// For whom was waited so far.
+#[derive(Default)]
+struct Waits {
+    for_commands: u32,
+    /// In a row: between two commands, or while one writes its note, the holder looks like a program.
+    for_programs: u32,
+}
+
+impl Waits {
+    fn are_enough(&mut self, note: Note) -> bool {
+        if !note.is_command {
+            self.for_programs += 1;
+            return self.for_programs >= ATTEMPTS;
+        }
+        self.for_programs = 0;
+        self.for_commands += 1;
+        if self.for_commands == ATTEMPTS {
+            let pid = shown_pid(note.pid);
+            tracing::warn!("waiting for a leanclaw command{pid} that works on the same data");
+        }
+        self.for_commands >= ATTEMPTS_DURING_COMMAND
     }
 }
 
@@ -232,6 +250,19 @@ mod tests {
         drop(command);
         let (after, _lock) = start.join().unwrap().unwrap();
         assert!(matches!(after, Holder::Process(Note { is_command: false, .. })));
+    }
+
+    #[test]
+    fn a_note_that_is_being_written_does_not_end_the_wait() {
+        let note = |is_command| Note { pid: None, gateway: None, is_command };
+        let mut waits = Waits::default();
+        for round in 0..ATTEMPTS * 3 {
+            assert!(!waits.are_enough(note(true)) && !waits.are_enough(note(false)), "{round}");
+        }
+        for _ in 1..ATTEMPTS - 1 {
+            assert!(!waits.are_enough(note(false)));
+        }
+        assert!(waits.are_enough(note(false)));
     }
 
     #[test]
