@@ -1,0 +1,496 @@
+//! Plugin authors and admins at the command line: from `plugin new` to a running plugin that is swapped while it runs,
+//! in every language; and what `install`, `secret` and `remove` refuse and keep.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use leanclaw_test_guests::{Guest, echo};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::support::{Place, Program, Run, env, eventually, eventually_or, request, text};
+
+/// A manifest and a component in a folder of the working directory.
+fn source(place: &Place, name: &str, manifest: &Value, wasm: &[u8]) -> PathBuf {
+    let folder = place.work().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("plugin.wasm"), wasm).unwrap();
+    fs::write(folder.join("leanclaw.plugin.json"), manifest.to_string()).unwrap();
+    folder
+}
+
+fn plugin(id: &str, version: &str) -> Value {
+    json!({"id": id, "version": version, "main": "plugin.wasm"})
+}
+
+/// What lies in the plugin folder, hidden things too.
+fn installed(place: &Place) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(place.plugins()).unwrap().map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+/// The target folder of this repository's build.
+fn target() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+/// Lets a command find compilers and tools, which live in the home of whoever runs the tests.
+fn with_tools(command: &mut Command) {
+    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv")] {
+        command.env(name, std::env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
+    }
+    for name in ["RUSTUP_TOOLCHAIN", "RUSTC"] {
+        std::env::var_os(name).map(|value| command.env(name, value));
+    }
+    // The cargo that runs these tests has the target that plugins are built for, wherever it comes from.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let cargo = std::env::var_os("CARGO").and_then(|cargo| Some(PathBuf::from(cargo).parent()?.to_owned()));
+    command.env("PATH", std::env::join_paths(cargo.into_iter().chain(std::env::split_paths(&path))).unwrap());
+    command
+        .env("LEANCLAW_TOOLS", std::env::var_os("LEANCLAW_TOOLS").unwrap_or_else(|| target().join("tools/bin").into()));
+    command.env("CARGO_TARGET_DIR", target().join("tmp/author-rust"));
+}
+
+/// Whether a language can be built here; `cargo xtask setup` brings what it can.
+fn can_build(program: &str, tool: Option<&str>) -> bool {
+    let tools = std::env::var_os("LEANCLAW_TOOLS").map_or_else(|| target().join("tools/bin"), PathBuf::from);
+    let has_program = Command::new(program).arg("--version").output().is_ok_and(|said| said.status.success());
+    let can = has_program && tool.is_none_or(|tool| tools.join(tool).exists());
+    if !can {
+        eprintln!("NOT RUN: {program} or {tool:?} is missing; `cargo xtask setup` installs the tools");
+    }
+    can
+}
+
+/// Runs a command in `folder`, with compilers, for as long as it takes: a first build compiles an SDK.
+async fn in_folder(place: &Place, folder: &Path, arguments: &[&str]) -> Run {
+    let mut command = place.command(arguments);
+    with_tools(&mut command);
+    command.current_dir(folder);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Run { status: output.status, out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+/// Makes a new plugin, builds it, looks at it, installs it in a running program and grants it what it asks for.
+async fn from_new_to_ready(place: &Place, program: &Program, name: &str, options: &[&str]) -> PathBuf {
+    let arguments: Vec<&str> = [&["plugin", "new", name], options].concat();
+    let said = place.run(&arguments).await.ok();
+    assert!(said.contains("leanclaw plugin build"), "it says what comes next: {said}");
+    let folder = place.work().join(name);
+    let refused = place.run(&arguments).await.failed(1);
+    assert!(refused.contains("nothing is ever overwritten") && refused.contains("--dir"), "{refused}");
+    // Versions that are built already; cargo takes out what the plugin does not use.
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk/rust/tests/guests/Cargo.lock");
+    if folder.join("Cargo.toml").exists() {
+        fs::copy(lock, folder.join("Cargo.lock")).unwrap();
+    }
+
+    let built = in_folder(place, &folder, &["plugin", "build", "--json"]).await.json();
+    assert_eq!(built["id"], name);
+    assert!(Path::new(text(&built["file"])).starts_with(folder.canonicalize().unwrap().join("dist")));
+    let found = in_folder(place, &folder, &["plugin", "check", "--json"]).await.json();
+    assert_eq!((&found["ok"], &found["sha256"]), (&json!(true), &built["sha256"]), "{found}");
+
+    let done = in_folder(place, &folder, &["plugin", "install", "--json"]).await.json();
+    assert_eq!((&done["action"], &done["plugin"]["state"]), (&json!("installed"), &json!("needs-grant")), "{done}");
+    assert_eq!(done["sha256"], built["sha256"]);
+    assert_eq!(program.grant_all(name).await["state"], "ready");
+    folder
+}
+
+async fn greeted(program: &Program, id: &str, kind: &str) -> Value {
+    let mut client = program.client().await;
+    let name = json!({"name": "Ada"});
+    if kind == "method" {
+        return client.ok(&format!("{id}.greet"), name).await["greeting"].clone();
+    }
+    let tool = format!("{id}_greet");
+    client.ok("tools.invoke", json!({"name": tool, "args": name})).await["output"]["details"]["greeting"].clone()
+}
+
+/// A command that runs until it is told to end.
+struct Dev(Child, PathBuf);
+
+impl Dev {
+    fn start(place: &Place, folder: &Path) -> Self {
+        let log = place.work().join("dev.log");
+        let mut command = place.command(&["plugin", "dev"]);
+        with_tools(&mut command);
+        let out = fs::File::create(&log).unwrap();
+        command.current_dir(folder).stdout(out.try_clone().unwrap()).stderr(out).stdin(Stdio::null());
+        Self(command.spawn().unwrap(), log)
+    }
+
+    async fn says(&self, what: &str) {
+        let look = async || {
+            let said = fs::read_to_string(&self.1).unwrap();
+            if said.contains(what) { Ok(()) } else { Err(said) }
+        };
+        eventually_or(what, look).await;
+    }
+
+    async fn end(mut self) {
+        let process = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+        let status = eventually("dev ends", async || self.0.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_javascript_plugin_from_new_to_a_swap_while_it_runs() {
+    if !can_build("node", Some("componentize-qjs")) {
+        return;
+    }
+    let place = Place::empty();
+    let program = place.start().await;
+    from_new_to_ready(&place, &program, "meth", &["--lang", "js", "--kind", "method"]).await;
+    assert_eq!(greeted(&program, "meth", "method").await, "Hello, Ada!");
+    let folder = from_new_to_ready(&place, &program, "js-one", &["--lang", "js"]).await;
+    assert_eq!(greeted(&program, "js-one", "skill").await, "Hello, Ada!");
+
+    let dev = Dev::start(&place, &folder);
+    dev.says("js-one is ready").await;
+    dev.says("Watching").await;
+    let file = folder.join("plugin.js");
+    let first = fs::read_to_string(&file).unwrap();
+    fs::write(&file, first.replace("Hello, ", "Servus, ")).unwrap();
+    let new = json!("Servus, Ada!");
+    eventually("the new version answers", async || (greeted(&program, "js-one", "skill").await == new).then_some(()))
+        .await;
+
+    fs::write(&file, "this is no JavaScript").unwrap();
+    dev.says("error: the build command failed").await;
+    assert_eq!(greeted(&program, "js-one", "skill").await, new, "the version before goes on");
+    fs::write(&file, first.replace("Hello, ", "Ahoy, ").replace("handler({ name }) {", "handler({ name }, context) {"))
+        .unwrap();
+    let newer = json!("Ahoy, Ada!");
+    eventually("the repaired one answers", async || {
+        (greeted(&program, "js-one", "skill").await == newer).then_some(())
+    })
+    .await;
+    dev.end().await;
+    program.stop().await;
+    assert_eq!(installed(&place), ["js-one", "meth"], "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_rust_plugin_from_new_to_a_running_one() {
+    if !can_build("cargo", None) {
+        return;
+    }
+    let place = Place::empty();
+    let program = place.start().await;
+    from_new_to_ready(&place, &program, "rs-one", &["--lang", "rust"]).await;
+    let answer = program.client().await.ok("rs-one.hello", json!({"name": "Ada"})).await;
+    assert_eq!(answer, json!({"text": "Hello, Ada!"}));
+    from_new_to_ready(&place, &program, "rs-two", &["--lang", "rust", "--kind", "skill"]).await;
+    assert_eq!(greeted(&program, "rs-two", "skill").await, "Hello, Ada!");
+    from_new_to_ready(&place, &program, "rs-three", &["--lang", "rust", "--kind", "channel"]).await;
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_python_plugin_from_new_to_a_running_one() {
+    if !can_build("python3", Some("componentize-py")) {
+        return;
+    }
+    let place = Place::empty();
+    let program = place.start().await;
+    from_new_to_ready(&place, &program, "py-one", &["--lang", "python"]).await;
+    assert_eq!(greeted(&program, "py-one", "skill").await, "Hello, Ada!");
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_good_plugin_is_refused_and_leaves_nothing() {
+    let place = Place::empty();
+    let outside = place.work().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("plugin.wasm"), echo().unwrap()).unwrap();
+    let linked = source(&place, "linked", &plugin("a", "1"), b"");
+    fs::remove_file(linked.join("plugin.wasm")).unwrap();
+    std::os::unix::fs::symlink(outside.join("plugin.wasm"), linked.join("plugin.wasm")).unwrap();
+    let skills =
+        source(&place, "skills", &json!({"id": "a", "main": "plugin.wasm", "skills": ["s"]}), &echo().unwrap());
+    std::os::unix::fs::symlink(&outside, skills.join("s")).unwrap();
+    source(&place, "climbing", &json!({"id": "a", "main": "../outside/plugin.wasm"}), b"");
+    source(&place, "absolute", &json!({"id": "a", "main": outside.join("plugin.wasm")}), b"");
+    source(&place, "bad-id", &plugin("../a", "1"), &echo().unwrap());
+    source(&place, "no-json", &json!("text"), &echo().unwrap());
+    source(
+        &place,
+        "misspelt",
+        &json!({"id": "a", "main": "plugin.wasm", "permissions": {"kvv": {}}}),
+        &echo().unwrap(),
+    );
+    source(&place, "module", &plugin("a", "1"), b"\0asm\x01\0\0\0");
+    source(&place, "garbage", &plugin("a", "1"), b"\0asm\x0d\0\x01\0garbage");
+    let greedy = Guest::method("import kv;", "(call $kv.delete (i32.const 0) (i32.const 0) (call $room)) unreachable");
+    source(&place, "greedy", &plugin("a", "1"), &greedy.build().unwrap());
+    fs::write(place.work().join("bare.wasm"), echo().unwrap()).unwrap();
+    fs::create_dir(place.work().join("empty")).unwrap();
+    for (path, says) in [
+        ("linked", "symbolic link"),
+        ("skills", "links are not followed"),
+        ("climbing", "inside the plugin's folder"),
+        ("absolute", "inside the plugin's folder"),
+        ("bad-id", "not a valid plugin id"),
+        ("no-json", "does not parse"),
+        ("misspelt", "kvv"),
+        ("module", "wasm32-wasip2"),
+        ("garbage", "does not parse"),
+        ("greedy", "\"kv\": {\"quotaBytes\""),
+        ("bare.wasm", "carries no manifest"),
+        ("empty", "leanclaw plugin new"),
+        ("missing", "cannot be read"),
+    ] {
+        let error = place.run(&["plugin", "install", path, "--grant-all", "--yes"]).await.failed(1);
+        assert!(error.contains(says), "{path}: {error}");
+    }
+    assert!(installed(&place).is_empty());
+    let page = place.run(&["plugin", "check", "greedy"]).await;
+    assert_eq!(page.status.code(), Some(1));
+    assert!(page.out.contains("not asked for in the manifest") && page.out.ends_with("not ok\n"), "{page:?}");
+    let found = place.run(&["plugin", "check", "greedy", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&found.out).unwrap()["ok"], false);
+    assert_eq!(place.run(&["plugin", "install"]).await.status.code(), Some(1));
+    assert_eq!(place.run(&["plugin", "instal"]).await.status.code(), Some(2));
+}
+
+/// Everything an admin does works without a running program, and a program started afterwards finds it done.
+#[tokio::test]
+async fn plugins_are_administered_while_no_program_runs() {
+    let place = Place::empty();
+    let kv = Guest::method(
+        "import kv;",
+        "(call $kv.delete (i32.const 0) (i32.const 0) (call $room)) (call $number (i32.const 7))",
+    );
+    let mut manifest = plugin("offline", "1");
+    manifest["permissions"] = json!({"kv": {"quotaBytes": 9}, "events": ["e"]});
+    source(&place, "p", &manifest, &kv.build().unwrap());
+    let refused = place.run(&["plugin", "install", "p", "--grant-all"]).await.failed(1);
+    assert!(refused.contains("+ kv:9") && refused.contains("--yes"), "{refused}");
+    assert!(installed(&place).is_empty(), "nothing was agreed to");
+
+    let done = place.run(&["plugin", "install", "p", "--json"]).await.json();
+    assert_eq!((&done["action"], &done["plugin"]), (&json!("installed"), &Value::Null));
+    let listed = place.run(&["plugin", "list", "--json"]).await.json();
+    assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!("offline"), &json!("needs-grant")));
+    let granted = place.run(&["plugin", "grant", "offline", "kv", "--yes", "--json"]).await.json();
+    assert_eq!((&granted["state"], &granted["missing"]), (&json!("ready"), &json!(["event:e"])));
+    let logs = place.run(&["plugin", "logs", "offline"]).await.failed(1);
+    assert!(logs.contains("leanclaw start"), "{logs}");
+
+    let program = place.start().await;
+    assert_eq!(program.client().await.ok("offline.run", json!({})).await, 7);
+    program.stop().await;
+    let revoked = place.run(&["plugin", "revoke", "offline", "--all", "--json"]).await.json();
+    assert_eq!(revoked["state"], "needs-grant");
+    let rows = place.run(&["audit", "tail", "--json"]).await.json();
+    let by_cli = rows.as_array().unwrap().iter().filter(|row| row["actor"] == "client:cli");
+    let kinds: Vec<&str> = by_cli.map(|row| text(&row["kind"])).collect();
+    assert_eq!(kinds, ["plugin-installed", "plugin-granted", "plugin-revoked"], "{rows}");
+}
+
+#[tokio::test]
+async fn commands_wait_for_each_other_and_a_start_waits_for_them() {
+    let place = Place::empty();
+    source(&place, "p", &plugin("p", "1"), &echo().unwrap());
+    place.run(&["plugin", "install", "p"]).await.ok();
+    let list = || async { place.run(&["plugin", "list", "--json"]).await.json() };
+    let (one, two, three, program) = tokio::join!(list(), list(), list(), place.start());
+    for listed in [one, two, three] {
+        assert_eq!(listed[0]["id"], "p");
+    }
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn an_installed_version_replaces_the_one_before_and_keeps_its_rights() {
+    let place = Place::empty();
+    let program = place.start().await;
+    source(&place, "one", &plugin("swap", "1"), &leanclaw_test_guests::method("(call $number (i32.const 1))").unwrap());
+    place.run(&["plugin", "install", "one", "--grant-all", "--yes"]).await.ok();
+    assert_eq!(program.client().await.ok("swap.run", json!({})).await, 1);
+    source(&place, "two", &plugin("swap", "2"), &leanclaw_test_guests::method("(call $number (i32.const 2))").unwrap());
+    let done = place.run(&["plugin", "install", "two", "--json"]).await.json();
+    assert_eq!((&done["action"], &done["plugin"]["state"]), (&json!("replaced"), &json!("ready")));
+    assert_eq!(program.client().await.ok("swap.run", json!({})).await, 2);
+
+    let mut asking = plugin("swap", "3");
+    asking["permissions"] = json!({"inbox": true});
+    source(&place, "three", &asking, &echo().unwrap());
+    let done = place.run(&["plugin", "install", "three", "--json"]).await.json();
+    assert_eq!(done["plugin"]["state"], "needs-grant", "a right is never gained by an update: {done}");
+    assert_eq!(done["plugin"]["missing"], json!(["inbox"]));
+    program.stop().await;
+    assert_eq!(installed(&place), ["swap"]);
+}
+
+#[tokio::test]
+async fn removing_keeps_data_and_purging_does_not() {
+    let place = Place::with_examples(&["notes"]).await;
+    let notes = async || {
+        let program = place.start().await;
+        program.plugin_until("notes", "there", |plugin| !plugin.is_null()).await;
+        program.grant_all("notes").await;
+        let mut client = program.client().await;
+        let listed = client.ok("notes.list", json!({})).await;
+        client.ok("notes.add", json!({"text": "milk"})).await;
+        program.stop().await;
+        listed["notes"].as_array().unwrap().len()
+    };
+    assert_eq!(notes().await, 0);
+    let source = place.work().join("notes");
+    fs::rename(place.plugins().join("notes"), &source).unwrap();
+    place.run(&["plugin", "install", "notes"]).await.ok();
+
+    let kept = place.run(&["plugin", "remove", "notes"]).await;
+    assert!(kept.err.contains("--purge"), "{kept:?}");
+    assert!(installed(&place).is_empty());
+    assert!(place.run(&["plugin", "remove", "notes"]).await.failed(1).contains("no plugin `notes`"));
+    place.run(&["plugin", "install", "notes"]).await.ok();
+    assert_eq!(place.run(&["plugin", "inspect", "notes", "--json"]).await.json()["state"], "ready");
+    assert_eq!(notes().await, 1);
+
+    place.run(&["plugin", "remove", "notes", "--purge"]).await.ok();
+    place.run(&["plugin", "install", "notes"]).await.ok();
+    assert_eq!(place.run(&["plugin", "inspect", "notes", "--json"]).await.json()["state"], "needs-grant");
+    assert_eq!(notes().await, 0);
+}
+
+/// Runs a command with something on its standard input.
+async fn with_input(place: &Place, arguments: &[&str], input: &str) -> Run {
+    let file = place.work().join("input");
+    fs::write(&file, input).unwrap();
+    let opened = fs::File::open(&file).unwrap();
+    let change = |command: &mut Command| {
+        command.stdin(opened);
+    };
+    place.run_with(arguments, change).await
+}
+
+#[tokio::test]
+async fn a_secret_counts_at_once_and_is_never_shown() {
+    const VALUE: &str = "not-to-be-shown";
+    let place = Place::with_examples(&["webhook-channel"]).await;
+    let program = place.start().await;
+    program.grant_all("webhook-channel").await;
+    let body = br#"{"id": "m1", "from": "ada", "conversation": "room", "text": "Hello"}"#;
+    let post = async || {
+        let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+        let mut tag = Hmac::<Sha256>::new_from_slice(VALUE.as_bytes()).unwrap();
+        tag.update(&[b"in.", seconds.as_bytes(), b".", body].concat());
+        let tag: String = tag.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let headers = [("x-leanclaw-timestamp", seconds.as_str()), ("x-leanclaw-signature", &format!("sha256={tag}"))];
+        request(program.address, "POST", "/plugins/webhook-channel/hook/", &headers, body).await.status
+    };
+    assert_ne!(post().await, 202, "there is no secret yet");
+    let set = ["plugin", "secret", "set", "webhook-channel", "signing-key"];
+    assert!(with_input(&place, &set, "\n").await.failed(1).contains("empty"));
+    let done = with_input(&place, &set, &format!("{VALUE}\n")).await;
+    assert_eq!(done.err, "", "it is declared, so there is nothing to warn of");
+    assert_eq!(post().await, 202, "without a restart");
+
+    let other = with_input(&place, &["plugin", "secret", "set", "webhook-channel", "other"], VALUE).await;
+    assert!(other.err.contains("declares no secret `other`, only: signing-key"), "{other:?}");
+    assert!(with_input(&place, &["plugin", "secret", "set", "x", "y"], VALUE).await.err.contains("no plugin `x`"));
+    assert!(
+        with_input(&place, &["plugin", "secret", "set", "x", "y}}"], VALUE).await.failed(1).contains("secret name")
+    );
+    let listed = place.run(&["plugin", "secret", "list", "webhook-channel", "--json"]).await.json();
+    let expected = json!([
+        {"name": "other", "stored": true, "uses": []},
+        {"name": "signing-key", "stored": true, "uses": ["hmac"]},
+    ]);
+    assert_eq!(listed, expected);
+    place.run(&["plugin", "secret", "remove", "webhook-channel", "signing-key"]).await.ok();
+    assert_ne!(post().await, 202);
+    let gone = place.run(&["plugin", "secret", "remove", "webhook-channel", "signing-key"]).await.failed(1);
+    assert!(gone.contains("secret list"), "{gone}");
+
+    let audit = place.run(&["audit", "tail", "--kind", "secret-changed"]).await.ok();
+    assert_eq!(audit.matches("name=").count(), 4, "{audit}");
+    let table = place.run(&["plugin", "secret", "list", "webhook-channel"]).await.ok();
+    for shown in [done.out, audit, table, program.log()] {
+        assert!(!shown.contains(VALUE), "{shown}");
+    }
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn a_single_call_needs_no_installation_and_leaves_nothing() {
+    let place = Place::with_examples(&["notes", "webhook-channel"]).await;
+    let notes = place.plugins().join("notes");
+    let notes = notes.to_str().unwrap();
+    let refused = place.run(&["plugin", "run", notes, "--method", "list"]).await.failed(1);
+    assert!(refused.contains("event:changed, kv:4194304") && refused.contains("--grant-all"), "{refused}");
+    let added = ["plugin", "run", notes, "--grant-all", "--method", "notes.add", "--input", r#"{"text": "milk"}"#];
+    assert_eq!(place.run(&added).await.json()["text"], "milk");
+    let listed = place.run(&["plugin", "run", notes, "--grant-all", "--method", "list"]).await.json();
+    assert_eq!(listed["notes"], json!([]), "each call has a store of its own");
+    let unknown = place.run(&["plugin", "run", notes, "--grant-all", "--method", "nope"]).await.failed(1);
+    assert!(unknown.contains("--method add"), "{unknown}");
+    assert!(place.run(&["plugin", "run", notes]).await.failed(2).contains("--tool"));
+    assert!(
+        place.run(&["plugin", "run", notes, "--method", "list", "--input", "{"]).await.failed(1).contains("not JSON")
+    );
+
+    let channel = place.plugins().join("webhook-channel");
+    let channel = channel.to_str().unwrap();
+    let request = r#"{"path": "/", "body": {"id": "m"}}"#;
+    let reply = place.run(&["plugin", "run", channel, "--grant-all", "--webhook", request]).await;
+    assert!(reply.err.contains("refused a message"), "the guest's log is shown: {reply:?}");
+    assert_eq!(reply.json()["status"], 401);
+    let message = json!({"place": {"id": "a", "kind": "direct"}, "parts": [{"kind": "text", "text": "x"}], "idempotencyKey": "k"});
+    let failed =
+        with_input(&place, &["plugin", "run", channel, "--grant-all", "--deliver", "-"], &message.to_string()).await;
+    assert!(failed.failed(1).contains("nowhere to send to"));
+    assert!(!place.data().join("core.db").exists(), "nothing was stored");
+}
+
+#[tokio::test]
+async fn a_build_says_what_is_missing() {
+    let place = Place::empty();
+    let project = |command: Value, output: &str| json!({"id": "b", "main": "b.wasm", "build": {"command": command, "output": output}});
+    for (name, manifest, says) in [
+        ("fails", project(json!(["false"]), "x"), "the build command failed"),
+        ("no-output", project(json!(["true"]), "made/x.wasm"), "made/x.wasm"),
+        ("no-program", project(json!(["no-such-program"]), "x"), "`no-such-program` cannot be started"),
+        ("text", project(json!(["cp", "leanclaw.plugin.json", "x.wasm"]), "x.wasm"), "not WebAssembly"),
+        ("no-build", json!({"id": "b", "main": "b.wasm"}), "does not say how it is built"),
+    ] {
+        source(&place, name, &manifest, b"");
+        let error = place.run(&["plugin", "build", name]).await.failed(1);
+        assert!(error.contains(says), "{name}: {error}");
+        assert!(!place.work().join(name).join("dist").exists());
+    }
+    // A build sees the contract, its own or the one the program carries, and cannot read what nobody typed.
+    let manifest = project(
+        json!(["sh", "-c", "test -f $LEANCLAW_WIT/types.wit && ! read line && cp plugin.wasm x.wasm"]),
+        "x.wasm",
+    );
+    source(&place, "good", &manifest, &echo().unwrap());
+    place.run(&["plugin", "build", "good"]).await.ok();
+    let unpacked = place.run_with(&["plugin", "build", "good"], env("LEANCLAW_WIT", "/no/such/folder")).await.failed(1);
+    assert!(unpacked.contains("the build command failed"), "{unpacked}");
+    // One file is all it takes: it carries its manifest.
+    let file = place.work().join("good/dist/b.wasm");
+    fs::copy(file, place.plugins().join("dropped.wasm")).unwrap();
+    assert_eq!(place.run(&["plugin", "inspect", "b", "--json"]).await.json()["version"], "0.0.0");
+}
