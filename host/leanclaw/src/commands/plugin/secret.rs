@@ -78,11 +78,8 @@ async fn set(config: &Config, named: &Named) -> Result<()> {
         None => output::warning(&format!("no plugin `{}` is installed; the secret is kept for it", plugin.plugin)),
         Some(manifest) if !manifest.permissions.secrets.iter().any(|declared| &declared.name == name) => {
             let declared: Vec<&str> = manifest.permissions.secrets.iter().map(|secret| secret.name.as_str()).collect();
-            let declared = if declared.is_empty() { "none".to_owned() } else { declared.join(", ") };
-            output::warning(&format!(
-                "the manifest of `{}` declares no secret `{name}`, only: {declared}",
-                plugin.plugin
-            ));
+            let others = if declared.is_empty() { String::new() } else { format!(", only: {}", declared.join(", ")) };
+            output::warning(&format!("the manifest of `{}` declares no secret `{name}`{others}", plugin.plugin));
         }
         Some(_) => {}
     }
