@@ -3,4 +3,20 @@
 //! Modules are marked `#[cfg(test)]` so that the lints treat their helper functions as test code.
 
 #[cfg(test)]
+mod author;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod crate_edges;
+#[cfg(test)]
+mod durability;
+#[cfg(test)]
+mod egress;
+#[cfg(test)]
+mod folder;
+#[cfg(test)]
+mod garbage;
+#[cfg(test)]
+mod gateway;
+#[cfg(test)]
+mod support;

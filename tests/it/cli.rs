@@ -1,0 +1,5 @@
+//! The command line as a person or a script meets it: settings, what is printed, exit statuses, the end.
+
+mod calls;
+mod ending;
+mod settings;

@@ -1,0 +1,199 @@
+//! A client of the gateway protocol that hides nothing: what is sent and what comes back is JSON.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::within;
+
+/// How to connect. The default is an operator that may do everything and speaks version 4.
+#[derive(Clone)]
+pub(crate) struct Connect {
+    pub(crate) protocols: (u8, u8),
+    pub(crate) token: Option<String>,
+    pub(crate) origin: Option<&'static str>,
+    pub(crate) scopes: &'static [&'static str],
+}
+
+impl Default for Connect {
+    fn default() -> Self {
+        Self { protocols: (4, 4), token: None, origin: None, scopes: &["operator.admin"] }
+    }
+}
+
+impl Connect {
+    pub(crate) fn token(token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..Self::default() }
+    }
+
+    /// The handshake: `hello-ok`, or the error the gateway gave before it closed.
+    pub(crate) async fn to(&self, address: SocketAddr) -> Result<Client, Value> {
+        let client = Client::open(address, self.origin).await.expect("the gateway takes WebSockets");
+        self.shake_hands(client).await
+    }
+
+    /// Like [`Connect::to`], when the gateway may take no WebSockets at the moment.
+    pub(crate) async fn try_to(&self, address: SocketAddr) -> Result<Client, Value> {
+        let client = Client::open(address, self.origin).await.map_err(|error| json!(error.to_string()))?;
+        self.shake_hands(client).await
+    }
+
+    async fn shake_hands(&self, mut client: Client) -> Result<Client, Value> {
+        let challenge = client.event("connect.challenge").await;
+        assert!(challenge["nonce"].is_string() && challenge["ts"].is_u64(), "{challenge}");
+        client.hello = client.call("connect", self.params()).await?;
+        Ok(client)
+    }
+
+    pub(crate) fn params(&self) -> Value {
+        let mut params = json!({
+            "minProtocol": self.protocols.0, "maxProtocol": self.protocols.1,
+            "client": {"id": "test", "version": "1", "platform": "linux", "mode": "test"},
+            "role": "operator", "scopes": self.scopes,
+        });
+        if let Some(token) = &self.token {
+            params["auth"] = json!({"token": token});
+        }
+        params
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    socket: WebSocketStream<TcpStream>,
+    last_id: u64,
+    events: VecDeque<Value>,
+    /// The payload of `hello-ok`.
+    pub(crate) hello: Value,
+}
+
+impl Client {
+    /// Connects with all rights to a gateway without a token.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Connect::default().to(address).await.expect("the gateway lets local programs in")
+    }
+
+    /// A WebSocket on which nothing was said yet.
+    pub(crate) async fn open(address: SocketAddr, origin: Option<&str>) -> Result<Self, Error> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        stream.set_nodelay(true)?;
+        let mut request = format!("ws://{address}/").into_client_request()?;
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse().expect("a header value"));
+        }
+        let large = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
+        let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(large));
+        let (socket, _) = within("the upgrade", handshake).await?;
+        Ok(Self { socket, last_id: 0, events: VecDeque::new(), hello: Value::Null })
+    }
+
+    /// Calls a method: its payload, or the error.
+    pub(crate) async fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
+        let id = self.send(method, params).await;
+        self.answer(&id).await
+    }
+
+    /// Calls a method that is to succeed.
+    pub(crate) async fn ok(&mut self, method: &str, params: Value) -> Value {
+        match self.call(method, params).await {
+            Ok(payload) => payload,
+            Err(error) => panic!("{method}: {error}"),
+        }
+    }
+
+    /// Calls a method that is to fail.
+    pub(crate) async fn refused(&mut self, method: &str, params: Value) -> Value {
+        match self.call(method, params).await {
+            Ok(payload) => panic!("{method} succeeded: {payload}"),
+            Err(error) => error,
+        }
+    }
+
+    /// Sends a request without waiting; its id.
+    pub(crate) async fn send(&mut self, method: &str, params: Value) -> String {
+        self.send_if_open(method, params).await.expect("the request can be sent")
+    }
+
+    /// Like [`Client::send`], when the connection may have ended.
+    pub(crate) async fn send_if_open(&mut self, method: &str, params: Value) -> Option<String> {
+        self.last_id += 1;
+        let id = format!("r{}", self.last_id);
+        let frame = json!({"type": "req", "id": id, "method": method, "params": params});
+        self.send_message(Message::text(frame.to_string())).await.ok().map(|()| id)
+    }
+
+    pub(crate) async fn send_message(&mut self, message: Message) -> Result<(), Error> {
+        within("a message is sent", self.socket.send(message)).await
+    }
+
+    /// Waits for the answer to a request; events that come meanwhile are kept.
+    pub(crate) async fn answer(&mut self, id: &str) -> Result<Value, Value> {
+        let frame = self.frame(|frame| frame["type"] == "res" && frame["id"] == id).await;
+        if frame["ok"] == true { Ok(frame["payload"].clone()) } else { Err(frame["error"].clone()) }
+    }
+
+    /// Like [`Client::answer`], when the connection may end first.
+    pub(crate) async fn answer_if_any(&mut self, id: &str) -> Option<Value> {
+        while let Some(Ok(message)) = within("an answer", self.socket.next()).await {
+            let Message::Text(text) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+            if frame["type"] == "res" && frame["id"] == id {
+                return (frame["ok"] == true).then(|| frame["payload"].clone());
+            }
+        }
+        None
+    }
+
+    /// The payload of the next event of this name; others are skipped.
+    pub(crate) async fn event(&mut self, name: &str) -> Value {
+        if let Some(at) = self.events.iter().position(|event| event["event"] == name) {
+            return self.events.remove(at).expect("it is there")["payload"].clone();
+        }
+        self.frame(|frame| frame["type"] == "event" && frame["event"] == name).await["payload"].clone()
+    }
+
+    /// Whether an event of this name came while something else was waited for.
+    pub(crate) fn heard(&self, name: &str) -> bool {
+        self.events.iter().any(|event| event["event"] == name)
+    }
+
+    async fn frame(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let message = match within("a frame", self.socket.next()).await {
+                Some(Ok(message)) => message,
+                other => panic!("the connection ended: {other:?}"),
+            };
+            match message {
+                Message::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    if wanted(&frame) {
+                        return frame;
+                    }
+                    if frame["type"] == "event" {
+                        self.events.push_back(frame);
+                    }
+                }
+                Message::Close(close) => panic!("the gateway closed the connection: {close:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads to the end of the connection: code and reason of the close frame; none when there was none.
+    pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
+        let mut said = None;
+        while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
+            if let Message::Close(Some(close)) = message {
+                said = Some((u16::from(close.code), close.reason.to_string()));
+            }
+        }
+        said
+    }
+}
