@@ -193,6 +193,8 @@ impl Connection {
         let began = Instant::now();
         loop {
             let mut progress = false;
+            // Read before the signals: what was sent before the gateway stopped is then among them.
+            let stopping = self.seat.flags.stopping.load(Ordering::Acquire);
             while let Poll::Ready(Some(signal)) = self.seat.signals.poll_recv(context) {
                 progress = true;
                 if let Some(end) = self.on_signal(&signal, context) {
@@ -215,7 +217,7 @@ impl Connection {
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending.into()),
                 Poll::Pending => false,
             };
-            if self.poll_drained(flushed, context) {
+            if stopping && self.poll_drained(flushed, context) {
                 return Poll::Ready(End::stopping());
             }
             if !progress {
@@ -263,11 +265,8 @@ impl Connection {
         Ok(read > 0)
     }
 
-    /// Whether the gateway stops and this connection has nothing left to do, or no time left to do it.
+    /// Whether this connection has nothing left to do before the gateway stops, or no time left to do it.
     fn poll_drained(&mut self, flushed: bool, context: &mut Context<'_>) -> bool {
-        if !self.seat.flags.stopping.load(Ordering::Acquire) {
-            return false;
-        }
         if self.calls.is_empty() && flushed {
             return true;
         }
