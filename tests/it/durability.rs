@@ -121,7 +121,8 @@ async fn a_damaged_cache_is_made_anew() {
     program.grant_all("notes").await;
     program.client().await.ok("notes.add", json!({"text": "kept"})).await;
     program.stop().await;
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("a flipped bit in the middle", |file| {
             let mut bytes = fs::read(file).unwrap();
             let middle = bytes.len() / 2;

@@ -89,6 +89,7 @@ async fn a_half_written_component_is_waited_out() {
     program.stop().await;
 }
 
+#[expect(clippy::too_many_lines, reason = "one plugin's story, told in order")]
 #[tokio::test]
 async fn a_bad_replacement_leaves_the_old_version_running_and_says_why() {
     let place = Place::empty();

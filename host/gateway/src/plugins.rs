@@ -98,7 +98,7 @@ pub trait PluginHost: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever the plugin or the host says.
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure>;
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure>;
 
     /// Every tool that can be called now.
     fn tools(&self) -> Vec<ToolSpec>;

@@ -225,31 +225,36 @@ impl Resident {
         let frame = Unit::frame(context);
         let number = frame.call;
         let export = call.export();
-        let mut live = match self.live.take() {
-            Some(mut live) => {
+        // Spent and still here: the call before this one ended in a panic.
+        self.live.take_if(|live| live.store.is_spent());
+        let live = match &mut self.live {
+            Some(live) => {
                 live.store.data_mut().begin(frame);
                 live
             }
-            None => {
+            none => {
                 self.served = 0;
                 self.born = Some(Instant::now());
-                Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await
+                none.insert(Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await)
             }
         };
         let result = live.run(unit.wall_clock(), async |store, instance| calls::run(call, store, instance).await).await;
         let memory_bytes = live.store.memory_bytes();
         unit.stats().memory(memory_bytes);
         if result.is_err() {
-            // The store is dropped here: after a trap or a timeout nothing in it can be trusted.
-            drop(live);
+            // After a trap or a timeout nothing in the store can be trusted.
+            self.live = None;
             self.fault(unit);
         } else {
             self.served += 1;
-            let limit = live.store.data_mut().limiter().limits().memory_bytes;
-            let worn = self.served >= RECYCLE_CALLS
-                || self.born.is_some_and(|born| born.elapsed() >= RECYCLE_AGE)
-                || memory_bytes.saturating_mul(100) >= limit.saturating_mul(RECYCLE_MEMORY_PERCENT);
-            self.live = (!worn).then_some(live);
+            let limiter = live.store.data_mut().limiter();
+            // Its deadline stands for the time of the call, which is then not asked for twice.
+            let is_old = self.born.zip(limiter.deadline()).is_some_and(|(born, end)| end >= born + RECYCLE_AGE);
+            let is_full = memory_bytes.saturating_mul(100)
+                >= limiter.limits().memory_bytes.saturating_mul(RECYCLE_MEMORY_PERCENT);
+            if self.served >= RECYCLE_CALLS || is_old || is_full {
+                self.live = None;
+            }
         }
         unit.settle(number, export, result)
     }

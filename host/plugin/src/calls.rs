@@ -147,8 +147,9 @@ async fn dispatch(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) 
             let result = guest.call_handle(&mut *store, context, &event, &payload).await?;
             answer(result, GuestReply::Hook)
         }
-        GuestCall::Http(request) => crate::routes::handle(*request, store, live).await,
-        other => run_channel(other, store, live).await,
+        // Boxed: what is rare must not make the future of every call large.
+        GuestCall::Http(request) => Box::pin(crate::routes::handle(*request, store, live)).await,
+        other => Box::pin(run_channel(other, store, live)).await,
     }
 }
 

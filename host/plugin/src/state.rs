@@ -61,7 +61,7 @@ pub enum CallUpdate {
 #[derive(Debug, Clone)]
 pub struct CallContext {
     /// Who calls; the host's own statement.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// Set to true, it tells the guest that nobody waits any more.
     pub cancelled: Arc<AtomicBool>,
     /// Where updates go, if anyone wants them. A full queue fails the guest's `emit-text` with `rate-limited`.
@@ -71,8 +71,8 @@ pub struct CallContext {
 impl CallContext {
     /// A call by `caller` whose updates nobody reads.
     #[must_use]
-    pub fn of(caller: Caller) -> Self {
-        Self { caller, cancelled: Arc::new(AtomicBool::new(false)), updates: None }
+    pub fn of(caller: impl Into<Arc<Caller>>) -> Self {
+        Self { caller: caller.into(), cancelled: Arc::new(AtomicBool::new(false)), updates: None }
     }
 
     /// Tells the guest that nobody waits for its answer.

@@ -29,6 +29,24 @@ struct Cell {
     line_bytes: usize,
 }
 
+impl Cell {
+    /// Takes one line, as long as the call may write.
+    fn line(&self, source: &str, line: &[u8]) {
+        let left = self.lines_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let call = call_id(self.call.load(Ordering::Relaxed));
+        match left {
+            Ok(1) => {
+                self.logs.write(Level::Warn, "host", &call, "log limit of this call reached; later output is dropped")
+            }
+            Ok(_) => {
+                let text = String::from_utf8_lossy(line);
+                self.logs.write(Level::Info, source, &call, text.trim_end_matches('\r'));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
 /// Both pipes of one instance.
 #[derive(Clone)]
 pub(crate) struct LogPipe {
@@ -63,11 +81,11 @@ impl LogPipe {
     }
 
     pub(crate) fn flush(&self) {
-        for pipe in [self.stdout(), self.stderr()] {
-            let mut pending = pipe.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pending, source) in [(&self.stdout, "stdout"), (&self.stderr, "stderr")] {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             if !pending.is_empty() {
                 let line = std::mem::take(&mut *pending);
-                pipe.line(&line);
+                self.cell.line(source, &line);
             }
         }
     }
@@ -90,26 +108,8 @@ impl Pipe {
             pending.extend(text.iter().take(room));
             if text.len() < piece.len() {
                 let line = std::mem::take(&mut *pending);
-                self.line(&line);
+                self.cell.line(self.source, &line);
             }
-        }
-    }
-
-    fn line(&self, line: &[u8]) {
-        let left = self.cell.lines_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        let call = call_id(self.cell.call.load(Ordering::Relaxed));
-        match left {
-            Ok(1) => self.cell.logs.write(
-                Level::Warn,
-                "host",
-                &call,
-                "log limit of this call reached; later output is dropped",
-            ),
-            Ok(_) => {
-                let text = String::from_utf8_lossy(line);
-                self.cell.logs.write(Level::Info, self.source, &call, text.trim_end_matches('\r'));
-            }
-            Err(_) => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing is ever fetched: a `$ref` outside the document is refused when the schema is compiled.
 
 use leanclaw_types::Failure;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// Problems named in one error.
@@ -57,11 +58,66 @@ impl Schema {
 
     /// Parses `text` and checks it; `what` names it in the failure.
     pub(crate) fn check_text(&self, what: &str, text: &str) -> Result<(), Failure> {
-        let problem = match serde_json::from_str::<Value>(text) {
-            Ok(value) => self.check(&value).err(),
-            Err(error) => Some(format!("not JSON: {error}")),
+        let problem = if self.is_trivial() {
+            // Also what may be anything has to be JSON.
+            serde_json::from_str::<AnyJson>(text).map(|_| None)
+        } else {
+            serde_json::from_str::<Value>(text).map(|value| self.check(&value).err())
         };
+        let problem = problem.unwrap_or_else(|error| Some(format!("not JSON: {error}")));
         problem.map_or(Ok(()), |problem| Err(Failure::invalid(format!("invalid {what}: {problem}"))))
+    }
+}
+
+/// JSON that is read and not kept. Unlike serde's `IgnoredAny` it is read as a value would be, so that the bound on
+/// nesting holds: a client must be able to read what a plugin gives it.
+struct AnyJson;
+
+impl<'de> Deserialize<'de> for AnyJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnyJson {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
+        while elements.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }
 
@@ -87,6 +143,23 @@ mod tests {
         }
         let inside = json!({"$defs": {"n": {"type": "integer"}}, "$ref": "#/$defs/n"});
         assert!(Schema::compile(&inside).unwrap().check(&json!("x")).is_err());
+    }
+
+    #[test]
+    fn whatever_the_schema_a_text_is_json_of_bounded_depth() {
+        for schema in [json!({}), json!({"title": "anything"})] {
+            let schema = Schema::compile(&schema).unwrap();
+            for good in
+                ["null", "true", "-1", "18446744073709551615", "1.5e300", r#""\u00fc\n""#, r#"[1, {"a": [{}]}]"#]
+            {
+                assert!(schema.check_text("result", good).is_ok(), "{good}");
+            }
+            let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+            let deep_object = format!("{}1{}", r#"{"a":"#.repeat(100_000), "}".repeat(100_000));
+            for bad in ["", "1 2", "{", "[1,]", r#"{"a"}"#, r#""\ud800""#, &deep, &deep_object] {
+                assert!(schema.check_text("result", bad).is_err(), "{}", &bad[..bad.len().min(20)]);
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! allocated, locked or spawned, and no timer is armed, unless the guest actually waits or runs for a whole tick.
 
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl<T: Limited> GuestStore<T> {
         self.store.data_mut().limiter().begin_call(deadline);
         let outcome = {
             let _active = self.permit.enter_call();
-            finish_by(deadline, work(&mut self.store)).await
+            finish_by(deadline, pin!(work(&mut self.store))).await
         };
         match outcome {
             Some(Ok(value)) => {
@@ -132,9 +132,10 @@ impl<T: Limited> AsContextMut for GuestStore<T> {
 ///
 /// The timer is armed only when the first poll does not finish. Each later poll reads the clock as well, so a guest
 /// that keeps every thread busy cannot delay its own end by starving the timer.
-pub(crate) async fn finish_by<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut timer = pin!(None);
+///
+/// Pinned by the caller: taken by value, a large future would lie in this one twice.
+pub(crate) async fn finish_by<F: Future>(deadline: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut timer: Option<Pin<Box<_>>> = None;
     std::future::poll_fn(|context| {
         if timer.is_some() && Instant::now() >= deadline {
             return Poll::Ready(None);
@@ -143,10 +144,10 @@ pub(crate) async fn finish_by<F: Future>(deadline: Instant, future: F) -> Option
             return Poll::Ready(Some(output));
         }
         if timer.is_none() {
-            timer.set(Some(coop::unconstrained(tokio::time::sleep_until(deadline))));
+            timer = Some(Box::pin(coop::unconstrained(tokio::time::sleep_until(deadline))));
         }
-        match timer.as_mut().as_pin_mut() {
-            Some(timer) => timer.poll(context).map(|()| None),
+        match &mut timer {
+            Some(timer) => timer.as_mut().poll(context).map(|()| None),
             None => Poll::Pending,
         }
     })

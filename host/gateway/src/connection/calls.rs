@@ -167,7 +167,7 @@ impl Connection {
             Cow::Owned(name) => Piece::Own(name.clone()),
         };
         let params = Piece::of(&whole, frame.params_text());
-        let (state, caller) = (Arc::clone(&self.state), leanclaw_types::Caller::clone(&self.session.caller));
+        let (state, caller) = (Arc::clone(&self.state), Arc::clone(&self.session.caller));
         let version = self.session.version;
         Answer::Later(Box::pin(async move {
             let plugins = &state.services.plugins;

@@ -153,10 +153,10 @@ impl PluginHost for FakeHost {
         }
     }
 
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure> {
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
         match wire_name {
             "notes.echo" => Ok(params.to_owned()),
-            "notes.who" => Ok(serde_json::to_string(&caller).unwrap()),
+            "notes.who" => Ok(serde_json::to_string(&*caller).unwrap()),
             "notes.slow" => {
                 let params: Value = serde_json::from_str(params).unwrap();
                 let gate = self.gate(params["name"].as_str().unwrap());

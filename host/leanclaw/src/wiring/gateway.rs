@@ -84,7 +84,7 @@ impl PluginHost for PluginGateway {
         self.plugins.method_scope(wire_name)
     }
 
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Caller) -> Result<String, Failure> {
+    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
         self.plugins.call_method(wire_name, params, CallContext::of(caller)).await
     }
 

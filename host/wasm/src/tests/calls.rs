@@ -294,7 +294,10 @@ async fn a_guest_that_starves_the_timer_is_stopped_by_the_clock() {
         }
     });
     let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
-    assert_eq!(tokio::spawn(crate::store::finish_by(deadline, busy)).await.unwrap(), None);
+    assert_eq!(
+        tokio::spawn(async move { crate::store::finish_by(deadline, std::pin::pin!(busy)).await }).await.unwrap(),
+        None
+    );
     let polls = polls.load(Ordering::SeqCst);
     assert!(polls <= 4, "{polls} polls of 20 ms within 50 ms");
 }

@@ -1,0 +1,142 @@
+//! The command line, and where things lie.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Calls of a whole soak.
+const SOAK_CALLS: u64 = 1_000_000;
+/// Calls of a quick one.
+const QUICK_SOAK_CALLS: u64 = 200_000;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", about = "Measures LeanClaw, each figure beside a reference from the same run")]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Plugins: instances, calls, the WebSocket, start, memory, soak.
+    Plugins(Plugins),
+    /// A bare engine with components loaded, until its input ends: the reference for memory.
+    #[command(hide = true)]
+    ReferenceEngine {
+        /// Component files.
+        components: Vec<PathBuf>,
+    },
+}
+
+/// `bench plugins`.
+#[derive(Debug, Args)]
+pub(crate) struct Plugins {
+    /// Only this part.
+    #[arg(long)]
+    pub(crate) only: Option<Suite>,
+    /// Fewer rounds: a first look, not figures to quote.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Ends with exit code 1 when a figure misses its target.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Calls of the soak; the first 100000 (at most a tenth) are warm-up.
+    #[arg(long)]
+    pub(crate) calls: Option<u64>,
+}
+
+impl Plugins {
+    pub(crate) fn soak_calls(&self) -> u64 {
+        self.calls.unwrap_or(if self.quick { QUICK_SOAK_CALLS } else { SOAK_CALLS })
+    }
+}
+
+/// A part of `bench plugins`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// A fresh instance per call.
+    Fresh,
+    /// A resident instance.
+    Resident,
+    /// Methods through the WebSocket.
+    Socket,
+    /// Start time and memory.
+    Start,
+    /// Many calls with traps and timeouts.
+    Soak,
+}
+
+impl Suite {
+    pub(crate) const ALL: [Self; 5] = [Self::Fresh, Self::Resident, Self::Socket, Self::Start, Self::Soak];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Resident => "resident",
+            Self::Socket => "socket",
+            Self::Start => "start",
+            Self::Soak => "soak",
+        }
+    }
+
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Fresh => "a call on a fresh instance against the bare engine's cycle",
+            Self::Resident => "a call on a resident instance against the bare engine's call",
+            Self::Socket => "a plugin's method against `health` on the same WebSockets",
+            Self::Start => "time from exec to ready, and memory",
+            Self::Soak => "memory over many calls with traps and timeouts",
+        }
+    }
+}
+
+/// Where things lie in the clone.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The clone.
+    pub(crate) root: PathBuf,
+    /// Cargo's target folder.
+    pub(crate) target: PathBuf,
+    /// Where this program and those it starts lie.
+    pub(crate) programs: PathBuf,
+    /// Where the bench keeps what it makes.
+    pub(crate) output: PathBuf,
+}
+
+impl Places {
+    /// Finds the clone by this package's folder and the target folder by this program's own place in it.
+    pub(crate) fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("not inside a clone")?.to_owned();
+        let program = std::env::current_exe().context("this program's own path is unknown")?;
+        let programs = program.parent().context("this program lies nowhere")?.to_owned();
+        let target = programs.parent().context("this program lies outside a target folder")?.to_owned();
+        let output = target.join("bench");
+        std::fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+        Ok(Self { root, target, programs, output })
+    }
+
+    /// A program built beside this one.
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf> {
+        let path = self.programs.join(name);
+        if !path.is_file() {
+            bail!("{} is not there; `cargo xtask bench` builds it", path.display());
+        }
+        Ok(path)
+    }
+
+    /// The example plugins, built by `cargo xtask`.
+    pub(crate) fn examples(&self) -> PathBuf {
+        let beside = self.target.join("plugins");
+        // A target folder of one's own for a trial build has no plugins in it.
+        if beside.is_dir() { beside } else { self.root.join("target/plugins") }
+    }
+
+    /// The component tools, installed by `cargo xtask setup`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        let beside = self.target.join("tools/bin");
+        if beside.is_dir() { beside } else { self.root.join("target/tools/bin") }
+    }
+}

@@ -1,0 +1,243 @@
+//! The real program as a child process: started on a folder of plugins, watched from outside, stopped in order.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use leanclaw_bench::load::{Plan, Report, Work};
+use leanclaw_bench::wire::Wire;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::options::Places;
+
+/// The token of every gateway here.
+const TOKEN: &str = "bench-token-of-no-value";
+/// A server that is not ready after this never will be.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks at `/ready`.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// A home for one gateway: plugins, data, log.
+pub(crate) struct Home {
+    folder: TempDir,
+    program: PathBuf,
+    client: PathBuf,
+}
+
+/// A child process that listens.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) port: u16,
+    /// From the start of the process until `/ready` said yes.
+    pub(crate) ready_after: Duration,
+    stop_with: Option<&'static str>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Only what an error left behind; the exit code of a killed child says nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Home {
+    pub(crate) fn new(places: &Places) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("plugins"))?;
+        Ok(Self { folder, program: places.program("leanclaw")?, client: places.program("bench-client")? })
+    }
+
+    /// The plugin folder.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub(crate) fn start(&self) -> Result<Running> {
+        let place = self.folder.path();
+        let log = std::fs::File::options().create(true).append(true).open(place.join("log"))?;
+        let port = free_port()?;
+        let mut command = Command::new(&self.program);
+        command.arg("start").current_dir(place).env_clear();
+        // Nothing of whoever runs the bench: no configuration, no settings.
+        command.env("HOME", place).env("LEANCLAW_DATA_DIR", place.join("data"));
+        command.env("LEANCLAW_PLUGIN_DIR", self.plugins()).env("LEANCLAW_GATEWAY_PORT", port.to_string());
+        command.env("LEANCLAW_GATEWAY_API_KEY", TOKEN);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Running::start(command, port).with_context(|| self.log_tail())
+    }
+
+    /// Grants every plugin that waits all it asks for, and gives the number of plugins that are ready then.
+    pub(crate) fn grant_all(&self, port: u16) -> Result<usize> {
+        in_a_runtime(async {
+            let mut wire = Wire::connect(port, TOKEN).await?;
+            let listed = wire.call("plugins.list", &json!({})).await?;
+            let plugins = listed.get("plugins").and_then(Value::as_array).context("plugins.list has no plugins")?;
+            for plugin in plugins {
+                let id = plugin.get("id").and_then(Value::as_str).context("a plugin without an id")?;
+                let params = json!({"pluginId": id, "all": true});
+                wire.call("plugins.grant", &params).await.with_context(|| format!("cannot grant {id}"))?;
+            }
+            let listed = wire.call("plugins.list", &json!({})).await?;
+            let plugins = listed.get("plugins").and_then(Value::as_array).context("plugins.list has no plugins")?;
+            let states = plugins.iter().map(|plugin| plugin.pointer("/leanclaw/state").and_then(Value::as_str));
+            let ready = states.filter(|state| *state == Some("ready")).count();
+            if ready < plugins.len() {
+                bail!("only {ready} of {} plugins are ready: {listed}", plugins.len());
+            }
+            Ok(ready)
+        })
+    }
+
+    /// Calls methods, one after the other; with `lenient`, an error answer is fine too.
+    pub(crate) fn call_each(&self, port: u16, calls: &[(String, Value)], lenient: bool) -> Result<()> {
+        in_a_runtime(async {
+            let mut wire = Wire::connect(port, TOKEN).await?;
+            for (method, params) in calls {
+                let called = wire.call(method, params).await;
+                if !lenient {
+                    called.with_context(|| format!("{method} failed"))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs the load client against `port` and hands on what it reports.
+    pub(crate) fn load(
+        &self,
+        port: u16,
+        shape: (usize, usize),
+        work: Work,
+        mut each: impl FnMut(Report) -> Result<()>,
+    ) -> Result<()> {
+        let (connections, in_flight) = shape;
+        let plan = Plan { port, token: TOKEN.to_owned(), connections, in_flight, work };
+        let mut command = Command::new(&self.client);
+        let mut child = command.arg(serde_json::to_string(&plan)?).stdout(Stdio::piped()).spawn()?;
+        let out = child.stdout.take().context("the client has no output")?;
+        for line in std::io::BufRead::lines(std::io::BufReader::new(out)) {
+            each(serde_json::from_str(&line?)?)?;
+        }
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("the load client ended with {status}; {}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        format!(
+            "the gateway's last words:\n{}",
+            lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n")
+        )
+    }
+}
+
+/// Starts the smallest server there is.
+pub(crate) fn hello(places: &Places) -> Result<Running> {
+    let port = free_port()?;
+    let mut command = Command::new(places.program("reference-hello")?);
+    command.arg(port.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut running = Running::start(command, port)?;
+    running.stop_with = Some("KILL");
+    Ok(running)
+}
+
+impl Running {
+    fn start(mut command: Command, port: u16) -> Result<Self> {
+        let began = Instant::now();
+        let child = command.spawn().with_context(|| format!("{:?} does not start", command.get_program()))?;
+        let mut running = Self { child, port, ready_after: Duration::ZERO, stop_with: None };
+        while !is_ready(port) {
+            if began.elapsed() > PATIENCE {
+                bail!("no ready server on port {port} after {PATIENCE:?}");
+            }
+            if let Some(status) = running.child.try_wait()? {
+                bail!("the server ended at once with {status}");
+            }
+            std::thread::sleep(LOOK);
+        }
+        running.ready_after = began.elapsed();
+        Ok(running)
+    }
+
+    /// Resident memory, in MiB.
+    pub(crate) fn resident_mib(&self) -> Result<f64> {
+        resident_mib(self.child.id())
+    }
+
+    /// Stops the process and waits for its end.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        if self.stop_with.is_none() {
+            let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+            if !status.success() {
+                bail!("the server could not be told to stop");
+            }
+            let began = Instant::now();
+            while self.child.try_wait()?.is_none() && began.elapsed() < Duration::from_secs(15) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `VmRSS` of a process, in MiB.
+pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Whether `GET /ready` answers 200 right now.
+fn is_ready(port: u16) -> bool {
+    let asked = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /ready HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")?;
+        let mut head = [0_u8; 12];
+        stream.read_exact(&mut head)?;
+        Ok(head.ends_with(b" 200"))
+    };
+    asked().unwrap_or(false)
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn in_a_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// A request to a webhook; its answer does not matter.
+pub(crate) fn knock(port: u16, path: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(())
+}
+
+/// Copies the files of a folder.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

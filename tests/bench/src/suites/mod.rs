@@ -1,0 +1,6 @@
+//! What is measured, one file per kind.
+
+pub(crate) mod instances;
+pub(crate) mod soak;
+pub(crate) mod socket;
+pub(crate) mod start;
