@@ -131,7 +131,7 @@ fn gone(unit: &Unit) -> Failure {
     Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key)).retry_after(250)
 }
 
-#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made, and a box would cost every call")]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and a box would cost every call")]
 enum Arrival {
     Turn(Turn, GuestCall, CallContext),
     Waits(oneshot::Receiver<Result<GuestReply, Failure>>),

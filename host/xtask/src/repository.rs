@@ -21,14 +21,18 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Finds the clone by the folder of this package and cargo's target folder by this program's own place in it.
+    /// Finds the clone by the folder of this package, and cargo's target folder by asking cargo: a setting, a variable or
+    /// a file of the user's may have put it elsewhere.
     pub(crate) fn locate() -> Result<Self> {
         let package =
             std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
         let root = package.ancestors().nth(2).context("host/xtask is not inside a clone of the repository")?.to_owned();
-        let program = std::env::current_exe().context("cannot find this program's own path")?;
-        let target = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
-        let target = target.map_or_else(|| root.join("target"), Path::to_owned);
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(&root);
+        let described = crate::ui::capture(&mut cargo)?;
+        let described: serde_json::Value = serde_json::from_str(&described).context("cannot read what cargo says")?;
+        let target = described.get("target_directory").and_then(serde_json::Value::as_str);
+        let target = target.context("cargo does not say where its target folder is")?.into();
         Ok(Self { root, target })
     }
 

@@ -44,7 +44,8 @@ pub(super) fn binary() -> &'static Path {
     let built = BUILT.get_or_init(|| {
         let built = std::env::var_os(BINARY).map(PathBuf::from).or_else(build)?;
         let own = folder().join("leanclaw");
-        fs::hard_link(&built, &own).or_else(|_| fs::copy(&built, &own).map(drop)).ok()?;
+        let copied = fs::hard_link(&built, &own).or_else(|_| fs::copy(&built, &own).map(drop));
+        copied.unwrap_or_else(|error| panic!("cannot copy {}: {error}", built.display()));
         Some(own)
     });
     // Tried once: every test would fail in the same way.
