@@ -247,11 +247,13 @@ impl Resident {
             self.fault(unit);
         } else {
             self.served += 1;
+            // What it parks in the host counts like its memory: a guest that never drops a blob is replaced too.
+            let held_bytes = memory_bytes.max(live.store.data().parked_bytes);
             let limiter = live.store.data_mut().limiter();
             // Its deadline stands for the time of the call, which is then not asked for twice.
             let is_old = self.born.zip(limiter.deadline()).is_some_and(|(born, end)| end >= born + RECYCLE_AGE);
-            let is_full = memory_bytes.saturating_mul(100)
-                >= limiter.limits().memory_bytes.saturating_mul(RECYCLE_MEMORY_PERCENT);
+            let is_full =
+                held_bytes.saturating_mul(100) >= limiter.limits().memory_bytes.saturating_mul(RECYCLE_MEMORY_PERCENT);
             if self.served >= RECYCLE_CALLS || is_old || is_full {
                 self.live = None;
             }

@@ -156,7 +156,10 @@ async fn dispatch(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) 
 async fn run_channel(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
     match call {
         GuestCall::Deliver(message) => {
-            let message = convert::outbound(store, *message)?;
+            let message = match convert::outbound(store, *message)? {
+                Ok(message) => message,
+                Err(failure) => return Ok(Err(failure)),
+            };
             let result = live.channel(store)?.call_deliver(&mut *store, &message).await?;
             answer(result, |receipt| GuestReply::Receipt(convert::receipt(receipt)))
         }

@@ -1,5 +1,6 @@
 //! Messages and HTTP between the host's types and the generated ones.
 
+use leanclaw_types::Failure;
 use leanclaw_types::message::{Outbound, Part, Place, Receipt};
 use leanclaw_types::plugin::{ToolFile, ToolOutput};
 use serde_json::Value;
@@ -7,7 +8,6 @@ use wasmtime::Store;
 
 use crate::bindings::exports::skill;
 use crate::bindings::imports::{messages, types};
-use crate::host::blobs::Blob;
 use crate::state::InstanceState;
 
 pub(crate) fn place(place: Place) -> messages::Place {
@@ -20,26 +20,41 @@ pub(crate) fn place(place: Place) -> messages::Place {
     }
 }
 
-fn part(store: &mut Store<InstanceState>, part: Part) -> wasmtime::Result<messages::Part> {
+fn part(store: &mut Store<InstanceState>, part: Part) -> wasmtime::Result<Result<messages::Part, Failure>> {
     let blob = match part.blob {
         None => None,
-        Some(blob) => Some(store.data_mut().table.push(Blob::new(blob.media_type, blob.data))?),
+        Some(blob) => match store.data_mut().park(blob.media_type, blob.data)? {
+            Ok(blob) => Some(blob),
+            Err(failure) => return Ok(Err(failure)),
+        },
     };
-    Ok(messages::Part { kind: part.kind, text: part.text, blob, extra: part.extra.map(|extra| extra.to_string()) })
+    Ok(Ok(messages::Part { kind: part.kind, text: part.text, blob, extra: part.extra.map(|extra| extra.to_string()) }))
 }
 
-pub(crate) fn outbound(store: &mut Store<InstanceState>, message: Outbound) -> wasmtime::Result<messages::Outbound> {
+/// A message for the guest; its failure is `too-large`, when its files are more than the instance may hold.
+pub(crate) fn outbound(
+    store: &mut Store<InstanceState>,
+    message: Outbound,
+) -> wasmtime::Result<Result<messages::Outbound, Failure>> {
     let mut parts = Vec::with_capacity(message.parts.len());
     for piece in message.parts {
-        parts.push(part(store, piece)?);
+        match part(store, piece)? {
+            Ok(part) => parts.push(part),
+            Err(failure) => {
+                for handle in parts.into_iter().filter_map(|part: messages::Part| part.blob) {
+                    store.data_mut().take_blob(handle)?;
+                }
+                return Ok(Err(failure));
+            }
+        }
     }
-    Ok(messages::Outbound {
+    Ok(Ok(messages::Outbound {
         place: place(message.place),
         parts,
         reply_to: message.reply_to,
         idempotency_key: message.idempotency_key,
         extra: message.extra.map(|extra| extra.to_string()),
-    })
+    }))
 }
 
 pub(crate) fn receipt(receipt: messages::Receipt) -> Receipt {
@@ -55,7 +70,7 @@ pub(crate) fn lenient_json(text: Option<String>) -> Option<Value> {
 pub(crate) fn tool_output(store: &mut Store<InstanceState>, output: skill::Output) -> wasmtime::Result<RawToolOutput> {
     let mut files = Vec::with_capacity(output.files.len());
     for handle in output.files {
-        let blob = store.data_mut().table.delete(handle)?;
+        let blob = store.data_mut().take_blob(handle)?;
         files.push(ToolFile { media_type: blob.media_type, data: blob.data });
     }
     Ok(RawToolOutput {

@@ -14,7 +14,7 @@ use wasmparser::{Parser, Payload};
 pub(crate) const CONTRACT_VERSION: &str = "0.1.0";
 
 /// Newest WASI 0.2 version the host serves; every older 0.2 is served too.
-const WASI_VERSION: &str = "0.2.12";
+pub(crate) const WASI_VERSION: &str = "0.2.12";
 
 /// What a component imports and exports at its top level, as `package/interface@version`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,12 +109,16 @@ pub(crate) enum Need {
     Kv,
     Credentials,
     Http,
+    /// The types that requests of the plugin and requests to it share. A component that serves requests has them whatever
+    /// is granted, so that it can be loaded without its routes.
+    HttpTypes,
     Events,
     Inbox,
 }
 
 impl Need {
-    pub(crate) const ALL: [Self; 5] = [Self::Kv, Self::Credentials, Self::Http, Self::Events, Self::Inbox];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Kv, Self::Credentials, Self::Http, Self::HttpTypes, Self::Events, Self::Inbox];
 
     /// Whether `permissions` hold it.
     pub(crate) fn is_met(self, permissions: &Permissions) -> bool {
@@ -122,6 +126,7 @@ impl Need {
             Self::Kv => permissions.kv.is_some(),
             Self::Credentials => !permissions.secrets.is_empty(),
             Self::Http => !permissions.http.is_empty() || !permissions.private_http.is_empty(),
+            Self::HttpTypes => Self::Http.is_met(permissions) || permissions.http_routes,
             Self::Events => !permissions.events.is_empty(),
             Self::Inbox => permissions.inbox,
         }
@@ -133,6 +138,7 @@ impl Need {
             Self::Kv => r#""kv": {"quotaBytes": 1048576}"#,
             Self::Credentials => r#""secrets": [{"name": "NAME", "hmac": true}]"#,
             Self::Http => r#""http": ["https://HOST"]"#,
+            Self::HttpTypes => r#""httpRoutes": true, or "http": ["https://HOST"]"#,
             Self::Events => r#""events": ["NAME"]"#,
             Self::Inbox => r#""inbox": true"#,
         }
@@ -148,7 +154,7 @@ fn offered(package: &str, interface: &str) -> Option<Option<Need>> {
         ("leanclaw:plugin", "http") | ("wasi:http", "outgoing-handler") => Some(Some(Need::Http)),
         ("leanclaw:plugin", "events") => Some(Some(Need::Events)),
         ("leanclaw:plugin", "inbox") => Some(Some(Need::Inbox)),
-        ("wasi:http", "types") => Some(None),
+        ("wasi:http", "types") => Some(Some(Need::HttpTypes)),
         ("wasi:io", "error" | "poll" | "streams")
         | ("wasi:clocks", "wall-clock" | "monotonic-clock")
         | ("wasi:random", "random" | "insecure" | "insecure-seed")
@@ -206,13 +212,14 @@ fn own_version(package: &str) -> &'static str {
     if package.starts_with("wasi:") { WASI_VERSION } else { CONTRACT_VERSION }
 }
 
-fn import_standing(name: &str, granted: &Permissions) -> Standing {
+fn import_standing(name: &str, serves_http: bool, granted: &Permissions) -> Standing {
     let (package, interface, version) = split(name);
     let Some(need) = offered(package, interface) else { return Standing::Unknown };
     if !fits(package, version) {
         return Standing::WrongVersion { offered: own_version(package).into() };
     }
     match need {
+        Some(Need::HttpTypes) if serves_http => Standing::Provided,
         Some(need) if !need.is_met(granted) => Standing::NotGranted { declare: need.declare().into() },
         _ => Standing::Provided,
     }
@@ -232,10 +239,11 @@ impl Diagnosis {
     /// Compares `interfaces` with the host and with what plugin `id` was granted.
     #[must_use]
     pub fn of(id: &str, interfaces: &Interfaces, requested: &Permissions, granted: &Permissions) -> Self {
+        let serves_http = interfaces.served_exports().contains(&"http");
         let imports = interfaces.imports.iter().map(|name| Row {
             direction: "import".into(),
             interface: crate::logs::escape(crate::logs::cut(name, 200)),
-            standing: import_standing(name, granted),
+            standing: import_standing(name, serves_http, granted),
         });
         let exports = interfaces.exports.iter().map(|name| Row {
             direction: "export".into(),

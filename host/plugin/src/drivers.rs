@@ -6,14 +6,14 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use leanclaw_egress::{Deadline, Request, RequestBody, Socket, SocketMessage};
+use leanclaw_egress::{Deadline, RequestBody, Socket, SocketMessage};
 use leanclaw_types::{Caller, Failure};
 
 use crate::actor::Role;
 use crate::bindings::exports::{poll, socket};
 use crate::calls::{GuestCall, GuestReply};
 use crate::convert;
-use crate::host::http::egress_failure;
+use crate::host::http::{egress_failure, request_head};
 use crate::logs::Level;
 use crate::state::{CallContext, Shared};
 use crate::unit::Unit;
@@ -117,12 +117,7 @@ async fn poll_once(unit: &Arc<Unit>) -> Result<Duration, Failure> {
 }
 
 async fn fetch(shared: &Shared, request: poll::Request) -> Result<poll::Response, Failure> {
-    let invalid = |problem: String| Failure::invalid(format!("The poll request cannot be sent: {problem}."));
-    let method = http::Method::from_bytes(request.method.to_ascii_uppercase().as_bytes())
-        .map_err(|_| invalid("the method is not an HTTP method".into()))?;
-    let url = url::Url::parse(&request.url).map_err(|error| invalid(format!("the address does not parse: {error}")))?;
-    let mut outgoing = Request::new(method, url);
-    outgoing.headers = convert::header_map(&request.headers).map_err(invalid)?;
+    let mut outgoing = request_head("The poll request", &request.method, &request.url, &request.headers)?;
     outgoing.body = RequestBody::bytes(request.body);
     let deadline = Deadline::after(Duration::from_millis(request.timeout_ms).min(MAX_POLL));
     let response = shared.egress.send(outgoing, deadline).await.map_err(|error| egress_failure(&error))?;

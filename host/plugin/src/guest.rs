@@ -88,6 +88,14 @@ impl Guest {
     }
 }
 
+/// Finds every 0.2 version.
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler@0.2.0";
+
+/// Whether the component serves HTTP requests.
+pub(crate) fn serves_http(component: &Component) -> bool {
+    component.get_export_index(None, INCOMING_HANDLER).is_some()
+}
+
 /// The indices of one interface; none when the component does not export it.
 fn find<I>(name: &str, component: &Component, indices: wasmtime::Result<I>) -> wasmtime::Result<Option<I>> {
     let error = match indices {
@@ -95,7 +103,7 @@ fn find<I>(name: &str, component: &Component, indices: wasmtime::Result<I>) -> w
         Err(error) => error,
     };
     let interface = match name {
-        "http" => "wasi:http/incoming-handler@0.2.0".to_owned(),
+        "http" => INCOMING_HANDLER.to_owned(),
         ours => format!("leanclaw:plugin/{}@{CONTRACT_VERSION}", ours.replace('_', "-")),
     };
     if component.get_export_index(None, &interface).is_none() {

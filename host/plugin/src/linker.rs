@@ -10,6 +10,7 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpView};
 
 use crate::bindings::imports;
 use crate::diagnose::Need;
+use crate::host::wasi_http;
 use crate::state::InstanceState;
 
 /// Which grantable interfaces are linked.
@@ -17,8 +18,10 @@ use crate::state::InstanceState;
 pub(crate) struct Shape(Vec<Need>);
 
 impl Shape {
-    pub(crate) fn of(granted: &Permissions) -> Self {
-        Self(Need::ALL.into_iter().filter(|need| need.is_met(granted)).collect())
+    /// The shape of a component with these rights; `serves_http` says whether it exports `wasi:http/incoming-handler`.
+    pub(crate) fn of(granted: &Permissions, serves_http: bool) -> Self {
+        let linked = |need: &Need| need.is_met(granted) || (*need == Need::HttpTypes && serves_http);
+        Self(Need::ALL.into_iter().filter(linked).collect())
     }
 }
 
@@ -49,12 +52,6 @@ impl Linkers {
         let mut linker = Linker::new(&self.engine);
         // All of WASI 0.2 with nothing in it: no directory, no environment, no sockets, output into the log.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        let options = wasmtime_wasi_http::p2::bindings::LinkOptions::default();
-        wasmtime_wasi_http::p2::bindings::http::types::add_to_linker::<_, WasiHttp>(
-            &mut linker,
-            &options.into(),
-            InstanceState::http,
-        )?;
         imports::types::add_to_linker::<_, Own>(&mut linker, |state| state)?;
         imports::log::add_to_linker::<_, Own>(&mut linker, |state| state)?;
         imports::settings::add_to_linker::<_, Own>(&mut linker, |state| state)?;
@@ -67,6 +64,7 @@ impl Linkers {
                 Need::Credentials => imports::credentials::add_to_linker::<_, Own>(&mut linker, |state| state)?,
                 Need::Events => imports::events::add_to_linker::<_, Own>(&mut linker, |state| state)?,
                 Need::Inbox => imports::inbox::add_to_linker::<_, Own>(&mut linker, |state| state)?,
+                Need::HttpTypes => wasi_http::add_types_to_linker(&mut linker)?,
                 Need::Http => {
                     imports::http::add_to_linker::<_, Own>(&mut linker, |state| state)?;
                     wasmtime_wasi_http::p2::bindings::http::outgoing_handler::add_to_linker::<_, WasiHttp>(

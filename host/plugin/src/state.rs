@@ -13,7 +13,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::host::wasi_http::EgressHooks;
+use crate::host::wasi_http::{EgressHooks, FIELDS_BYTES};
 use crate::logs::LogRing;
 use crate::services::Services;
 use crate::stdio::LogPipe;
@@ -97,9 +97,11 @@ pub(crate) struct InstanceState {
     /// What would have allowed the outgoing requests that were refused to the running call.
     pub(crate) refusals: Refusals,
     pub(crate) table: ResourceTable,
+    /// Always empty, for a call that used up its host calls.
+    no_handles: ResourceTable,
     pub(crate) shared: Arc<Shared>,
     pub(crate) frame: Frame,
-    /// Bytes in blobs that the guest wrote.
+    /// Bytes that the blobs of this instance hold, counted in [`crate::host::blobs`].
     pub(crate) parked_bytes: usize,
     /// The id of the running call, for the log pipes, which cannot see the frame.
     pipe: LogPipe,
@@ -151,17 +153,25 @@ impl InstanceState {
             .stdout(pipe.stdout())
             .stderr(pipe.stderr())
             .max_random_size(limits.random_bytes)
+            // Every address is refused anyway; without these a guest could still open descriptors of this process.
+            .allow_tcp(false)
+            .allow_udp(false)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
+        let mut no_handles = ResourceTable::new();
+        no_handles.set_max_capacity(0);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES);
         let refusals = Refusals::default();
         Self {
             limiter: Limiter::new(limits),
             wasi,
-            http: WasiHttpCtx::new(),
+            http,
             hooks: EgressHooks::new(shared.egress.clone(), refusals.clone()),
             refusals,
             table,
+            no_handles,
             shared,
             frame,
             parked_bytes: 0,
@@ -201,8 +211,14 @@ impl WasiView for InstanceState {
 
 impl WasiHttpView for InstanceState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        // Each function of the interface comes through here once and cannot be failed here. Beyond the limit it gets a
+        // table that holds nothing and takes nothing, which ends the call.
+        let table = match self.limiter.count_host_call() {
+            Ok(()) => &mut self.table,
+            Err(_) => &mut self.no_handles,
+        };
         self.hooks.set_deadline(self.limiter.deadline());
-        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+        WasiHttpCtxView { hooks: &mut self.hooks, table, ctx: &mut self.http }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actor::{Actor, Role};
 use crate::calls::{self, GuestCall, GuestReply};
 use crate::error::{PluginError, call_failure, outcome};
-use crate::guest::{Guest, Live};
+use crate::guest::{self, Guest, Live};
 use crate::linker::{Linkers, Shape};
 use crate::logs::Level;
 use crate::state::{CallContext, Frame, Shared, call_id};
@@ -122,7 +122,7 @@ impl Unit {
     pub(crate) async fn guest(&self) -> Result<Arc<Guest>, PluginError> {
         let made = self.guest.get_or_try_init(async || {
             let component = self.parts.component.get().await?;
-            let shape = Shape::of(&self.parts.shared.granted);
+            let shape = Shape::of(&self.parts.shared.granted, guest::serves_http(component));
             Guest::link(component, &self.parts.linkers, &shape)
                 .map(Arc::new)
                 .map_err(|error| PluginError::Link(crate::logs::escape_lines(&format!("{error:#}"))))

@@ -82,8 +82,13 @@ impl CallError {
             return Self::from_limit(*reached, trap_report(&error));
         }
         let limits = limiter.limits();
-        if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
-            return Self::limit(LimitKind::Handles, limits.handles, &error);
+        match error.downcast_ref::<ResourceTableError>() {
+            // An interface that cannot be failed by itself loses its handles when the calls are used up.
+            Some(_) if limiter.has_no_host_call_left() => {
+                return Self::HostCallFlood { limit: limits.host_calls_per_call.into() };
+            }
+            Some(ResourceTableError::Full) => return Self::limit(LimitKind::Handles, limits.handles, &error),
+            _ => {}
         }
         let report = trap_report(&error);
         let root = error.root_cause().to_string();

@@ -27,7 +27,9 @@ pub struct Limits {
     pub tables: usize,
     /// Bytes one host call or one result may copy out of the guest. Default 8 MiB.
     pub hostcall_fuel_bytes: usize,
-    /// Live resource handles; to be set as the capacity of the store's resource table. Default 10,000.
+    /// Live resource handles; to be set as the capacity of the store's resource table. Default 4096: what one handle
+    /// can make the host keep is bounded by the host's interfaces, and all of them together should not be more than a guest's
+    /// own memory.
     pub handles: usize,
     /// Host functions one call may invoke. Default 1,000.
     pub host_calls_per_call: u32,
@@ -85,7 +87,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 64 * MIB,
             hostcall_fuel_bytes: 8 * MIB,
-            handles: 10_000,
+            handles: 4096,
             host_calls_per_call: 1_000,
             log_lines_per_call: 1_000,
             log_line_bytes: 4096,
@@ -231,6 +233,11 @@ impl Limiter {
         }
         self.host_calls += 1;
         Ok(())
+    }
+
+    /// Whether the current (or last) call made all the host calls it may.
+    pub(crate) fn has_no_host_call_left(&self) -> bool {
+        self.host_calls >= self.limits.host_calls_per_call
     }
 
     /// Whether one more log line may be kept in this call. When not, the line is counted as dropped.

@@ -9,7 +9,7 @@ use leanclaw_wasm::Limited;
 use crate::bindings::imports::http::{self as wit, Host};
 use crate::bindings::imports::types;
 use crate::convert;
-use crate::host::blobs::Blob;
+use crate::host::blobs::ANY_BYTES;
 use crate::state::{InstanceState, to_guest};
 
 /// An egress error in the contract's shape, with the commands that would allow it.
@@ -30,29 +30,30 @@ pub(crate) fn egress_failure(error: &EgressError) -> Failure {
     failure
 }
 
+/// A request without its body, from what a guest wrote.
+///
+/// # Errors
+/// `invalid-input`; the message begins with `what`, as in "The poll request".
+pub(crate) fn request_head(what: &str, method: &str, url: &str, headers: &[types::Header]) -> Result<Request, Failure> {
+    let invalid = |problem: &str| Failure::invalid(format!("{what} cannot be sent: {problem}."));
+    let method = http::Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+        .map_err(|_| invalid("the method is not an HTTP method"))?;
+    let url = url::Url::parse(url).map_err(|error| invalid(&format!("the address does not parse: {error}")))?;
+    let mut request = Request::new(method, url);
+    request.headers = convert::header_map(headers).map_err(|problem| invalid(&problem))?;
+    Ok(request)
+}
+
 impl InstanceState {
     fn outgoing(&mut self, request: wit::Request) -> wasmtime::Result<Result<Request, Failure>> {
         let body = match request.body {
             None => RequestBody::empty(),
-            Some(handle) => {
-                let blob = self.table.delete(handle)?;
-                self.parked_bytes = self.parked_bytes.saturating_sub(blob.data.len());
-                RequestBody::bytes(blob.data)
-            }
+            Some(handle) => RequestBody::bytes(self.take_blob(handle)?.data),
         };
-        let built = || -> Result<Request, String> {
-            let method = http::Method::from_bytes(request.method.to_ascii_uppercase().as_bytes())
-                .map_err(|_| "the method is not an HTTP method".to_owned())?;
-            let url = url::Url::parse(&request.url).map_err(|error| format!("the address does not parse: {error}"))?;
-            let mut outgoing = Request::new(method, url);
-            outgoing.headers = convert::header_map(&request.headers)?;
-            let wished = request.timeout_ms.map(Duration::from_millis);
-            outgoing.timeouts = GuestTimeouts { connect: wished, first_byte: wished, between_bytes: wished };
-            Ok(outgoing)
-        };
-        Ok(built()
-            .map(|outgoing| Request { body, ..outgoing })
-            .map_err(|problem| Failure::invalid(format!("The request cannot be sent: {problem}."))))
+        let head = request_head("The request", &request.method, &request.url, &request.headers);
+        let wished = request.timeout_ms.map(Duration::from_millis);
+        let timeouts = GuestTimeouts { connect: wished, first_byte: wished, between_bytes: wished };
+        Ok(head.map(|head| Request { body, timeouts, ..head }))
     }
 }
 
@@ -78,10 +79,14 @@ impl Host for InstanceState {
                 let media_type = headers
                     .get(http::header::CONTENT_TYPE)
                     .and_then(|value| value.to_str().ok())
-                    .unwrap_or("application/octet-stream")
+                    .unwrap_or(ANY_BYTES)
                     .to_owned();
-                let body = self.table.push(Blob::new(media_type, body.to_vec()))?;
-                Ok(Ok(wit::Response { status: status.as_u16(), headers: convert::headers(&headers), body }))
+                Ok(match self.park(media_type, body.into())? {
+                    Ok(body) => {
+                        Ok(wit::Response { status: status.as_u16(), headers: convert::headers(&headers), body })
+                    }
+                    Err(failure) => Err(to_guest(&failure)),
+                })
             }
         }
     }

@@ -24,7 +24,7 @@ impl InstanceState {
         let blob = match part.blob {
             None => None,
             Some(handle) => {
-                let blob = self.table.delete(handle)?;
+                let blob = self.take_blob(handle)?;
                 Some(Blob { media_type: blob.media_type, data: blob.data })
             }
         };

@@ -1,14 +1,22 @@
 //! `wasi:http/outgoing-handler`: standard outgoing HTTP, through the one egress module.
 //!
-//! The WASI crate is built without a way to send requests of its own, so this hook is the only one there is.
+//! The WASI crate is built without a way to send requests of its own, so this hook is the only one there is. What a
+//! guest keeps in handles of `wasi:http/types` is the host's memory: the number of handles is bounded by
+//! [`leanclaw_wasm::Limits::handles`] and the size of each one here.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use leanclaw_egress::{Deadline, EgressError, EgressHandle, GuestTimeouts, Request, RequestBody};
 use tokio::time::Instant;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::p2::bindings::LinkOptions;
+use wasmtime_wasi_http::p2::bindings::http::types::{self, HostOutgoingRequest as _};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks, WasiHttpView};
 
-use crate::state::Refusals;
+use crate::diagnose::WASI_VERSION;
+use crate::state::{InstanceState, Refusals};
 
 /// Sends what a guest asks for with the rights of its plugin and account.
 pub(crate) struct EgressHooks {
@@ -28,9 +36,64 @@ impl EgressHooks {
     }
 }
 
+/// The most bytes that one `fields` holds.
+pub(crate) const FIELDS_BYTES: usize = 16 * 1024;
+/// The most bytes of a request body that wait to be sent. Two such pieces can wait for each body.
+const BODY_PIECE_BYTES: usize = 16 * 1024;
+/// The longest method, host with port, and path with query of an outgoing request, in bytes.
+const METHOD_BYTES: usize = 64;
+const AUTHORITY_BYTES: usize = 512;
+const PATH_BYTES: usize = 8 * 1024;
+
+/// Links `wasi:http/types`. Three functions of the WASI crate keep text of any length; they are replaced by ones that
+/// refuse what is too long as what is not valid is refused.
+pub(crate) fn add_types_to_linker(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    type Request = Resource<HostOutgoingRequest>;
+    let options = LinkOptions::default();
+    types::add_to_linker::<_, WasiHttp>(linker, &(&options).into(), InstanceState::http)?;
+    linker.allow_shadowing(true);
+    let mut interface = linker.instance(&format!("wasi:http/types@{WASI_VERSION}"))?;
+    interface.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: StoreContextMut<'_, InstanceState>, (request, method): (Request, types::Method)| {
+            let mut http = store.data_mut().http();
+            if matches!(&method, types::Method::Other(name) if name.len() > METHOD_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((http.set_method(request, method)?,))
+        },
+    )?;
+    interface.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store: StoreContextMut<'_, InstanceState>, (request, authority): (Request, Option<String>)| {
+            let mut http = store.data_mut().http();
+            if authority.as_ref().is_some_and(|authority| authority.len() > AUTHORITY_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((http.set_authority(request, authority)?,))
+        },
+    )?;
+    interface.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store: StoreContextMut<'_, InstanceState>, (request, path): (Request, Option<String>)| {
+            let mut http = store.data_mut().http();
+            if path.as_ref().is_some_and(|path| path.len() > PATH_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((http.set_path_with_query(request, path)?,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for EgressHooks {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PIECE_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,

@@ -2,6 +2,7 @@
 
 use leanclaw_test_guests::Guest;
 use leanclaw_types::Failure;
+use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -69,7 +70,8 @@ async fn handles_are_counted() {
     for (id, imports, body) in
         [("hoards", "import blobs;", keeps), ("standard", "import wasi:http/types@0.2.12;", standard)]
     {
-        bench.install(&busy(manifest(id)), &Guest::method(imports, &body).build().unwrap()).await;
+        let rights = json!({"http": ["https://example.com"]});
+        bench.install(&busy(asking(id, rights)), &Guest::method(imports, &body).build().unwrap()).await;
         let failure = while_serving(&bench, id).await.unwrap_err();
         assert_failed(&failure, "budget-exhausted");
         assert!(failure.message.contains("handles"), "{failure}");
@@ -92,6 +94,170 @@ async fn what_a_guest_parks_in_the_host_is_bounded_like_its_memory() {
     let failure = bench.run("parks", "{}").await.unwrap_err();
     assert_eq!(failure.code, "too-large", "{failure:?}");
     assert!(failure.message.contains("2097152"), "{failure}");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_standard_http_are_counted_and_not_there_without_a_right() {
+    let bench = Bench::with_witness().await;
+    // Makes and drops: never more than one handle.
+    let asks = |count| {
+        let body = repeat(count, "(call $types.fields.drop (call $types.fields.new))") + NULL;
+        Guest::method("import wasi:http/types@0.2.12;", &body).build().unwrap()
+    };
+    let rights = json!({"http": ["https://example.com"]});
+    bench.install(&asking("asks", rights.clone()), &asks(500)).await;
+    for _ in 0..3 {
+        assert_eq!(bench.run("asks", "{}").await.unwrap(), "null", "every call starts at zero");
+    }
+    bench.install(&asking("floods", rights), &asks(502)).await;
+    let failure = while_serving(&bench, "floods").await.unwrap_err();
+    assert_failed(&failure, "budget-exhausted");
+    assert!(failure.hints.iter().any(|hint| hint.contains("limits.hostCalls")), "{:?}", failure.hints);
+    let mute = bench.try_install(&manifest("mute"), &asks(1)).await;
+    assert_ne!(mute.state, PluginState::Ready, "{mute:?}");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_handle_keeps_in_the_host_is_bounded() {
+    let bench = Bench::with_witness().await;
+    // Each gives what the last call answered: 0 for good, 1 for a refusal.
+    let request = "(local.set $i (call $types.outgoing-request.new (call $types.fields.new)))";
+    let answer = "(call $number (local.get $j))";
+    let cases = [
+        (
+            "method",
+            "(local.set $j (call $types.outgoing-request.set-method (local.get $i) (i32.const 9) (global.get $text) (global.get $text_len)))",
+            64,
+        ),
+        (
+            "host",
+            "(local.set $j (call $types.outgoing-request.set-authority (local.get $i) (i32.const 1) (global.get $text) (global.get $text_len)))",
+            512,
+        ),
+        (
+            "path",
+            "(local.set $j (call $types.outgoing-request.set-path-with-query (local.get $i) (i32.const 1) (global.get $text) (global.get $text_len)))",
+            8192,
+        ),
+        (
+            "fields",
+            "(call $types.fields.append (call $types.fields.new) (global.get $null) (global.get $null_len)
+            (global.get $text) (global.get $text_len) (local.tee $area (call $room)))
+            (local.set $j (i32.load8_u (local.get $area)))",
+            16_000,
+        ),
+    ];
+    for (id, call, most) in cases {
+        for (length, expected) in [(most, "0"), (most + 500, "1")] {
+            let text = format!("/{}", "a".repeat(length - 1));
+            let text = if id == "path" { text } else { text.replace('/', "a") };
+            let guest = Guest::method("import wasi:http/types@0.2.12;", &[request, call, answer].concat());
+            let id = format!("{id}-{expected}");
+            let rights = json!({"http": ["https://example.com"]});
+            bench.install(&asking(&id, rights), &guest.text("text", &text).build().unwrap()).await;
+            let answer = bench.run(&id, "{}").await;
+            // Fields that are too large end the call, by the word of the standard.
+            let refused = answer.as_ref().err().is_some_and(|failure| failure.message.contains("total size of fields"));
+            assert!(answer.as_deref() == Ok(expected) || (refused && expected == "1"), "{id} of {length}: {answer:?}");
+        }
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_media_type_is_bounded_and_its_refusal_is_told() {
+    let bench = Bench::with_witness().await;
+    let told = "(if (i32.load8_u (local.get $area)) (then (return (local.get $area))))";
+    let new = "(local.set $i (call $blobs.writer.new (global.get $text) (global.get $text_len)))";
+    let writes = "(call $blobs.writer.write (local.get $i) (global.get $null) (global.get $null_len) (local.tee $area (call $room)))";
+    let finishes = "(call $blobs.writer.finish (local.get $i) (local.tee $area (call $room)))";
+    for (number, use_it) in [writes, finishes].into_iter().enumerate() {
+        for (length, expected) in [(256, Ok("null".to_owned())), (257, Err("too-large".to_owned()))] {
+            let id = format!("m{number}-{length}");
+            let guest = Guest::method("import blobs;", &[new, use_it, told, NULL].concat());
+            bench.install(&manifest(&id), &guest.text("text", &"t".repeat(length)).build().unwrap()).await;
+            let result = bench.run(&id, "{}").await.map_err(|failure| failure.code);
+            assert_eq!(result, expected, "{id}");
+        }
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_types_count_among_what_is_parked() {
+    let bench = Bench::with_witness().await;
+    // 4000 writers of 256 bytes fill a good part of the room; what the guest then writes has to fit beside them.
+    let hoard = repeat(4000, "(drop (call $blobs.writer.new (global.get $text) (global.get $text_len)))");
+    let body = format!(
+        "{hoard} (local.set $i (call $blobs.writer.new (global.get $null) (global.get $null_len)))
+         (call $blobs.writer.write (local.get $i) (i32.const 16) (i32.const 1200000) (local.tee $area (call $room)))
+         (if (i32.load8_u (local.get $area)) (then (return (local.get $area)))) {NULL}"
+    );
+    let grow = "(drop (memory.grow (i32.const 20)))";
+    let wasm = Guest::method("import blobs;", &[grow, &body].concat()).text("text", &"t".repeat(256)).build().unwrap();
+    for (id, mib, expected) in [("tight", 2, Err("too-large".to_owned())), ("roomy", 4, Ok("null".to_owned()))] {
+        let limits = json!({"limits": {"memoryMib": mib, "hostCalls": 1_000_000}});
+        bench.install(&with(manifest(id), limits), &wasm).await;
+        assert_eq!(bench.run(id, "{}").await.map_err(|failure| failure.code), expected, "{id}");
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_handed_on_no_longer_counts() {
+    let bench = Bench::with_witness().await;
+    // The context has the first handle of a call, the blob the second.
+    let message = json!({"id": "m", "sender": {"id": "s"}, "place": {"id": "p", "kind": "direct"},
+        "parts": [{"kind": "file", "blob": 2}]});
+    let blob = "(local.set $i (call $blobs.writer.new (global.get $null) (global.get $null_len)))
+        (call $blobs.writer.write (local.get $i) (i32.const 16) (i32.const 600000) (local.tee $area (call $room)))
+        (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
+        (call $blobs.writer.finish (local.get $i) (local.tee $area (call $room)))";
+    let submits = "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))
+        (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))";
+    let grow = "(drop (memory.grow (i32.const 10)))";
+    let body = [grow, &repeat(8, &[blob, submits].concat()), NULL].concat();
+    let guest = Guest::method("import blobs; import inbox;", &body).arguments("message", "inbox.submit", vec![message]);
+    let small = with(asking("sends", json!({"inbox": true})), json!({"limits": {"memoryMib": 2}}));
+    bench.install(&small, &guest.build().unwrap()).await;
+    assert_eq!(bench.run("sends", "{}").await.unwrap(), "null");
+    assert_eq!(bench.memory.inbox.lock().unwrap().len(), 8);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_come_in_count_until_they_are_dropped() {
+    let bench = Bench::with_witness().await;
+    let server = Server::body(&"7".repeat(600_000)).await;
+    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)
+            (local.tee $area (call $room)))
+         (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))";
+    let drops = "(call $blobs.blob.drop (i32.load offset=20 (local.get $area)))";
+    let guest = |steps: &[&str]| {
+        let guest = leanclaw_test_guests::fetch(&[]).text("url", &server.url("/"));
+        guest.run("method.invoke", &[&repeat(5, &steps.concat()), NULL].concat()).build().unwrap()
+    };
+    let small = |id| with(asking(id, json!({"privateHttp": [server.origin()]})), json!({"limits": {"memoryMib": 2}}));
+    bench.install(&small("hoards"), &guest(&[fetch])).await;
+    assert_eq!(bench.run("hoards", "{}").await.unwrap_err().code, "too-large");
+    bench.install(&small("tidy"), &guest(&[fetch, drops])).await;
+    assert_eq!(bench.run("tidy", "{}").await.unwrap(), "null");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_opens_no_descriptor_of_the_host() {
+    let bench = Bench::with_witness().await;
+    // A good answer has its case in the first byte: 0 would be a socket.
+    let create = "(call $tcp-create-socket.create-tcp-socket (i32.const 0) (local.tee $area (call $room)))
+        (call $udp-create-socket.create-udp-socket (i32.const 0) (local.tee $i (call $room)))
+        (call $number (i32.add (i32.load8_u (local.get $area)) (i32.load8_u (local.get $i))))";
+    let imports = "import wasi:sockets/tcp-create-socket@0.2.12; import wasi:sockets/udp-create-socket@0.2.12;";
+    bench.install(&manifest("opens"), &Guest::method(imports, create).build().unwrap()).await;
+    assert_eq!(bench.run("opens", "{}").await.unwrap(), "2", "both are refused");
     bench.close().await;
 }
 
