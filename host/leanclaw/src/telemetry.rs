@@ -1,6 +1,6 @@
 //! Sets up the log: lines for people or JSON, to standard error, in the configured time zone.
 //!
-//! The level counts for this project's own crates; of libraries only warnings and errors are shown, unless everything
+//! The level counts for this project's own crates and for what plugins say; of libraries only warnings and errors are shown, unless everything
 //! is asked for (`trace`). Libraries that see what goes over the wire never show more: it holds tokens and keys. Text
 //! that comes from guests or clients is escaped by whoever logs it.
 
@@ -52,7 +52,11 @@ fn filter(level: LogLevel) -> Targets {
     };
     let theirs = if level == LogLevel::Trace { ours } else { ours.min(LevelFilter::WARN) };
     let wire = WIRE_LIBRARIES.iter().map(|library| (*library, ours.min(LevelFilter::WARN)));
-    Targets::new().with_default(theirs).with_targets(wire).with_target("leanclaw", ours)
+    Targets::new()
+        .with_default(theirs)
+        .with_targets(wire)
+        .with_target("leanclaw", ours)
+        .with_target(leanclaw_plugin::LOG_TARGET, ours)
 }
 
 /// Libraries that handle messages, headers and keys as they are sent; some log them whole.
@@ -91,6 +95,17 @@ mod tests {
         assert!(filter(LogLevel::Trace).would_enable("wasmtime::runtime", &Level::TRACE));
         assert!(!filter(LogLevel::Silent).would_enable("leanclaw", &Level::ERROR));
         assert!(!filter(LogLevel::Error).would_enable("hyper", &Level::WARN));
+    }
+
+    /// Without it a plugin's `log`, stdout and stderr would be in `plugin logs` only.
+    #[test]
+    fn what_plugins_say_is_shown_at_our_level() {
+        let info = filter(LogLevel::Info);
+        assert!(info.would_enable(leanclaw_plugin::LOG_TARGET, &Level::INFO));
+        assert!(!info.would_enable(leanclaw_plugin::LOG_TARGET, &Level::DEBUG));
+        assert!(filter(LogLevel::Debug).would_enable(leanclaw_plugin::LOG_TARGET, &Level::DEBUG));
+        assert!(!filter(LogLevel::Warn).would_enable(leanclaw_plugin::LOG_TARGET, &Level::INFO));
+        assert!(!filter(LogLevel::Silent).would_enable(leanclaw_plugin::LOG_TARGET, &Level::ERROR));
     }
 
     #[test]

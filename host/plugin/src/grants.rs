@@ -17,7 +17,7 @@ impl Plugins {
     pub async fn grant(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
         let package = self.requested(key)?;
         grant(&self.inner.loader.services, caller, key, &package.manifest.permissions, change).await?;
-        self.refresh(&key.plugin).await;
+        self.refresh(caller, &key.plugin).await;
         self.inspect(key)
     }
 
@@ -28,7 +28,7 @@ impl Plugins {
     pub async fn revoke(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
         self.requested(key)?;
         revoke(&self.inner.loader.services, caller, key, change).await?;
-        self.refresh(&key.plugin).await;
+        self.refresh(caller, &key.plugin).await;
         self.inspect(key)
     }
 }

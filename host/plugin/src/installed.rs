@@ -1,8 +1,8 @@
-//! How what lies in the plugin folder becomes what can be called.
+//! How what was admitted ([`crate::admission`]) becomes what can be called.
 //!
-//! Admission is quick and in the folder's order: read the manifest, take the id, show `loading`. Loading is slow (a large
-//! component compiles for seconds) and happens outside the lock, one version of a plugin after the other, different
-//! plugins side by side. A new version is loaded first and swapped in then; calls that run in the old one finish there.
+//! Loading is slow (a large component compiles for seconds) and happens outside the lock, one version of a plugin after
+//! the other, different plugins side by side. A new version is loaded first and swapped in then; calls that run in the old
+//! one finish there. Every outcome is one audit row that names who wanted the load.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::plugin::{PluginEvent, PluginInfo, PluginState};
-use leanclaw_types::{AccountId, PluginId, PluginKey};
+use leanclaw_types::{AccountId, PluginId};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::error::PluginError;
-use crate::folder::Contents;
 use crate::loader::{Code, Slot};
 use crate::logs::Level;
-use crate::package::{self, Package};
+use crate::package::Package;
 use crate::runtime::{Inner, Listing, Mode};
 use crate::stats::Stats;
 use crate::table::Table;
@@ -32,6 +30,9 @@ const LOADED_AT_ONCE: usize = 8;
 /// While many plugins are loaded, what is shown is made anew this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 
+/// Who acts, in audit rows, when the program starts or the folder changes.
+pub(crate) const FOLDER: &str = "host:folder";
+
 /// Orders every wish to load something; a later one has the higher number.
 static WISHES: AtomicU64 = AtomicU64::new(1);
 
@@ -41,6 +42,9 @@ pub(crate) struct Installed {
     pub(crate) plugins: BTreeMap<PluginId, Entry>,
     /// Paths that hold no plugin that could be loaded, and why.
     pub(crate) problems: BTreeMap<PathBuf, String>,
+    /// The last refusal that was written down of what lies at a path, so that what stays bad is not written again and
+    /// again.
+    pub(crate) noted: BTreeMap<PathBuf, AuditEvent>,
 }
 
 /// One installed plugin.
@@ -53,8 +57,53 @@ pub(crate) struct Entry {
     /// The latest wish about this plugin, and the one its slots fulfil.
     wished: u64,
     fulfilled: u64,
+    /// Who wished.
+    wished_by: Arc<str>,
     /// Why the version that lies on disk now is not the one that runs.
-    refused_replacement: Option<String>,
+    pub(crate) refused_replacement: Option<String>,
+}
+
+impl Entry {
+    /// A plugin that is about to be loaded for the first time.
+    pub(crate) fn new(package: Package, slots: BTreeMap<AccountId, Slot>) -> Self {
+        Self {
+            package,
+            slots,
+            next: None,
+            wished: 0,
+            fulfilled: 0,
+            wished_by: FOLDER.into(),
+            refused_replacement: None,
+        }
+    }
+
+    /// Has the plugin loaded anew, as it lies on disk when that was read (`next`), else as it runs. When the folder and a
+    /// person want the same load, it is the person's.
+    pub(crate) fn wish(&mut self, next: Option<Package>, by: &Arc<str>) -> Wish {
+        if &**by != FOLDER || self.fulfilled >= self.wished {
+            self.wished_by = Arc::clone(by);
+        }
+        self.wished = WISHES.fetch_add(1, Ordering::Relaxed);
+        self.next = next.or(self.next.take());
+        Wish { plugin: self.package.manifest.id.clone(), number: self.wished, at_start: false }
+    }
+}
+
+/// One version of a plugin, loaded as far as it goes.
+struct Loaded {
+    package: Package,
+    slots: BTreeMap<AccountId, Slot>,
+    /// The latest wish that this fulfils, and who had it.
+    number: u64,
+    by: Arc<str>,
+}
+
+/// Something in the folder that is not loaded.
+pub(crate) struct Refusal {
+    /// `plugin` or `plugin/account`, as far as it is known.
+    pub(crate) plugin: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) sha256: Option<String>,
 }
 
 /// A wish to bring one plugin up to date.
@@ -73,103 +122,24 @@ impl Wish {
     }
 }
 
-fn wish_number() -> u64 {
-    WISHES.fetch_add(1, Ordering::Relaxed)
-}
-
 impl Inner {
     /// What is installed. Never held across a wait.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Installed> {
         self.installed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what lies in the folder now: drops what is gone, admits what changed. What has to be loaded is returned.
-    pub(crate) async fn admit_all(&self, contents: &Contents, before: &Contents) -> Vec<Wish> {
-        let changed: Vec<PathBuf> = {
-            let mut installed = self.lock();
-            let is_gone = |entry: &Entry| !contents.contains_key(&entry.package.path);
-            let gone = installed.plugins.iter().filter(|(_, entry)| is_gone(entry)).map(|(id, _)| id.clone());
-            for id in gone.collect::<Vec<_>>() {
-                self.unload(&mut installed, &id);
-            }
-            installed.problems.retain(|path, _| contents.contains_key(path));
-            // A path that was refused may be fine now that something else changed (two plugins with one id).
-            let is_new =
-                |path: &PathBuf| before.get(path) != contents.get(path) || installed.problems.contains_key(path);
-            contents.keys().filter(|path| is_new(path)).cloned().collect()
-        };
-        let mut wishes = Vec::with_capacity(changed.len());
-        for path in &changed {
-            wishes.extend(self.admit(path).await);
-        }
-        self.publish();
-        wishes
+    /// Wishes for one installed plugin to be loaded again, as it lies there or as it runs.
+    pub(crate) fn wish(&self, plugin: &PluginId, by: &Arc<str>) -> Option<Wish> {
+        Some(self.lock().plugins.get_mut(plugin)?.wish(None, by))
     }
 
-    /// Reads what lies at `path` and takes it in, if it can be. A version that cannot be read leaves a running one alone.
-    pub(crate) async fn admit(&self, path: &Path) -> Option<Wish> {
-        let read = package::read(path, &*self.loader.services.memo).await;
-        let mut installed = self.lock();
-        installed.problems.remove(path);
-        let running = installed.plugins.iter().find(|(_, entry)| entry.package.path == path).map(|(id, _)| id.clone());
-        let package = match read {
-            Ok(package) => package,
-            Err(error) => {
-                refuse(&mut installed, path, running.as_ref(), &error);
-                return None;
-            }
-        };
-        let id = package.manifest.id.clone();
-        if let Some(other) = installed.plugins.get(&id).filter(|entry| entry.package.path != path) {
-            let reason = format!(
-                "the plugin id `{id}` is taken by {}\nhint: remove one of the two, or give this one another \"id\" in its manifest",
-                other.package.path.display()
-            );
-            tracing::warn!(path = %path.display(), "{reason}");
-            installed.problems.insert(path.to_path_buf(), reason);
-            return None;
-        }
-        if let Some(old) = running.filter(|old| *old != id) {
-            self.unload(&mut installed, &old);
-        }
-        let number = wish_number();
-        match installed.plugins.get_mut(&id) {
-            Some(entry) => {
-                entry.next = Some(package);
-                entry.wished = number;
-            }
-            None => {
-                let entry = self.first_entry(package, number);
-                installed.plugins.insert(id.clone(), entry);
-            }
-        }
-        Some(Wish { plugin: id, number, at_start: false })
-    }
-
-    /// A plugin that is shown as `loading`, because a compile may take seconds.
-    fn first_entry(&self, package: Package, wished: u64) -> Entry {
-        let plugin = &package.manifest.id;
-        let slots = self.accounts(plugin).into_iter().map(|account| {
-            let key = PluginKey { plugin: plugin.clone(), account: account.clone() };
-            (account, Slot::new(key, PluginState::Loading, "being compiled and linked"))
-        });
-        let slots = slots.collect();
-        Entry { package, slots, next: None, wished, fulfilled: 0, refused_replacement: None }
-    }
-
-    fn accounts(&self, plugin: &PluginId) -> Vec<AccountId> {
+    /// The accounts of a plugin: the default one and those that are configured.
+    pub(crate) fn accounts(&self, plugin: &PluginId) -> Vec<AccountId> {
         let mut accounts = vec![AccountId::default()];
         accounts.extend(self.loader.services.settings.accounts(plugin));
         accounts.sort();
         accounts.dedup();
         accounts
-    }
-
-    /// Wishes for one installed plugin to be loaded again, as it lies there or as it runs.
-    pub(crate) fn wish(&self, plugin: &PluginId) -> Option<Wish> {
-        let number = wish_number();
-        self.lock().plugins.get_mut(plugin)?.wished = number;
-        Some(Wish { plugin: plugin.clone(), number, at_start: false })
     }
 
     /// Fulfils many wishes side by side.
@@ -194,13 +164,13 @@ impl Inner {
             Arc::clone(gates.entry(wish.plugin.clone()).or_default())
         };
         let _turn = gate.lock().await;
-        let (package, number) = {
+        let (package, number, by) = {
             let installed = self.lock();
             let Some(entry) = installed.plugins.get(&wish.plugin) else { return };
             if entry.fulfilled >= wish.number {
                 return;
             }
-            (entry.next.as_ref().unwrap_or(&entry.package).clone(), entry.wished)
+            (entry.next.as_ref().unwrap_or(&entry.package).clone(), entry.wished, Arc::clone(&entry.wished_by))
         };
         let can_wait = self.mode == Mode::Passive || (wish.at_start && self.loader.wasm.cache_off().is_none());
         let code = if can_wait { Code::OnFirstUse } else { Code::Now };
@@ -208,33 +178,41 @@ impl Inner {
         for account in self.accounts(&wish.plugin) {
             slots.insert(account.clone(), self.loader.load(&package, &account, code).await);
         }
-        self.swap_in(&wish.plugin, package, slots, number);
+        let loaded = Loaded { package, slots, number, by };
+        if let Some(package) = self.swap_in(&wish.plugin, loaded) {
+            self.remember_home(&package).await;
+        }
     }
 
-    fn swap_in(&self, plugin: &PluginId, package: Package, slots: BTreeMap<AccountId, Slot>, number: u64) {
+    /// Puts what was loaded in the place of what ran; gives the package if that was done.
+    fn swap_in(&self, plugin: &PluginId, loaded: Loaded) -> Option<Package> {
+        let Loaded { package, slots, number, by } = loaded;
         let mut installed = self.lock();
         // Removed while it was loaded, or another plugin took the id meanwhile: what was loaded is for nobody.
         let still_there = |entry: &&mut Entry| entry.package.path == package.path;
-        let Some(entry) = installed.plugins.get_mut(plugin).filter(still_there) else { return };
+        let entry = installed.plugins.get_mut(plugin).filter(still_there)?;
         entry.fulfilled = number;
         if entry.wished == number {
             entry.next = None;
         }
         let is_update = digest(&entry.package) != digest(&package) || entry.package.manifest != package.manifest;
-        if is_update && let Some(reason) = bad_replacement(&entry.slots, &slots) {
-            tracing::warn!(%plugin, "replacement refused, the old version keeps running: {reason}");
+        if is_update && let Some((key, reason)) = bad_replacement(&entry.slots, &slots) {
             self.loader.logs(plugin).write(Level::Warn, "host", "", &format!("replacement refused: {reason}"));
-            entry.refused_replacement = Some(reason);
-            return;
+            entry.refused_replacement = Some(reason.clone());
+            let sha256 = digest(&package);
+            self.note_refusal(&mut installed, &package.path, Refusal { plugin: Some(key), reason, sha256 }, &by);
+            return None;
         }
         for slot in slots.values() {
-            self.note_state(&package, slot);
+            self.note_state(&package, slot, &by);
         }
         stop(entry);
-        entry.package = package;
+        entry.package = package.clone();
         entry.slots = slots;
         entry.refused_replacement = None;
         self.start_drivers(entry);
+        installed.noted.remove(&package.path);
+        Some(package)
     }
 
     fn start_drivers(&self, entry: &Entry) {
@@ -246,24 +224,24 @@ impl Inner {
         }
     }
 
-    fn unload(&self, installed: &mut Installed, id: &PluginId) {
+    pub(crate) fn unload(&self, installed: &mut Installed, id: &PluginId, reason: &str, by: &str) {
         if let Some(entry) = installed.plugins.remove(id) {
             stop(&entry);
             tracing::info!(plugin = %id, "plugin removed");
             self.audit(
-                "host:folder",
+                by,
                 AuditEvent::PluginState {
                     plugin: id.to_string(),
                     version: entry.package.manifest.version.clone(),
                     state: "removed".into(),
-                    reason: "its files are gone".into(),
+                    reason: reason.into(),
                     sha256: digest(&entry.package),
                 },
             );
         }
     }
 
-    fn note_state(&self, package: &Package, slot: &Slot) {
+    fn note_state(&self, package: &Package, slot: &Slot, by: &str) {
         let state = slot.state.as_str();
         if slot.state == PluginState::Ready {
             tracing::info!(plugin = %slot.key, version = package.manifest.version, "plugin ready");
@@ -271,7 +249,7 @@ impl Inner {
             tracing::warn!(plugin = %slot.key, state, "{}", slot.reason);
         }
         self.audit(
-            "host:folder",
+            by,
             AuditEvent::PluginState {
                 plugin: slot.key.to_string(),
                 version: package.manifest.version.clone(),
@@ -280,6 +258,19 @@ impl Inner {
                 sha256: digest(package),
             },
         );
+    }
+
+    /// Logs and audits that what lies at `path` is not loaded, unless the folder only brings up again what is known.
+    pub(crate) fn note_refusal(&self, installed: &mut Installed, path: &Path, refusal: Refusal, by: &str) {
+        let Refusal { plugin, reason, sha256 } = refusal;
+        let shown = crate::logs::escape(&path.display().to_string());
+        let event = AuditEvent::PluginRefused { path: shown.clone(), plugin, reason: reason.clone(), sha256 };
+        let known = installed.noted.insert(path.to_path_buf(), event.clone());
+        if by == FOLDER && known.as_ref() == Some(&event) {
+            return;
+        }
+        tracing::warn!(path = shown, by, "plugin refused: {reason}");
+        self.audit(by, event);
     }
 
     pub(crate) fn audit(&self, actor: &str, event: AuditEvent) {
@@ -317,7 +308,7 @@ impl Inner {
         ready.unit.stop.cancel();
         slot.state = PluginState::Faulted;
         slot.reason = fault.reason;
-        self.note_state(&entry.package, slot);
+        self.note_state(&entry.package, slot, &format!("plugin:{}", fault.key));
         drop(installed);
         self.publish();
     }
@@ -328,17 +319,6 @@ impl Inner {
     }
 }
 
-fn refuse(installed: &mut Installed, path: &Path, running: Option<&PluginId>, error: &PluginError) {
-    let reason = error.reason();
-    tracing::warn!(path = %path.display(), "plugin refused: {reason}");
-    match running.and_then(|id| installed.plugins.get_mut(id)) {
-        Some(entry) => entry.refused_replacement = Some(reason),
-        None => {
-            installed.problems.insert(path.to_path_buf(), reason);
-        }
-    }
-}
-
 /// Ends what runs on an entry's own account. Calls that run in it finish.
 fn stop(entry: &Entry) {
     for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
@@ -346,17 +326,17 @@ fn stop(entry: &Entry) {
     }
 }
 
-/// Why a new version must not displace the running one, if so: it cannot run at all. One that waits for a grant does
+/// Which account's new version must not displace the running one and why, if so: it cannot run at all. One that waits for a grant does
 /// displace it, because what lies on disk asks for rights that nobody gave.
-fn bad_replacement(old: &BTreeMap<AccountId, Slot>, new: &BTreeMap<AccountId, Slot>) -> Option<String> {
+fn bad_replacement(old: &BTreeMap<AccountId, Slot>, new: &BTreeMap<AccountId, Slot>) -> Option<(String, String)> {
     new.iter()
         .find(|(account, slot)| {
             slot.state == PluginState::Faulted && old.get(*account).is_some_and(|old| old.state == PluginState::Ready)
         })
-        .map(|(_, slot)| slot.reason.clone())
+        .map(|(_, slot)| (slot.key.to_string(), slot.reason.clone()))
 }
 
-fn digest(package: &Package) -> Option<String> {
+pub(crate) fn digest(package: &Package) -> Option<String> {
     package.component.as_ref().map(|component| component.digest.to_string())
 }
 

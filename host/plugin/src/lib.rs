@@ -10,6 +10,7 @@
 //! * **Nothing a guest does stays unseen.** Traps, timeouts, denials and state changes are logged and audited.
 
 mod actor;
+mod admission;
 mod bindings;
 mod calls;
 mod convert;
@@ -45,6 +46,7 @@ pub use calls::{HookDecision, WebhookReply, WebhookRequest};
 pub use description::{ChannelDescription, Description};
 pub use diagnose::{Diagnosis, Interfaces, Row, Standing};
 pub use error::PluginError;
+pub use logs::LOG_TARGET;
 pub use package::{
     ComponentFile, MAX_COMPONENT_BYTES, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in,
 };

@@ -9,6 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leanclaw_types::clock::Clock;
 use leanclaw_types::plugin::LogLine;
 
+/// The `tracing` target of guest text and of what the host says about a guest's calls: whoever sets up the log decides
+/// about it apart from this crate's own lines.
+pub const LOG_TARGET: &str = "plugin";
+
 /// Lines kept per plugin.
 const RING_LINES: usize = 1000;
 
@@ -95,11 +99,11 @@ impl Level {
 
     fn emit(self, plugin: &str, call_id: &str, source: &str, message: &str) {
         match self {
-            Self::Trace => tracing::trace!(target: "plugin", plugin, call_id, source, "{message}"),
-            Self::Debug => tracing::debug!(target: "plugin", plugin, call_id, source, "{message}"),
-            Self::Info => tracing::info!(target: "plugin", plugin, call_id, source, "{message}"),
-            Self::Warn => tracing::warn!(target: "plugin", plugin, call_id, source, "{message}"),
-            Self::Error => tracing::error!(target: "plugin", plugin, call_id, source, "{message}"),
+            Self::Trace => tracing::trace!(target: LOG_TARGET, plugin, call_id, source, "{message}"),
+            Self::Debug => tracing::debug!(target: LOG_TARGET, plugin, call_id, source, "{message}"),
+            Self::Info => tracing::info!(target: LOG_TARGET, plugin, call_id, source, "{message}"),
+            Self::Warn => tracing::warn!(target: LOG_TARGET, plugin, call_id, source, "{message}"),
+            Self::Error => tracing::error!(target: LOG_TARGET, plugin, call_id, source, "{message}"),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The plugins of one running program: what is installed, what of it is ready, and every way to call it.
 //!
 //! Calls never wait for a change: they read a table that is swapped whole. How what lies in the folder becomes that table
-//! is in [`crate::installed`].
+//! is in [`crate::admission`] and
+//! [`crate::installed`].
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -201,17 +202,14 @@ impl Plugins {
                 }
             }
         };
-        let mut wishes = Vec::with_capacity(paths.len());
-        for path in paths {
-            wishes.extend(self.inner.admit(&path).await);
-        }
+        let wishes = self.inner.admit(paths, &actor(caller).into()).await;
         self.inner.fulfil_all(wishes).await;
         Ok(self.list().into_iter().filter(|info| plugin.is_none_or(|id| &info.id == id)).collect())
     }
 
     /// Loads one plugin again after a grant, a revocation or a changed setting.
-    pub(crate) async fn refresh(&self, plugin: &PluginId) {
-        let wishes = self.inner.wish(plugin).into_iter().collect();
+    pub(crate) async fn refresh(&self, caller: &Caller, plugin: &PluginId) {
+        let wishes = self.inner.wish(plugin, &actor(caller).into()).into_iter().collect();
         self.inner.fulfil_all(wishes).await;
     }
 

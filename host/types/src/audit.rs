@@ -37,6 +37,18 @@ pub enum AuditEvent {
         /// SHA-256 of the component, if there is one.
         sha256: Option<String>,
     },
+    /// What lies in the plugin folder was not loaded: it cannot be read, another plugin has its id, or it cannot run and
+    /// the version before it goes on. Written once for what does not change.
+    PluginRefused {
+        /// Where it lies.
+        path: String,
+        /// `plugin` or `plugin/account`, as far as it is known.
+        plugin: Option<String>,
+        /// Why, with what to do about it.
+        reason: String,
+        /// SHA-256 of the component, if there is one and it could be read.
+        sha256: Option<String>,
+    },
     /// A guest call ended in a trap, a timeout or a broken limit.
     PluginTrap {
         /// The plugin.
@@ -135,6 +147,7 @@ impl AuditEvent {
             Self::PluginGranted { .. } => "plugin-granted",
             Self::PluginRevoked { .. } => "plugin-revoked",
             Self::PluginState { .. } => "plugin-state",
+            Self::PluginRefused { .. } => "plugin-refused",
             Self::PluginTrap { .. } => "plugin-trap",
             Self::EgressDenied { .. } => "egress-denied",
             Self::PluginInstalled { .. } => "plugin-installed",
@@ -156,7 +169,7 @@ impl AuditEvent {
             | Self::EgressDenied { plugin, .. }
             | Self::PluginInstalled { plugin, .. }
             | Self::SecretChanged { plugin, .. } => Some(plugin),
-            Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
+            Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
             Self::AuthDenied { .. } | Self::ScopeDenied { .. } => None,
         }
     }
@@ -168,13 +181,12 @@ mod tests {
 
     #[test]
     fn the_kind_column_is_the_tag() {
-        let record = AuditRecord {
-            at_ms: 1,
-            actor: "host:test".into(),
-            event: AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into() },
-        };
-        let value = serde_json::to_value(&record).unwrap();
-        assert_eq!(value["kind"], record.event.kind());
-        assert_eq!(serde_json::from_value::<AuditRecord>(value).unwrap(), record);
+        let refused = AuditEvent::PluginRefused { path: "/p".into(), plugin: None, reason: "bad".into(), sha256: None };
+        for event in [AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into() }, refused] {
+            let record = AuditRecord { at_ms: 1, actor: "host:test".into(), event };
+            let value = serde_json::to_value(&record).unwrap();
+            assert_eq!(value["kind"], record.event.kind());
+            assert_eq!(serde_json::from_value::<AuditRecord>(value).unwrap(), record);
+        }
     }
 }

@@ -144,7 +144,7 @@ struct Looking(Arc<Backing>);
 
 impl Audit for Looking {
     fn audit(&self, record: AuditRecord) {
-        if !matches!(record.event, AuditEvent::PluginState { .. }) {
+        if !matches!(record.event, AuditEvent::PluginState { .. } | AuditEvent::PluginRefused { .. }) {
             self.0.audit(record);
         }
     }

@@ -3,6 +3,7 @@
 mod servers;
 mod support;
 
+mod audit;
 mod basics;
 mod cache;
 mod descriptions;
