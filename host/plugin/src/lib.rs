@@ -30,6 +30,7 @@ mod logs;
 mod package;
 mod routes;
 mod runtime;
+mod schema_bounds;
 pub mod services;
 mod state;
 mod stats;

@@ -1,10 +1,13 @@
 //! JSON Schemas that plugins declare, compiled once, with errors that name the place.
 //!
-//! Nothing is ever fetched: a `$ref` outside the document is refused when the schema is compiled.
+//! Nothing is ever fetched: a `$ref` outside the document is refused. What a schema may be at all is in
+//! [`crate::schema_bounds`].
 
 use leanclaw_types::Failure;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+
+use crate::schema_bounds::{Bounds, examine, nesting};
 
 /// Problems named in one error.
 const MAX_PROBLEMS: usize = 8;
@@ -15,9 +18,9 @@ pub fn schema_problem(schema: &Value) -> Option<String> {
     Schema::compile(schema).err()
 }
 
-/// A compiled schema.
+/// A compiled schema; none when every value passes.
 #[derive(Debug)]
-pub(crate) struct Schema(Option<jsonschema::Validator>);
+pub(crate) struct Schema(Option<(jsonschema::Validator, Bounds)>);
 
 impl Schema {
     /// Compiles `schema`. `{}` and `true` accept anything and cost nothing.
@@ -26,11 +29,12 @@ impl Schema {
         if trivial {
             return Ok(Self(None));
         }
+        let bounds = examine(schema)?;
         let validator = jsonschema::options().build(schema).map_err(|error| {
             // It quotes what it was given.
             crate::logs::escape(crate::logs::cut(&error.to_string(), 500))
         })?;
-        Ok(Self(Some(validator)))
+        Ok(Self(Some((validator, bounds))))
     }
 
     /// Whether every value passes.
@@ -40,7 +44,10 @@ impl Schema {
 
     /// Checks `value`; the error lists what is wrong, each as `at /pointer: problem`.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
-        let Some(validator) = &self.0 else { return Ok(()) };
+        let Some((validator, bounds)) = &self.0 else { return Ok(()) };
+        if let Some(most) = bounds.value_nesting.filter(|most| nesting(value) > *most) {
+            return Err(format!("it is nested more than {most} levels deep"));
+        }
         if validator.is_valid(value) {
             return Ok(());
         }
