@@ -1,16 +1,18 @@
 //! Plugin authors and admins at the command line: from `plugin new` to a running plugin that is swapped while it runs,
-//! in every language; and what `install`, `secret` and `remove` refuse and keep.
+//! in every language (`walk_through`); and what `install`, `secret` and `remove` refuse and keep.
+
+mod walk_through;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use leanclaw_test_guests::{Guest, echo};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Place, Program, Run, env, eventually, eventually_or, request, text};
+use crate::support::{Place, Run, env, request, text};
 
 /// A manifest and a component in a folder of the working directory.
 fn source(place: &Place, name: &str, manifest: &Value, wasm: &[u8]) -> PathBuf {
@@ -31,189 +33,6 @@ fn installed(place: &Place) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(place.plugins()).unwrap().map(|entry| name(entry.unwrap())).collect();
     names.sort();
     names
-}
-
-/// The target folder of this repository's build.
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
-}
-
-/// Lets a command find compilers and tools, which live in the home of whoever runs the tests.
-fn with_tools(command: &mut Command) {
-    let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("PYENV_ROOT", ".pyenv")] {
-        command.env(name, std::env::var_os(name).unwrap_or_else(|| home.join(folder).into()));
-    }
-    for name in ["RUSTUP_TOOLCHAIN", "RUSTC"] {
-        std::env::var_os(name).map(|value| command.env(name, value));
-    }
-    // The cargo that runs these tests has the target that plugins are built for, wherever it comes from.
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let cargo = std::env::var_os("CARGO").and_then(|cargo| Some(PathBuf::from(cargo).parent()?.to_owned()));
-    command.env("PATH", std::env::join_paths(cargo.into_iter().chain(std::env::split_paths(&path))).unwrap());
-    command
-        .env("LEANCLAW_TOOLS", std::env::var_os("LEANCLAW_TOOLS").unwrap_or_else(|| target().join("tools/bin").into()));
-    command.env("CARGO_TARGET_DIR", target().join("tmp/author-rust"));
-}
-
-/// Whether a language can be built here; `cargo xtask setup` brings what it can.
-fn can_build(program: &str, tool: Option<&str>) -> bool {
-    let tools = std::env::var_os("LEANCLAW_TOOLS").map_or_else(|| target().join("tools/bin"), PathBuf::from);
-    let has_program = Command::new(program).arg("--version").output().is_ok_and(|said| said.status.success());
-    let can = has_program && tool.is_none_or(|tool| tools.join(tool).exists());
-    if !can {
-        eprintln!("NOT RUN: {program} or {tool:?} is missing; `cargo xtask setup` installs the tools");
-    }
-    can
-}
-
-/// Runs a command in `folder`, with compilers, for as long as it takes: a first build compiles an SDK.
-async fn in_folder(place: &Place, folder: &Path, arguments: &[&str]) -> Run {
-    let mut command = place.command(arguments);
-    with_tools(&mut command);
-    command.current_dir(folder);
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Run { status: output.status, out: text(&output.stdout), err: text(&output.stderr) }
-}
-
-/// Makes a new plugin, builds it, looks at it, installs it in a running program and grants it what it asks for.
-async fn from_new_to_ready(place: &Place, program: &Program, name: &str, options: &[&str]) -> PathBuf {
-    let arguments: Vec<&str> = [&["plugin", "new", name], options].concat();
-    let said = place.run(&arguments).await.ok();
-    assert!(said.contains("leanclaw plugin build"), "it says what comes next: {said}");
-    let folder = place.work().join(name);
-    let refused = place.run(&arguments).await.failed(1);
-    assert!(refused.contains("nothing is ever overwritten") && refused.contains("--dir"), "{refused}");
-    // Versions that are built already; cargo takes out what the plugin does not use.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk/rust/tests/guests/Cargo.lock");
-    if folder.join("Cargo.toml").exists() {
-        fs::copy(lock, folder.join("Cargo.lock")).unwrap();
-    }
-
-    let built = in_folder(place, &folder, &["plugin", "build", "--json"]).await.json();
-    assert_eq!(built["id"], name);
-    assert!(Path::new(text(&built["file"])).starts_with(folder.canonicalize().unwrap().join("dist")));
-    let found = in_folder(place, &folder, &["plugin", "check", "--json"]).await.json();
-    assert_eq!((&found["ok"], &found["sha256"]), (&json!(true), &built["sha256"]), "{found}");
-
-    let done = in_folder(place, &folder, &["plugin", "install", "--json"]).await.json();
-    assert_eq!((&done["action"], &done["plugin"]["state"]), (&json!("installed"), &json!("needs-grant")), "{done}");
-    assert_eq!(done["sha256"], built["sha256"]);
-    assert_eq!(program.grant_all(name).await["state"], "ready");
-    folder
-}
-
-async fn greeted(program: &Program, id: &str, kind: &str) -> Value {
-    let mut client = program.client().await;
-    let name = json!({"name": "Ada"});
-    if kind == "method" {
-        return client.ok(&format!("{id}.greet"), name).await["greeting"].clone();
-    }
-    let tool = format!("{id}_greet");
-    client.ok("tools.invoke", json!({"name": tool, "args": name})).await["output"]["details"]["greeting"].clone()
-}
-
-/// A command that runs until it is told to end.
-struct Dev(Child, PathBuf);
-
-impl Dev {
-    fn start(place: &Place, folder: &Path) -> Self {
-        let log = place.work().join("dev.log");
-        let mut command = place.command(&["plugin", "dev"]);
-        with_tools(&mut command);
-        let out = fs::File::create(&log).unwrap();
-        command.current_dir(folder).stdout(out.try_clone().unwrap()).stderr(out).stdin(Stdio::null());
-        Self(command.spawn().unwrap(), log)
-    }
-
-    async fn says(&self, what: &str) {
-        let look = async || {
-            let said = fs::read_to_string(&self.1).unwrap();
-            if said.contains(what) { Ok(()) } else { Err(said) }
-        };
-        eventually_or(what, look).await;
-    }
-
-    async fn end(mut self) {
-        let process = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
-        let status = eventually("dev ends", async || self.0.try_wait().unwrap()).await;
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        // It has ended already unless the test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[tokio::test]
-async fn a_javascript_plugin_from_new_to_a_swap_while_it_runs() {
-    if !can_build("node", Some("componentize-qjs")) {
-        return;
-    }
-    let place = Place::empty();
-    let program = place.start().await;
-    from_new_to_ready(&place, &program, "meth", &["--lang", "js", "--kind", "method"]).await;
-    assert_eq!(greeted(&program, "meth", "method").await, "Hello, Ada!");
-    let folder = from_new_to_ready(&place, &program, "js-one", &["--lang", "js"]).await;
-    assert_eq!(greeted(&program, "js-one", "skill").await, "Hello, Ada!");
-
-    let dev = Dev::start(&place, &folder);
-    dev.says("js-one is ready").await;
-    dev.says("Watching").await;
-    let file = folder.join("plugin.js");
-    let first = fs::read_to_string(&file).unwrap();
-    fs::write(&file, first.replace("Hello, ", "Servus, ")).unwrap();
-    let new = json!("Servus, Ada!");
-    eventually("the new version answers", async || (greeted(&program, "js-one", "skill").await == new).then_some(()))
-        .await;
-
-    fs::write(&file, "this is no JavaScript").unwrap();
-    dev.says("error: the build command failed").await;
-    assert_eq!(greeted(&program, "js-one", "skill").await, new, "the version before goes on");
-    fs::write(&file, first.replace("Hello, ", "Ahoy, ").replace("handler({ name }) {", "handler({ name }, context) {"))
-        .unwrap();
-    let newer = json!("Ahoy, Ada!");
-    eventually("the repaired one answers", async || {
-        (greeted(&program, "js-one", "skill").await == newer).then_some(())
-    })
-    .await;
-    dev.end().await;
-    program.stop().await;
-    assert_eq!(installed(&place), ["js-one", "meth"], "nothing is left behind");
-}
-
-#[tokio::test]
-async fn a_rust_plugin_from_new_to_a_running_one() {
-    if !can_build("cargo", None) {
-        return;
-    }
-    let place = Place::empty();
-    let program = place.start().await;
-    from_new_to_ready(&place, &program, "rs-one", &["--lang", "rust"]).await;
-    let answer = program.client().await.ok("rs-one.hello", json!({"name": "Ada"})).await;
-    assert_eq!(answer, json!({"text": "Hello, Ada!"}));
-    from_new_to_ready(&place, &program, "rs-two", &["--lang", "rust", "--kind", "skill"]).await;
-    assert_eq!(greeted(&program, "rs-two", "skill").await, "Hello, Ada!");
-    from_new_to_ready(&place, &program, "rs-three", &["--lang", "rust", "--kind", "channel"]).await;
-    program.stop().await;
-}
-
-#[tokio::test]
-async fn a_python_plugin_from_new_to_a_running_one() {
-    if !can_build("python3", Some("componentize-py")) {
-        return;
-    }
-    let place = Place::empty();
-    let program = place.start().await;
-    from_new_to_ready(&place, &program, "py-one", &["--lang", "python"]).await;
-    assert_eq!(greeted(&program, "py-one", "skill").await, "Hello, Ada!");
-    program.stop().await;
 }
 
 #[tokio::test]

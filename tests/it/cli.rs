@@ -2,4 +2,5 @@
 
 mod calls;
 mod ending;
+mod json;
 mod settings;

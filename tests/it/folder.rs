@@ -293,6 +293,48 @@ async fn a_plugin_of_openclaw_is_shown_and_told_what_it_lacks() {
     program.stop().await;
 }
 
+/// A manifest of OpenClaw may name a component: then it is a plugin like any other, with all of OpenClaw's fields.
+#[tokio::test]
+async fn a_manifest_of_openclaw_that_names_a_component_is_a_plugin() {
+    let place = Place::empty();
+    let folder = place.plugins().join("theirs");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("plugin.wasm"), leanclaw_test_guests::answers("5").unwrap()).unwrap();
+    let openclaw = json!({
+        "id": "theirs", "version": "3", "main": "plugin.wasm", "kind": "memory", "enabledByDefault": true,
+        "configSchema": {"type": "object"}, "uiHints": {"apiKey": {"sensitive": true}}
+    });
+    fs::write(folder.join("openclaw.plugin.json"), openclaw.to_string()).unwrap();
+    let program = place.start().await;
+    assert_eq!(program.grant_all("theirs").await["state"], "ready", "enabled by default is not granted by default");
+    assert_eq!(program.client().await.ok("theirs.run", json!(null)).await, 5);
+    program.stop().await;
+}
+
+/// A folder made for both programs has both manifests. Ours counts, and the other one not even for its id.
+#[tokio::test]
+async fn of_two_manifests_ours_counts() {
+    let place = Place::empty();
+    let folder = place.plugins().join("ours");
+    install_guest(&place, &manifest("ours", "1", &json!({})), &leanclaw_test_guests::answers("5").unwrap());
+    fs::write(folder.join("index.js"), "export default {}").unwrap();
+    let openclaw = json!({"id": "theirs", "version": "9", "main": "index.js", "configSchema": {"type": "object"}});
+    fs::write(folder.join("openclaw.plugin.json"), openclaw.to_string()).unwrap();
+    let ids = async || -> Vec<Value> {
+        let listed = place.run(&["plugin", "list", "--json"]).await.json();
+        listed.as_array().unwrap().iter().map(|entry| entry["id"].clone()).collect()
+    };
+    let program = place.start().await;
+    assert_eq!(program.grant_all("ours").await["version"], "1");
+    assert_eq!(ids().await, ["ours"]);
+    assert_eq!(program.client().await.ok("ours.run", json!(null)).await, 5);
+    // Without it the other one is looked at.
+    fs::remove_file(folder.join("leanclaw.plugin.json")).unwrap();
+    program.plugin_until("theirs", "shows up", |found| found["state"] == "disabled").await;
+    assert_eq!(ids().await, ["theirs"]);
+    program.stop().await;
+}
+
 /// What the table of `diagnose` looks like to somebody who forgot a permission, and to somebody with a wrong version.
 #[tokio::test]
 async fn the_reason_of_a_plugin_that_does_not_fit_is_a_table() {

@@ -336,20 +336,42 @@ async fn plugins_that_are_none() {
     std::os::unix::fs::symlink("/etc", place.plugins().join("link")).unwrap();
     std::os::unix::fs::symlink(place.plugins().join("nowhere"), place.plugins().join("dangling.wasm")).unwrap();
     // Each is refused with a line that names it.
-    for name in ["huge", "deep", "binary", "nameless", "evil-id", "empty", "loose.wasm"] {
+    for name in ["huge", "deep", "binary", "nameless", "evil-id", "empty", "loose.wasm", "link", "dangling.wasm"] {
         let path = place.plugins().join(name).display().to_string();
         crate::support::eventually(name, async || {
             program.log().lines().any(|line| line.contains("refused") && line.contains(&path)).then_some(())
         })
         .await;
     }
-    let listed = place.run(&["plugin", "list", "--json"]).await.json();
-    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|plugin| plugin["id"].clone()).collect();
-    assert_eq!(json!(ids), json!(["echo"]));
+    for command in ["list", "reload"] {
+        refusals_are_shown(&place, command).await;
+    }
     let log = program.log();
     assert!(log.lines().all(|line| line.len() < 10_000), "no manifest is logged whole");
     still_serves(&program, before).await;
     program.stop().await;
+}
+
+/// Whoever asks for the plugins is told of the packages that no plugin came of.
+async fn refusals_are_shown(place: &Place, command: &str) {
+    const REFUSED: [&str; 9] =
+        ["binary", "dangling.wasm", "deep", "empty", "evil-id", "huge", "link", "loose.wasm", "nameless"];
+    let listed = place.run(&["plugin", command, "--json"]).await;
+    assert_eq!(listed.err, "", "JSON says it all");
+    let listed = listed.json();
+    let (plugins, refused): (Vec<_>, Vec<_>) =
+        listed.as_array().unwrap().iter().partition(|entry| entry["state"] != "refused");
+    assert_eq!((plugins.len(), &plugins[0]["id"]), (1, &json!("echo")));
+    let paths = REFUSED.map(|name| json!(place.plugins().join(name)));
+    assert!(refused.iter().map(|entry| &entry["path"]).eq(&paths), "{refused:?}");
+    assert!(refused.iter().all(|entry| entry["id"].is_null() && !text(&entry["reason"]).is_empty()), "{refused:?}");
+
+    let shown = place.run(&["plugin", command]).await;
+    assert_eq!(shown.out.lines().count(), 2, "a head and a row: {}", shown.out);
+    for name in REFUSED {
+        let start = format!("warning: {} was refused: ", place.plugins().join(name).display());
+        assert!(shown.err.lines().any(|line| line.starts_with(&start)), "{name}: {}", shown.err);
+    }
 }
 
 /// One whole exchange after another on one connection, cut at every place.

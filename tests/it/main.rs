@@ -13,6 +13,8 @@ mod durability;
 #[cfg(test)]
 mod egress;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod folder;
 #[cfg(test)]
 mod garbage;

@@ -128,9 +128,14 @@ fn stderr_line(line: &str) {
     let _unreported = writeln!(err, "{line}");
 }
 
+/// Whether standard error is coloured. `NO_COLOR` is a convention of all programs at a terminal and holds before any
+/// setting is known, so it is no setting.
+pub(crate) fn has_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn label(text: &str, colour: &str) -> String {
-    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if colours { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    if has_colours() { format!("\u{1b}[1;{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 fn layout(head: &[&str], rows: &[Vec<String>]) -> String {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use leanclaw_types::Failure;
+use serde::Serialize;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
@@ -32,7 +33,7 @@ impl Advice {
 }
 
 /// An error, ready to be shown.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,

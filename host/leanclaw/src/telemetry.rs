@@ -5,7 +5,7 @@
 //! that comes from guests or clients is escaped by whoever logs it.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -17,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat, LogLevel};
+use crate::output;
 
 /// A log was set up before.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +33,9 @@ pub fn init(config: &Config) -> Result<(), AlreadySetUp> {
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(Clock(config.time_zone.clone()));
     let result = match config.log.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true).with_ansi(false)).try_init(),
-        LogFormat::Pretty => registry.with(layer.with_ansi(colours())).try_init(),
+        LogFormat::Pretty => registry.with(layer.with_ansi(output::has_colours())).try_init(),
     };
     result.map_err(|_| AlreadySetUp)
-}
-
-fn colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn filter(level: LogLevel) -> Targets {

@@ -48,7 +48,7 @@ impl Response {
 }
 
 /// The content of a chunked body.
-fn joined(mut bytes: &[u8]) -> Vec<u8> {
+pub(super) fn joined(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(line) = bytes.windows(2).position(|window| window == b"\r\n") {
         let size = usize::from_str_radix(&String::from_utf8_lossy(&bytes[..line]), 16).expect("the size of a chunk");

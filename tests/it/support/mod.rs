@@ -11,6 +11,7 @@ mod place;
 mod program;
 mod scratch;
 mod server;
+mod terminal;
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,8 @@ pub(crate) use guests::{held_fetch, install_guest, manifest};
 pub(crate) use http::{Response, raw, request};
 pub(crate) use place::{Place, Run, env, run};
 pub(crate) use program::Program;
-pub(crate) use server::{Held, Rss};
+pub(crate) use server::{Held, Received, Recorder, Rss};
+pub(crate) use terminal::run_at_terminal;
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,13 +37,22 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
 }
 
 /// Looks until there is something to see; what was seen instead is shown when it does not come.
-pub(crate) async fn eventually_or<T, E: std::fmt::Debug>(what: &str, mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn eventually_or<T, E: std::fmt::Debug>(what: &str, look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    eventually_within(PATIENCE, what, look).await
+}
+
+/// As [`eventually_or`], with a patience of its own: for compilers.
+pub(crate) async fn eventually_within<T, E: std::fmt::Debug>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let started = Instant::now();
     loop {
         match look().await {
             Ok(seen) => return seen,
-            Err(instead) if started.elapsed() > PATIENCE => {
-                panic!("waited {PATIENCE:?} for this: {what}; there is: {instead:?}")
+            Err(instead) if started.elapsed() > patience => {
+                panic!("waited {patience:?} for this: {what}; there is: {instead:?}")
             }
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }

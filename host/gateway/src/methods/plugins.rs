@@ -83,32 +83,33 @@ static CHANGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Change>);
 static RELOAD: LazyLock<Shape> = LazyLock::new(Shape::of::<Reload>);
 static LOGS: LazyLock<Shape> = LazyLock::new(Shape::of::<Logs>);
 
-/// `plugins.list {}` → `{plugins, diagnostics, mutationAllowed, generation}`.
+/// `plugins.list {}` → `{plugins, diagnostics, mutationAllowed, generation}`. A diagnostic is `{level, message}`; one about
+/// a package that could not be taken at all has `source`, its path, and `reason` beside them.
 pub(crate) fn list(call: &Call<'_>) -> Answer {
     if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
         return Answer::error(error);
     }
     let plugins = call.state.services.plugins.list();
-    let diagnostics: Vec<Value> = plugins
-        .iter()
-        .filter(|plugin| !plugin.reason.is_empty())
-        .map(|plugin| json!({"level": "warn", "message": format!("{}: {}", key_of(plugin), plugin.reason)}))
-        .chain(
-            call.state
-                .services
-                .plugins
-                .problems()
-                .into_iter()
-                .map(|(path, reason)| json!({"level": "error", "message": format!("{path}: {reason}")})),
-        )
-        .collect();
     Answer::json(&json!({
         "plugins": plugins.iter().map(row).collect::<Vec<_>>(),
-        "diagnostics": diagnostics,
+        "diagnostics": diagnostics(&plugins, call.state.services.plugins.problems()),
         // Clients may not install or switch plugins here; grants have their own methods.
         "mutationAllowed": false,
         "generation": call.state.health.latest().version,
     }))
+}
+
+/// What is wrong with plugins that are there, and with packages (path and reason) that were refused as a whole.
+fn diagnostics(plugins: &[PluginInfo], refused: Vec<(String, String)>) -> Vec<Value> {
+    let standing = plugins
+        .iter()
+        .filter(|plugin| !plugin.reason.is_empty())
+        .map(|plugin| json!({"level": "warn", "message": format!("{}: {}", key_of(plugin), plugin.reason)}));
+    let refused = refused.into_iter().map(|(path, reason)| {
+        let message = format!("{path}: {reason}");
+        json!({"level": "error", "message": message, "source": path, "reason": reason})
+    });
+    standing.chain(refused).collect()
 }
 
 /// `plugins.inspect {pluginId, accountId?}` → `{ok, plugin, leanclaw}`.
@@ -153,7 +154,7 @@ fn change(call: &Call<'_>, give: bool) -> Answer {
     }))
 }
 
-/// `plugins.reload {pluginId?}` → `{ok, plugins}`.
+/// `plugins.reload {pluginId?}` → `{ok, plugins, diagnostics}`, the diagnostics as in `plugins.list`.
 pub(crate) fn reload(call: &Call<'_>) -> Answer {
     let reload: Reload = match call.read(&RELOAD, &ALIASES) {
         Ok(reload) => reload,
@@ -167,8 +168,11 @@ pub(crate) fn reload(call: &Call<'_>) -> Answer {
     let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
     Answer::Later(Box::pin(async move {
         let result = state.services.plugins.reload(&caller, plugin.as_ref()).await;
-        let result = result
-            .map(|plugins| Payload::json(&json!({"ok": true, "plugins": plugins.iter().map(row).collect::<Vec<_>>()})));
+        let result = result.map(|plugins| {
+            let rows: Vec<Value> = plugins.iter().map(row).collect();
+            let diagnostics = diagnostics(&plugins, state.services.plugins.problems());
+            Payload::json(&json!({"ok": true, "plugins": rows, "diagnostics": diagnostics}))
+        });
         result.map_err(|failure| failure_to_error(version, &failure))
     }))
 }

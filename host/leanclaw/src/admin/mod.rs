@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::{LogLine, PluginInfo};
 use leanclaw_types::{PluginId, PluginKey};
+use serde::Deserialize;
 
 use crate::client::{ClientError, GatewayClient};
 use crate::config::Config;
@@ -28,11 +29,30 @@ const ATTEMPTS: u32 = 5;
 const STARTING_ATTEMPTS: u32 = 100;
 const STARTING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// A package in the plugin folder that no plugin came of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Refused {
+    /// Its folder or file.
+    #[serde(rename = "source")]
+    pub(crate) path: String,
+    /// Why it was refused.
+    pub(crate) reason: String,
+}
+
+/// What the plugin folder holds.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    /// Every plugin and account.
+    pub(crate) plugins: Vec<PluginInfo>,
+    /// What was refused as a whole, so that there is not even a plugin with a reason.
+    pub(crate) refused: Vec<Refused>,
+}
+
 /// What can be asked about plugins and done to them. Rights are checked by whoever implements it, not by the commands.
 #[async_trait]
 pub(crate) trait PluginAdmin: Send {
-    /// Every plugin and account.
-    async fn list(&mut self) -> Result<Vec<PluginInfo>>;
+    /// Every plugin and account, and what was refused.
+    async fn list(&mut self) -> Result<Folder>;
 
     /// One plugin and account.
     async fn inspect(&mut self, key: &PluginKey) -> Result<PluginInfo>;
@@ -46,8 +66,8 @@ pub(crate) trait PluginAdmin: Send {
     /// The newest `limit` log lines (1 to 5000), oldest first; only those after `after_seq` when it is given.
     async fn logs(&mut self, plugin: &PluginId, after_seq: Option<u64>, limit: u32) -> Result<Vec<LogLine>>;
 
-    /// Reads one plugin, or all, from the folder again; where they stand afterwards.
-    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>>;
+    /// Reads one plugin, or all, from the folder again; where they stand afterwards, and all that is refused.
+    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder>;
 
     /// Finishes what was written. Whoever is asked nothing more should be closed.
     async fn close(&mut self) {}

@@ -11,7 +11,7 @@ use leanclaw_types::plugin::{LogLine, PluginInfo};
 use leanclaw_types::{Caller, PluginId, PluginKey};
 use tokio_util::sync::CancellationToken;
 
-use super::PluginAdmin;
+use super::{Folder, PluginAdmin, Refused};
 use crate::config::Config;
 use crate::lock::DataDirLock;
 use crate::report::Advice;
@@ -56,14 +56,16 @@ impl Offline {
     }
 }
 
+fn refused(plugins: &Plugins) -> Vec<Refused> {
+    let problems = plugins.problems().into_iter();
+    problems.map(|(path, reason)| Refused { path: path.display().to_string(), reason }).collect()
+}
+
 #[async_trait]
 impl PluginAdmin for Offline {
-    async fn list(&mut self) -> Result<Vec<PluginInfo>> {
+    async fn list(&mut self) -> Result<Folder> {
         let plugins = self.plugins().await?;
-        for (path, reason) in plugins.problems() {
-            output::warning(&format!("{}: {reason}", path.display()));
-        }
-        Ok(plugins.list())
+        Ok(Folder { plugins: plugins.list(), refused: refused(&plugins) })
     }
 
     async fn inspect(&mut self, key: &PluginKey) -> Result<PluginInfo> {
@@ -87,8 +89,9 @@ impl PluginAdmin for Offline {
         Err(advice.into())
     }
 
-    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>> {
-        Ok(self.plugins().await?.reload(&operator(), plugin).await?)
+    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder> {
+        let plugins = self.plugins().await?;
+        Ok(Folder { plugins: plugins.reload(&operator(), plugin).await?, refused: refused(&plugins) })
     }
 
     async fn close(&mut self) {

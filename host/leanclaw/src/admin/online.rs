@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::PluginAdmin;
+use super::{Folder, PluginAdmin};
 use crate::client::GatewayClient;
 
 /// Talks to the gateway methods `plugins.*`.
@@ -26,9 +26,23 @@ impl Online {
     /// Calls a method and reads one field of its result.
     async fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Value, field: &str) -> Result<T> {
         let mut payload = self.client.request(method, Some(params)).await?;
-        let value = payload.get_mut(field).map(Value::take).unwrap_or_default();
-        serde_json::from_value(value).with_context(|| format!("the gateway's answer to `{method}` is not understood"))
+        field_of(&mut payload, method, field)
     }
+
+    /// Calls a method that answers with plugins and diagnostics.
+    async fn ask_folder(&mut self, method: &str, params: Value) -> Result<Folder> {
+        let mut payload = self.client.request(method, Some(params)).await?;
+        let rows: Vec<Row> = field_of(&mut payload, method, "plugins")?;
+        // Without diagnostics nothing is wrong; those that name no package are about plugins that are listed.
+        let diagnostics: Vec<Value> = field_of(&mut payload, method, "diagnostics").unwrap_or_default();
+        let refused = diagnostics.into_iter().filter_map(|diagnostic| serde_json::from_value(diagnostic).ok());
+        Ok(Folder { plugins: rows.into_iter().map(|row| row.leanclaw).collect(), refused: refused.collect() })
+    }
+}
+
+fn field_of<T: DeserializeOwned>(payload: &mut Value, method: &str, field: &str) -> Result<T> {
+    let value = payload.get_mut(field).map(Value::take).unwrap_or_default();
+    serde_json::from_value(value).with_context(|| format!("the gateway's answer to `{method}` is not understood"))
 }
 
 /// The parameters that name a plugin and account.
@@ -46,14 +60,10 @@ struct Row {
     leanclaw: PluginInfo,
 }
 
-fn infos(rows: Vec<Row>) -> Vec<PluginInfo> {
-    rows.into_iter().map(|row| row.leanclaw).collect()
-}
-
 #[async_trait]
 impl PluginAdmin for Online {
-    async fn list(&mut self) -> Result<Vec<PluginInfo>> {
-        self.ask("plugins.list", json!({}), "plugins").await.map(infos)
+    async fn list(&mut self) -> Result<Folder> {
+        self.ask_folder("plugins.list", json!({})).await
     }
 
     async fn inspect(&mut self, key: &PluginKey) -> Result<PluginInfo> {
@@ -76,14 +86,15 @@ impl PluginAdmin for Online {
         self.ask("plugins.logs", params, "lines").await
     }
 
-    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>> {
+    async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder> {
         let params = plugin.map_or_else(|| json!({}), |plugin| json!({ "pluginId": plugin }));
-        self.ask("plugins.reload", params, "plugins").await.map(infos)
+        self.ask_folder("plugins.reload", params).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Refused;
     use super::*;
     use crate::client::tests::{connect, receive, send, serve, welcome};
 
@@ -116,25 +127,32 @@ mod tests {
         let row = json!({"id": "notes", "enabled": true, "leanclaw": plugin()});
         let one = json!({"ok": true, "plugin": {"id": "notes"}, "leanclaw": plugin()});
         let line = json!({"seq": 4, "atMs": 1, "level": "info", "callId": "", "source": "log", "message": "m"});
+        let diagnostics = json!([
+            {"level": "warn", "message": "notes: it waits"},
+            {"level": "error", "message": "/p/x: no", "source": "/p/x", "reason": "no"},
+        ]);
         let key = json!({"pluginId": "notes", "accountId": "work"});
         let change = json!({"pluginId": "notes", "accountId": "work", "all": false, "items": ["kv"]});
         let mut online = serve_each(vec![
-            ("plugins.list", json!({}), json!({"plugins": [row], "diagnostics": []})),
+            ("plugins.list", json!({}), json!({"plugins": [row], "diagnostics": diagnostics})),
             ("plugins.inspect", key, one.clone()),
             ("plugins.grant", change.clone(), one.clone()),
             ("plugins.revoke", change, one),
             ("plugins.logs", json!({"pluginId": "notes", "limit": 5, "afterSeq": 3}), json!({"lines": [line]})),
-            ("plugins.reload", json!({}), json!({"ok": true, "plugins": [row]})),
+            ("plugins.reload", json!({}), json!({"ok": true, "plugins": [row], "diagnostics": diagnostics})),
         ])
         .await;
         let key: PluginKey = "notes/work".parse().unwrap();
         let change = GrantChange { all: false, items: vec!["kv".into()] };
-        assert_eq!(online.list().await.unwrap().len(), 1);
+        let refused = [Refused { path: "/p/x".into(), reason: "no".into() }];
+        let listed = online.list().await.unwrap();
+        assert_eq!((listed.plugins.len(), listed.refused), (1, refused.to_vec()));
         assert_eq!(online.inspect(&key).await.unwrap().account, key.account);
         assert_eq!(online.grant(&key, &change).await.unwrap().id, key.plugin);
         assert_eq!(online.revoke(&key, &change).await.unwrap().id, key.plugin);
         assert_eq!(online.logs(&key.plugin, Some(3), 5).await.unwrap()[0].seq, 4);
-        assert_eq!(online.reload(None).await.unwrap().len(), 1);
+        let reloaded = online.reload(None).await.unwrap();
+        assert_eq!((reloaded.plugins.len(), reloaded.refused), (1, refused.to_vec()));
     }
 
     #[tokio::test]

@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Milliseconds to wait for the connection, and again for the response
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     timeout: u64,
+    /// Accepted as everywhere else: the result is JSON with it and without it
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {

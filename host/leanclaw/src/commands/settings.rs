@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::resolve;
-use crate::config::variables::{self, Variable};
+use crate::config::variables::{self, Outside, Variable};
 use crate::config::{Flags, PluginsConfig, Resolution};
 use crate::output;
 
@@ -109,7 +109,11 @@ fn list(as_json: bool) -> Result<()> {
         let settings: Vec<Value> = variables::ALL.iter().map(|variable| variable_json(variable)).collect();
         let keys: Vec<Value> =
             variables::FILE_ONLY_KEYS.iter().map(|(key, doc)| json!({ "key": key, "description": doc })).collect();
-        return output::json(&json!({ "settings": settings, "keys": keys }));
+        let outside: Vec<Value> = variables::OUTSIDE
+            .iter()
+            .map(|Outside { name, default, doc }| json!({ "name": name, "default": default, "description": doc }))
+            .collect();
+        return output::json(&json!({ "settings": settings, "keys": keys, "environmentOnly": outside }));
     }
     let mut text = String::from(
         "A setting is taken from the first of: command-line flag, environment, .env in the working directory,\n\
@@ -126,6 +130,10 @@ fn list(as_json: bool) -> Result<()> {
     text.push_str("\nOnly in the configuration file:\n");
     for (key, doc) in variables::FILE_ONLY_KEYS {
         text.push_str(&format!("  {key}\n    {doc}\n"));
+    }
+    text.push_str("\nOnly in the environment, and no settings:\n");
+    for Outside { name, default, doc } in variables::OUTSIDE {
+        text.push_str(&format!("  {name}\n    {doc}\n    default  {default}\n"));
     }
     output::text(text.trim_end())
 }

@@ -1,5 +1,4 @@
-//! Names that belong to the original LeanClaw, to OpenClaw or to this project's own build, and that this version of the
-//! program does not read. They are told apart from misspellings, so that nobody is asked "did you mean" about a name
+//! Names that belong to the original LeanClaw or to OpenClaw, and that this version of the program does not read. They are told apart from misspellings, so that nobody is asked "did you mean" about a name
 //! that is right elsewhere.
 
 /// Who knows a name that this program does not use.
@@ -131,18 +130,9 @@ const OPENCLAW_KEYS: &[&str] = &[
     "wizard",
 ];
 
-/// Variables that the project's build and tests read; the program itself leaves them alone and says nothing.
-const DEVELOPMENT_VARIABLES: &[&str] = &["LEANCLAW_WASM_STD"];
-const DEVELOPMENT_PREFIXES: &[&str] = &["LEANCLAW_TEST_", "LEANCLAW_BENCH_", "LEANCLAW_XTASK_"];
-
 /// Whether `name` is a variable of the original LeanClaw that is not used here.
 pub(crate) fn is_original_variable(name: &str) -> bool {
     ORIGINAL_VARIABLES.contains(&name)
-}
-
-/// Whether `name` belongs to the project's build or tests.
-pub(crate) fn is_development_variable(name: &str) -> bool {
-    DEVELOPMENT_VARIABLES.contains(&name) || DEVELOPMENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Who knows the key `path` (dots between its parts), if anybody.

@@ -1,8 +1,9 @@
 //! Configuration: where settings come from, how they combine, and what the program gets to see of them.
 //!
 //! Precedence, per setting: command-line flags, the environment (an empty variable counts as not set), `.env` in the
-//! working directory, `~/.config/leanclaw/config.json` (JSON5), the default. Nothing else in the program reads the
-//! environment or these files: every consumer, authentication included, gets its values from [`Config`].
+//! working directory, `~/.config/leanclaw/config.json` (JSON5), the default. Nothing else in the program reads these
+//! files or settings from the environment: every consumer, authentication included, gets its values from [`Config`]. What
+//! is no setting, such as `NO_COLOR` and `PATH`, is read where it is used and listed in [`variables::OUTSIDE`].
 //!
 //! This module never starts, creates or contacts anything; it only reads.
 

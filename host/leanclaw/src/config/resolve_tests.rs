@@ -151,7 +151,10 @@ fn unknown_names_are_warnings_and_name_the_nearest() {
         ("LEANCLAW_GATEWAY_PROT", "1"),
         ("LEANCLAW_ANTHROPIC_API_KEY", "k"),
         ("LEANCLAW_WASM_STD", "/x"),
-        ("LEANCLAW_TEST_DOCKER", "1"),
+        ("LEANCLAW_TEST_BINARY", "1"),
+        ("LEANCLAW_WASM_STD", "1"),
+        ("LEANCLAW_BUILD_CACHE", "1"),
+        ("LEANCLAW_BLESS", "1"),
         ("HOME", "/h"),
     ]);
     sources.dotenv.1 = text("LEANCLAW_GATEWAY_HSOT=x\nLOG_LEVLE=debug\nDATABASE_URL=x\nnonsense\nTZ=UTC\nTZ=CET\n");

@@ -249,7 +249,8 @@ fn variable_named(name: &str) -> Option<&'static Variable> {
 
 /// What to say about a `LEANCLAW_` name that this version does not read.
 fn unused_variable(name: &str, place: &str) -> Option<String> {
-    if foreign::is_development_variable(name) {
+    // It is for the project's build or tests.
+    if variables::OUTSIDE.iter().any(|outside| outside.name == name) {
         return None;
     }
     let shown = name.escape_debug();

@@ -1,8 +1,8 @@
 //! The one list of settings: every variable, what it expects, its default, its keys in the configuration file.
 //!
 //! `leanclaw config variables` prints it, the resolver reads through it, and error messages quote it. A variable is
-//! listed here only when this version of the program reads it; names that the original LeanClaw or OpenClaw know and
-//! this version does not use are listed apart, in `foreign.rs`.
+//! listed here only when this version of the program reads it, or its build and tests do ([`OUTSIDE`]); names that the
+//! original LeanClaw or OpenClaw know and this version does not use are listed apart, in `foreign.rs`.
 
 /// One setting.
 #[derive(Debug, PartialEq, Eq)]
@@ -205,6 +205,62 @@ pub const ALL: &[&Variable] = &[
     &TIME_ZONE,
 ];
 
+/// A variable that is no setting: it is read from the environment alone, and no file or flag stands in for it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// The name in the environment.
+    pub name: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// Who reads it and what it does.
+    pub doc: &'static str,
+}
+
+/// Every such variable: conventions of the system first, then those of this project's build and tests, about which the
+/// program says nothing when it finds them in its environment.
+pub const OUTSIDE: &[Outside] = &[
+    Outside {
+        name: "NO_COLOR",
+        default: "colours where a terminal shows them",
+        doc: "leanclaw: with any value but an empty one, nothing is coloured.",
+    },
+    Outside {
+        name: "PATH",
+        default: "no program is found",
+        doc: "leanclaw plugin build, plugin dev: where the build command and its tools are looked for.",
+    },
+    Outside {
+        name: "LEANCLAW_WASM_STD",
+        default: "none",
+        doc: "cargo xtask: a packed standard library for wasm32-wasip2, for machines where nothing else provides it.",
+    },
+    Outside {
+        name: "LEANCLAW_BUILD_CACHE",
+        default: "~/.cache/leanclaw-ci",
+        doc: ".ci/run: the folder of what it builds, kept from one run to the next.",
+    },
+    Outside {
+        name: "LEANCLAW_BLESS",
+        default: "files are only compared",
+        doc: "cargo test: when set, tests write anew the generated files that they compare with.",
+    },
+    Outside {
+        name: "LEANCLAW_TEST_BINARY",
+        default: "it is built",
+        doc: "cargo test -p leanclaw-tests: the leanclaw program that is tested; `cargo xtask test` sets it.",
+    },
+    Outside {
+        name: "LEANCLAW_TEST_PLUGINS",
+        default: "target/plugins",
+        doc: "cargo test -p leanclaw-tests: the built example plugins; `cargo xtask test` sets it.",
+    },
+    Outside {
+        name: "LEANCLAW_TEST_DEV_DATA",
+        default: "target/dev-data",
+        doc: "cargo xtask start: the development data folder; `cargo xtask test start` sets it.",
+    },
+];
+
 /// Keys of the configuration file that stand for a list or a table and so have no variable.
 pub const FILE_ONLY_KEYS: &[(&str, &str)] = &[
     ("plugins.enabled", "`false` loads no plugin at all."),
@@ -218,6 +274,48 @@ pub const FILE_ONLY_KEYS: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Names that stand in a file's text.
+    fn names_in(text: &str) -> Vec<&str> {
+        let is_part = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+        text.match_indices("LEANCLAW_")
+            .filter_map(|(at, _)| text[at..].split(|letter| !is_part(letter)).next())
+            .filter(|name| !name.ends_with('_'))
+            .collect()
+    }
+
+    #[test]
+    fn what_the_build_and_the_tests_read_is_listed() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut folders: Vec<_> =
+            ["host/xtask/src", "host/types/src", "host/store/src", "tests/it/support", "tests/bench", "tests/clients"]
+                .map(|folder| root.join(folder))
+                .into();
+        let mut files = vec![root.join(".ci/run")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_source = path.extension().is_some_and(|kind| ["rs", "mjs"].iter().any(|known| kind == *known));
+                let is_foreign = path.ends_with("node_modules") || path.ends_with("target");
+                match path.is_dir() {
+                    true if !is_foreign => folders.push(path),
+                    false if is_source => files.push(path),
+                    _ => {}
+                }
+            }
+        }
+        let listed =
+            |name: &str| ALL.iter().any(|known| known.name == name) || OUTSIDE.iter().any(|known| known.name == name);
+        let mut found = 0;
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in names_in(&text) {
+                found += 1;
+                assert!(listed(name), "{name} in {} is in no list", file.display());
+            }
+        }
+        assert!(found > 20, "the sources are where they were");
+    }
 
     #[test]
     fn every_variable_is_documented_and_no_name_or_key_is_used_twice() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{denied, grant, granted, key, received};
 use crate::{AuditQuery, KvStore, Store, Submitted};
 
-const FOLDER_VARIABLE: &str = "LEANCLAW_STORE_TEST_FOLDER";
+const FOLDER_VARIABLE: &str = "STORE_TEST_FOLDER";
 const ACKNOWLEDGED: usize = 60;
 
 /// Does nothing unless the test below starts it: then it writes and says so until it is killed.

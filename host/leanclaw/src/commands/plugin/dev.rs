@@ -15,6 +15,7 @@ use leanclaw_types::{AccountId, PluginId};
 use tokio::time::Instant;
 
 use super::live::{self, Stands};
+use super::news::{Listener, News};
 use super::{build, install, logs};
 use crate::admin::{self, Online, PluginAdmin as _};
 use crate::author::build::Project;
@@ -23,8 +24,8 @@ use crate::author::folder::Placed;
 use crate::author::sources::Sources;
 use crate::config::Config;
 use crate::locate::Named;
-use crate::report::Report;
-use crate::{data_dir, output, shutdown};
+use crate::report::{self, Report};
+use crate::{data_dir, shutdown};
 
 /// How often sources and logs are looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -38,6 +39,9 @@ pub(crate) struct Dev {
     /// The plugin's folder
     #[arg(default_value = ".")]
     path: PathBuf,
+    /// Print one JSON object per line, named by its "event": changed, built, failed, placed, not-seen, state, log, watching
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Result<()> {
@@ -45,7 +49,8 @@ pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Resul
     let mut project = Arc::new(Project::open(&arguments.path)?);
     data_dir::prepare(&config.data_dir)?;
     live::warn_if_elsewhere(config, named).await?;
-    let mut program = Program::of(config, named, project.manifest.id.clone());
+    let listener = Listener { as_json: arguments.json, zone: &config.time_zone };
+    let mut program = Program::of(config, named, project.manifest.id.clone(), &listener);
     let mut built = Sources::default();
     loop {
         let now = Sources::look(&project, &built);
@@ -56,7 +61,7 @@ pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Resul
             }
             if let Some(path) = now.changed(&built).filter(|_| built != Sources::default()) {
                 let path = path.strip_prefix(&project.folder).unwrap_or(path);
-                output::note(&format!("Changed: {}", path.display()));
+                listener.tell(&News::Changed { path })?;
             }
             built = now;
             match Project::open(&arguments.path) {
@@ -64,14 +69,14 @@ pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Resul
                     project = Arc::new(opened);
                     tokio::select! {
                         () = stop.cancelled() => return Ok(()),
-                        () = program.rebuild(&project) => {}
+                        told = program.rebuild(&project) => told?,
                     }
                 }
-                Err(error) => output::error(&Report::of(&error)),
+                Err(error) => listener.tell(&News::Failed(&Report::of(&error)))?,
             }
-            output::note("Watching for changes (Ctrl-C ends).");
+            listener.tell(&News::Watching)?;
         }
-        program.follow().await;
+        program.follow().await?;
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(INTERVAL) => {}
@@ -82,6 +87,7 @@ pub(super) async fn run(config: &Config, named: Named, arguments: &Dev) -> Resul
 /// The running program, as far as there is one.
 struct Program<'a> {
     config: &'a Config,
+    listener: &'a Listener<'a>,
     named: Named,
     id: PluginId,
     online: Option<Online>,
@@ -96,21 +102,25 @@ struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    fn of(config: &'a Config, named: Named, id: PluginId) -> Self {
+    fn of(config: &'a Config, named: Named, id: PluginId, listener: &'a Listener<'a>) -> Self {
         let search_at = Instant::now();
-        Self { config, named, id, online: None, search_at, log_seq: None, said: None, placed: false }
+        Self { config, listener, named, id, online: None, search_at, log_seq: None, said: None, placed: false }
     }
 
     /// Builds and swaps, and says what came of it. What fails is shown; the version before stays.
-    async fn rebuild(&mut self, project: &Arc<Project>) {
+    ///
+    /// # Errors
+    /// Nobody can be told.
+    async fn rebuild(&mut self, project: &Arc<Project>) -> Result<()> {
         self.id = project.manifest.id.clone();
         let swapped = async {
             let placed = self.build(project).await?;
             self.placed = true;
             self.settled(&placed.path).await
         };
-        if let Err(error) = swapped.await {
-            output::error(&Report::of(&error));
+        match swapped.await {
+            Err(error) if !report::is_broken_pipe(&error) => self.listener.tell(&News::Failed(&Report::of(&error))),
+            told => told,
         }
     }
 
@@ -120,10 +130,10 @@ impl<'a> Program<'a> {
         let built = loop {
             tokio::select! {
                 built = &mut building => break built.context("the build was cut short")??,
-                () = tokio::time::sleep(INTERVAL) => self.follow().await,
+                () = tokio::time::sleep(INTERVAL) => self.follow().await?,
             }
         };
-        output::text(&build::shown(&built))?;
+        self.listener.tell(&News::Built(&built))?;
         let bundle = Bundle::read(&built.folder)?;
         let store = Store::open(&self.config.data_dir)?;
         let placed = install::put(self.config, &store, &bundle).await?;
@@ -135,40 +145,43 @@ impl<'a> Program<'a> {
     async fn settled(&mut self, path: &Path) -> Result<()> {
         self.search(true).await;
         let Some(online) = &mut self.online else {
-            return output::text(&format!("{} is in the plugin folder; `leanclaw start` loads it", self.id));
+            return self.listener.tell(&News::Placed { id: &self.id });
         };
         match live::seen(online, &self.id, path).await? {
             Stands::Known(info) => {
                 self.said = None;
                 self.say(&info)
             }
-            Stands::NotSeen | Stands::NothingRuns => {
-                output::warning("the running program does not show it; does it use another plugin folder?");
-                Ok(())
-            }
+            Stands::NotSeen | Stands::NothingRuns => self.listener.tell(&News::NotSeen { id: &self.id }),
         }
     }
 
     /// Shows what is new: the plugin's state, and what it logged.
-    async fn follow(&mut self) {
+    ///
+    /// # Errors
+    /// Nobody can be told.
+    async fn follow(&mut self) -> Result<()> {
         self.search(false).await;
         if !self.placed || self.online.is_none() {
-            return;
+            return Ok(());
         }
-        if self.show_news().await.is_err() {
+        match self.show_news().await {
+            Err(error) if report::is_broken_pipe(&error) => return Err(error),
             // It stopped, or a connection broke: it is looked for again.
-            self.online = None;
+            Err(_) => self.online = None,
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     async fn show_news(&mut self) -> Result<()> {
         let Some(online) = &mut self.online else { return Ok(()) };
-        let plugins = online.list().await?;
+        let plugins = online.list().await?.plugins;
         let own = plugins.into_iter().find(|info| info.id == self.id && info.account == AccountId::default());
         let Some(own) = own else { return Ok(()) };
         let lines = online.logs(&self.id, self.log_seq, logs::FOLLOW_LINES).await?;
         for line in &lines {
-            output::text(&logs::shown(line, &self.config.time_zone))?;
+            self.listener.tell(&News::Log(line))?;
         }
         self.log_seq = lines.last().map(|line| line.seq).or(self.log_seq);
         self.say(&own)
@@ -180,7 +193,7 @@ impl<'a> Program<'a> {
         if self.said.as_ref() == Some(&line) {
             return Ok(());
         }
-        output::text(&line)?;
+        self.listener.tell(&News::State { plugin: info })?;
         self.said = Some(line);
         Ok(())
     }

@@ -65,10 +65,11 @@ pub(super) async fn warn_if_elsewhere(config: &Config, named: Named) -> Result<(
 pub(super) async fn seen(online: &mut Online, id: &PluginId, path: &Path) -> Result<Stands> {
     let asked_since = tokio::time::Instant::now();
     loop {
-        let known = online.list().await?.into_iter().find(|info| &info.id == id && same_place(&info.path, path));
+        let known =
+            online.list().await?.plugins.into_iter().find(|info| &info.id == id && same_place(&info.path, path));
         if known.as_ref().is_some_and(|info| info.state != PluginState::Loading) {
             // It may not have noticed the change yet; this has it look, and answers when it has.
-            let plugins = online.reload(Some(id)).await?;
+            let plugins = online.reload(Some(id)).await?.plugins;
             let own = plugins.into_iter().find(|info| info.account == AccountId::default());
             return Ok(own.map_or(Stands::NotSeen, |info| Stands::Known(Box::new(info))));
         }

@@ -9,6 +9,7 @@ mod install;
 mod live;
 mod logs;
 mod new;
+mod news;
 mod run;
 mod secret;
 mod show;
@@ -65,7 +66,7 @@ pub(crate) enum Administer {
 
 #[derive(Debug, Args)]
 pub(crate) struct Listing {
-    /// Print JSON
+    /// Print JSON: a list of plugins; a package that was refused is an entry with "state": "refused" and no id
     #[arg(long)]
     json: bool,
 }
@@ -85,7 +86,7 @@ pub(crate) struct Reload {
     /// The plugin; all of them when it is left out
     #[arg(value_name = "ID")]
     plugin: Option<PluginId>,
-    /// Print JSON
+    /// Print JSON, as `plugin list --json` does
     #[arg(long)]
     json: bool,
 }
@@ -127,12 +128,12 @@ async fn administer(admin: &mut dyn PluginAdmin, config: &Config, command: &Admi
         Administer::Revoke(arguments) => grant::revoke(admin, arguments).await,
         Administer::Logs(arguments) => logs::run(admin, arguments, &config.time_zone).await,
         Administer::Reload(Reload { plugin, json }) => {
-            let plugins = admin.reload(plugin.as_ref()).await?;
-            show::list(&plugins, *json)
+            let folder = admin.reload(plugin.as_ref()).await?;
+            show::list(&folder, *json)
         }
         Administer::List(Listing { json }) => {
-            let plugins = admin.list().await?;
-            show::list(&plugins, *json)
+            let folder = admin.list().await?;
+            show::list(&folder, *json)
         }
     }
 }

@@ -50,6 +50,9 @@ pub(crate) struct Run {
     /// Give it everything its manifest asks for, for this one call; HTTP requests are really made then
     #[arg(long)]
     grant_all: bool,
+    /// Accepted as everywhere else: the answer is JSON with it and without it
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) async fn run(config: &Config, arguments: &Run) -> Result<()> {

@@ -7,7 +7,9 @@ use leanclaw_types::PluginKey;
 use leanclaw_types::manifest::Lifecycle;
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::PluginInfo;
+use serde_json::{Value, json};
 
+use crate::admin::{Folder, Refused};
 use crate::output;
 
 /// The plugin and account as they are typed.
@@ -15,11 +17,19 @@ pub(super) fn key_of(plugin: &PluginInfo) -> PluginKey {
     PluginKey { plugin: plugin.id.clone(), account: plugin.account.clone() }
 }
 
-pub(super) fn list(plugins: &[PluginInfo], as_json: bool) -> Result<()> {
+/// The plugins as a table with the refused packages as warnings; or all as JSON, see [`entries`].
+pub(super) fn list(folder: &Folder, as_json: bool) -> Result<()> {
+    let Folder { plugins, refused } = folder;
     if as_json {
-        return output::json(&plugins);
+        return output::json(&entries(folder)?);
+    }
+    for Refused { path, reason } in refused {
+        output::warning(&format!("{path} was refused: {reason}"));
     }
     if plugins.is_empty() {
+        if !refused.is_empty() {
+            return Ok(());
+        }
         output::note("There are no plugins. `leanclaw config` shows the folder they belong in (LEANCLAW_PLUGIN_DIR).");
         return Ok(());
     }
@@ -36,6 +46,19 @@ pub(super) fn list(plugins: &[PluginInfo], as_json: bool) -> Result<()> {
         })
         .collect();
     output::table(&["PLUGIN", "VERSION", "STATE", "EXPORTS", "REASON"], &rows)
+}
+
+/// The plugins, and after them the refused packages: `{"id": null, "state": "refused", "reason", "path"}`. What a package
+/// that was refused would have been called is not known, and its path and reason are where those of a plugin are.
+fn entries(folder: &Folder) -> Result<Vec<Value>> {
+    let mut entries = folder.plugins.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    entries.extend(
+        folder
+            .refused
+            .iter()
+            .map(|Refused { path, reason }| json!({"id": null, "state": "refused", "reason": reason, "path": path})),
+    );
+    Ok(entries)
 }
 
 /// Everything about one plugin.
