@@ -8,7 +8,8 @@
 //! because a connection was there already. Nothing is decompressed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     resolver: Arc<dyn Resolver>,
     pub(crate) observer: Arc<dyn EgressObserver>,
     tls: Arc<ClientConfig>,
+    /// Where this program itself listens.
+    own: OnceLock<SocketAddr>,
     owners: Mutex<HashMap<String, Arc<Usage>>>,
 }
 
@@ -94,7 +97,19 @@ impl Egress {
         observer: Arc<dyn EgressObserver>,
         roots: rustls::RootCertStore,
     ) -> Self {
-        Self(Arc::new(Shared { resolver, observer, tls: tls_config(roots), owners: Mutex::default() }))
+        Self(Arc::new(Shared {
+            resolver,
+            observer,
+            tls: tls_config(roots),
+            own: OnceLock::new(),
+            owners: Mutex::default(),
+        }))
+    }
+
+    /// Names where this program itself listens. No request goes there from here on, whatever is granted: who connects to
+    /// it from this machine may count as its administrator. Only the first address counts.
+    pub fn refuse_listener(&self, address: SocketAddr) {
+        let _ = self.0.own.set(address);
     }
 
     /// A handle with the rights of `policy`. All handles of one owner share its rate and concurrency.
@@ -259,8 +274,15 @@ impl EgressHandle {
         let place = place.map_err(|_| EgressError::Busy { owner: policy.owner.clone(), what, limit })?;
 
         let shared = &self.shared;
-        let dialler =
-            Dialler { resolver: &*shared.resolver, tls: &shared.tls, policy, url: rules.url, origin: rules.origin };
+        let dialler = Dialler {
+            resolver: &shared.resolver,
+            own: shared.own.get().copied(),
+            place: &place,
+            tls: &shared.tls,
+            policy,
+            url: rules.url,
+            origin: rules.origin,
+        };
         let until = Deadline::after(timetable.connect).min(timetable.end);
         let connection = timetable.within(CONNECTING, timetable.connect, dialler.connect(until)).await?;
         Ok((place, connection))

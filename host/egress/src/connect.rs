@@ -18,6 +18,7 @@ use url::{Host, Url};
 use crate::address::{AddressClass, classify};
 use crate::deadline::Deadline;
 use crate::error::{EgressError, describe};
+use crate::limit::Place;
 use crate::policy::EgressPolicy;
 use crate::remedy::Remedy;
 use crate::resolve::Resolver;
@@ -63,7 +64,11 @@ fn host_of(url: &Url) -> Result<Host<&str>, EgressError> {
 
 /// What to connect with, and for whom.
 pub(crate) struct Dialler<'a> {
-    pub(crate) resolver: &'a dyn Resolver,
+    pub(crate) resolver: &'a Arc<dyn Resolver>,
+    /// Where this program itself listens; never dialled.
+    pub(crate) own: Option<SocketAddr>,
+    /// The owner's place for this request.
+    pub(crate) place: &'a Place,
     pub(crate) tls: &'a Arc<ClientConfig>,
     pub(crate) policy: &'a EgressPolicy,
     pub(crate) url: &'a Url,
@@ -80,6 +85,9 @@ impl Dialler<'_> {
             Host::Domain(name) => self.resolve(name).await?,
         };
         let checked = self.check(&found)?;
+        if checked.iter().any(|address| self.is_own(*address)) {
+            return Err(EgressError::OwnGateway { owner: self.policy.owner.clone(), origin: self.origin.to_owned() });
+        }
         let (stream, address) = self.dial(&checked, until).await?;
         if !matches!(self.url.scheme(), "https" | "wss") {
             return Ok(Connection { stream: Box::new(stream), address });
@@ -101,7 +109,16 @@ impl Dialler<'_> {
 
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, EgressError> {
         let failed = |detail: String| EgressError::ResolveFailed { host: name.to_owned(), detail };
-        let found = self.resolver.resolve(name).await.map_err(|problem| failed(describe(&problem)))?;
+        // A lookup goes on when its request is given up, and the owner's place is taken until it ends: otherwise requests
+        // for names of a server that never answers would cost nothing but threads of ours.
+        let (resolver, name, place) = (Arc::clone(self.resolver), name.to_owned(), self.place.clone());
+        let looking = tokio::spawn(async move {
+            let found = resolver.resolve(&name).await;
+            drop(place);
+            found
+        });
+        let found = looking.await.map_err(|problem| failed(describe(&problem)))?;
+        let found = found.map_err(|problem| failed(describe(&problem)))?;
         if found.is_empty() { Err(failed("it has no address".into())) } else { Ok(found) }
     }
 
@@ -129,6 +146,17 @@ impl Dialler<'_> {
             class,
             remedy,
         })
+    }
+
+    /// Whether `address` leads to this program's own listener.
+    fn is_own(&self, address: IpAddr) -> bool {
+        let Some(own) = self.own.filter(|own| Some(own.port()) == self.url.port_or_known_default()) else {
+            return false;
+        };
+        let (address, listens) = (address.to_canonical(), own.ip().to_canonical());
+        // Only an address of this machine can be bound; a listener without an address of its own has all of them.
+        address == listens
+            || (listens.is_unspecified() && std::net::UdpSocket::bind(SocketAddr::new(address, 0)).is_ok())
     }
 
     async fn dial(&self, checked: &[IpAddr], until: Deadline) -> Result<(TcpStream, IpAddr), EgressError> {

@@ -69,6 +69,14 @@ pub enum EgressError {
         /// What would allow it, where anything could.
         remedy: Option<Remedy>,
     },
+    /// The destination is this program itself.
+    #[error("`{owner}` may not reach {origin}: it leads to the gateway of this program")]
+    OwnGateway {
+        /// Who asked.
+        owner: String,
+        /// Where the request goes.
+        origin: String,
+    },
     /// No connection.
     #[error("no connection to {origin}: {detail}")]
     ConnectFailed {
@@ -178,7 +186,7 @@ impl EgressError {
             Self::SecretNotDeclared(_) => "secret-not-declared",
             Self::SecretMissing { .. } => "secret-missing",
             Self::ResolveFailed { .. } => "resolve-failed",
-            Self::AddressRefused { .. } => "address-refused",
+            Self::AddressRefused { .. } | Self::OwnGateway { .. } => "address-refused",
             Self::ConnectFailed { .. } => "connect-failed",
             Self::TlsFailed { .. } => "tls-failed",
             Self::TimedOut { .. } => "timed-out",
@@ -200,6 +208,7 @@ impl EgressError {
                 | Self::SecretNotDeclared(_)
                 | Self::SecretMissing { .. }
                 | Self::AddressRefused { .. }
+                | Self::OwnGateway { .. }
                 | Self::RateLimited { .. }
         )
     }
@@ -235,6 +244,12 @@ impl EgressError {
             | Self::AddressRefused { owner, remedy: Some(remedy), .. } => remedy.hints(owner),
             Self::AddressRefused { class: AddressClass::Metadata, .. } => {
                 vec!["metadata addresses are refused whatever is granted".into()]
+            }
+            Self::OwnGateway { .. } => {
+                vec![
+                    "the gateway's own address is refused whatever is granted: use the plugin interfaces instead"
+                        .into(),
+                ]
             }
             Self::SecretNotDeclared(undeclared) => undeclared.hints(),
             Self::SecretMissing { owner, name, .. } => {

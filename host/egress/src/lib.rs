@@ -9,7 +9,7 @@
 //! # use std::{sync::Arc, time::Duration};
 //! # use leanclaw_egress::{Deadline, Egress, EgressPolicy, NoObserver, NoSecrets, Request, SystemResolver};
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let egress = Egress::new(Arc::new(SystemResolver), Arc::new(NoObserver));
+//! let egress = Egress::new(Arc::new(SystemResolver::default()), Arc::new(NoObserver));
 //! let mut policy = EgressPolicy::new("feed-reader");
 //! policy.allow.push("https://*.example.com".parse()?);
 //! let handle = egress.open(policy, Arc::new(NoSecrets));

@@ -61,7 +61,7 @@ impl Places {
             return None;
         }
         *taken += 1;
-        Some(Place(Arc::clone(self)))
+        Some(Place(Arc::new(Taken(Arc::clone(self)))))
     }
 
     /// Waits until fewer than `limit` places are taken, and takes one. Dropping the future leaves the queue.
@@ -78,11 +78,14 @@ impl Places {
     }
 }
 
-/// One place; dropping it frees it.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<Places>);
+/// One place; dropping it and all its clones frees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is held for its drop")] Arc<Taken>);
 
-impl Drop for Place {
+#[derive(Debug)]
+struct Taken(Arc<Places>);
+
+impl Drop for Taken {
     fn drop(&mut self) {
         let mut taken = lock(&self.0.taken);
         *taken = taken.saturating_sub(1);

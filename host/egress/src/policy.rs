@@ -81,7 +81,7 @@ pub struct EgressLimits {
     pub socket_message_bytes: usize,
     /// Requests and WebSocket handshakes begun in any 60 seconds. Default 600.
     pub requests_per_minute: usize,
-    /// Waiting for a place, resolving, connecting and the TLS handshake. Default 10 s.
+    /// Waiting for a place; and then, anew, resolving, connecting and the TLS handshake together. Default 10 s each.
     pub connect_timeout: Duration,
     /// From connected until the response's headers, sending the request's body included. Default 75 s, so that a
     /// one-minute long poll fits.

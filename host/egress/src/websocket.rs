@@ -31,6 +31,9 @@ use crate::observe::Flight;
 use crate::policy::EgressPolicy;
 use crate::scrub::Scrubber;
 
+/// Pings without an answer after which a connection counts as dead.
+const MAX_SILENT_PINGS: u32 = 2;
+
 /// One message of a WebSocket. Pings are answered below and never seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SocketMessage {
@@ -56,6 +59,8 @@ pub struct Socket {
     policy: Arc<EgressPolicy>,
     scrubber: Arc<Scrubber>,
     watch: Vec<String>,
+    /// Pings since anything came in.
+    silent_pings: u32,
     flight: Flight,
     _driver: Driver,
     _place: Place,
@@ -99,6 +104,7 @@ impl EgressHandle {
                     policy: Arc::clone(&self.policy),
                     scrubber: opened.scrubber,
                     watch,
+                    silent_pings: 0,
                     flight,
                     _driver: opened.driver,
                     _place: opened.place,
@@ -246,6 +252,7 @@ impl Socket {
                 }
                 Some(Err(problem)) => return Some(Err(self.fail(problem))),
             };
+            self.silent_pings = 0;
             let length = u64::try_from(message.len()).unwrap_or(u64::MAX);
             self.flight.received_bytes = self.flight.received_bytes.saturating_add(length);
             match message {
@@ -301,11 +308,17 @@ impl Socket {
         Ok(())
     }
 
-    /// Asks the server for a sign of life; its answer is not shown, but keeps [`Socket::receive`] and the network awake.
+    /// Asks the server for a sign of life. Its answer is read by [`Socket::receive`], which does not show it.
     ///
     /// # Errors
-    /// As [`Socket::send`].
+    /// As [`Socket::send`], and `timed-out` when nothing came in since the last two times it was asked.
     pub async fn ping(&mut self) -> Result<(), EgressError> {
+        if self.silent_pings >= MAX_SILENT_PINGS {
+            let error = EgressError::TimedOut { phase: "the answer to a WebSocket ping" };
+            self.flight.fail(&error);
+            return Err(error);
+        }
+        self.silent_pings += 1;
         self.write(Message::Ping(Bytes::new())).await
     }
 

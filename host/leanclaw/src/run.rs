@@ -52,8 +52,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     check_bind(address, &gateway_config.auth)?;
     let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
     // So that commands find the program whatever it was started with.
-    lock::publish(&config.data_dir, listener.local_addr()?)?;
+    let listens = listener.local_addr()?;
+    lock::publish(&config.data_dir, listens)?;
     let parts = wiring::open(&config, Mode::Serving)?;
+    parts.egress.refuse_listener(listens);
     ensure_folder(&config);
 
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });

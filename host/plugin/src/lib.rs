@@ -48,9 +48,7 @@ pub use description::{ChannelDescription, Description};
 pub use diagnose::{Diagnosis, Interfaces, Row, Standing};
 pub use error::PluginError;
 pub use logs::LOG_TARGET;
-pub use package::{
-    ComponentFile, MAX_COMPONENT_BYTES, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in,
-};
+pub use package::{ComponentFile, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in};
 pub use runtime::{Mode, Plugins, PluginsOptions};
 pub use state::{CallContext, CallUpdate};
 pub use validate::schema_problem;

@@ -7,14 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use leanclaw_types::manifest::{self, Manifest};
-use leanclaw_wasm::{Digest, FileStamp, digest_file};
+use leanclaw_wasm::{Digest, FileStamp, MAX_COMPONENT_BYTES, digest_file};
 use wasmparser::{Parser, Payload};
 
 use crate::error::PluginError;
 use crate::services::Memo;
-
-/// The largest component, in bytes.
-pub const MAX_COMPONENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A plugin on disk.
 #[derive(Debug, Clone)]
@@ -168,8 +165,17 @@ fn read_folder_manifest(folder: &Path) -> Result<Manifest, PluginError> {
     Ok(Manifest::parse(&read_bounded(&manifest_file(folder)?, manifest::MAX_BYTES)?)?)
 }
 
+/// Runs what reads files or parses a component where it holds up no other task.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PluginError> + Send + 'static,
+) -> Result<T, PluginError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(PluginError::Package(format!("it could not be read: {error}"))))
+}
+
 async fn read_folder(folder: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
-    let manifest = read_folder_manifest(folder)?;
+    let place = folder.to_path_buf();
+    let manifest = blocking(move || read_folder_manifest(&place)).await?;
     let component = match &manifest.main {
         Some(main) if manifest.names_a_component() => {
             let path = inside(folder, main)?;
@@ -187,8 +193,8 @@ async fn read_bare(path: &Path, memo: &dyn Memo) -> Result<Package, PluginError>
     let text = match memo.recall(&key).await {
         Some(text) => text,
         None => {
-            let text =
-                embedded_manifest(&read_bounded(path, usize::try_from(MAX_COMPONENT_BYTES).unwrap_or(usize::MAX))?)?;
+            let place = path.to_path_buf();
+            let text = blocking(move || embedded_manifest(&read_component(&place)?)).await?;
             memo.remember(key, text.clone()).await;
             text
         }
@@ -229,20 +235,27 @@ pub fn embedded_manifest(wasm: &[u8]) -> Result<String, PluginError> {
 pub fn embed_manifest(wasm: &[u8], manifest: &str) -> Result<Vec<u8>, PluginError> {
     let mut kept = Vec::with_capacity(wasm.len() + manifest.len() + 32);
     let mut copied = 0;
+    // Where the section begins that comes next, with its id and its length, which need not be written in the fewest bytes.
+    let mut start = 0;
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload =
             payload.map_err(|error| PluginError::Package(format!("the component does not parse: {error}")))?;
+        let end = match &payload {
+            Payload::Version { range, .. } => Some(range.end),
+            other => other.as_section().map(|(_, range)| range.end),
+        };
+        let is_ours = matches!(&payload, Payload::CustomSection(section) if section.name() == manifest::CUSTOM_SECTION);
+        if let Some(end) = end.filter(|_| depth == 0) {
+            if is_ours {
+                kept.extend_from_slice(wasm.get(copied..start).unwrap_or_default());
+                copied = end;
+            }
+            start = end;
+        }
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::CustomSection(section) if depth == 0 && section.name() == manifest::CUSTOM_SECTION => {
-                // The range covers the section's content; its id and length stand before it.
-                let content = section.range();
-                let header = 1 + leb_length(content.len());
-                kept.extend_from_slice(wasm.get(copied..content.start.saturating_sub(header)).unwrap_or_default());
-                copied = content.end;
-            }
             _ => {}
         }
     }
@@ -268,12 +281,6 @@ fn write_leb(out: &mut Vec<u8>, mut value: usize) {
         }
         out.push(low | 0x80);
     }
-}
-
-fn leb_length(value: usize) -> usize {
-    let mut bytes = Vec::new();
-    write_leb(&mut bytes, value);
-    bytes.len()
 }
 
 /// `relative` below `folder`, with no symbolic link on the way.
@@ -333,7 +340,10 @@ async fn digest(path: &Path, memo: &dyn Memo) -> Result<Digest, PluginError> {
         return Err(refuse("it is not a regular file".into()));
     }
     if found.len() > MAX_COMPONENT_BYTES {
-        return Err(refuse(format!("it has {} bytes; the limit is {MAX_COMPONENT_BYTES}", found.len())));
+        return Err(refuse(format!(
+            "it has {} bytes; the limit is {MAX_COMPONENT_BYTES}; build in release mode and strip debug information",
+            found.len()
+        )));
     }
     let key = |stamp: &FileStamp| format!("digest:{}:{stamp:?}", path.display());
     if let Some(known) = memo.recall(&key(&FileStamp::of(&found))).await.and_then(|hex| parse_digest(&hex)) {
@@ -370,6 +380,22 @@ mod tests {
         assert_eq!(embedded_manifest(&twice).unwrap(), long);
         let back = embed_manifest(&twice, r#"{"id":"a"}"#).unwrap();
         assert_eq!(back, once, "nothing of the replaced one is left");
+    }
+
+    #[test]
+    fn a_section_whose_length_is_written_in_more_bytes_is_replaced_whole() {
+        let wasm = wat::parse_str("(component (core module) (core module))").unwrap();
+        let once = embed_manifest(&wasm, r#"{"id":"a"}"#).unwrap();
+        let content = once.get(wasm.len() + 2..).unwrap();
+        let length = u8::try_from(content.len()).unwrap();
+        // As linkers write it that fill the length in afterwards: five bytes.
+        let mut padded = [&wasm[..], &[0, length | 0x80, 0x80, 0x80, 0x80, 0], content].concat();
+        assert_eq!(embedded_manifest(&padded).unwrap(), r#"{"id":"a"}"#);
+        assert_eq!(embed_manifest(&padded, r#"{"id":"a"}"#).unwrap(), once);
+        // The same with something behind it.
+        padded.extend_from_slice(&[0, 3, 1, b'x', b'y']);
+        let kept = embed_manifest(&padded, r#"{"id":"a"}"#).unwrap();
+        assert_eq!(kept, [&wasm[..], &[0, 3, 1, b'x', b'y'], &once[wasm.len()..]].concat());
     }
 
     #[test]

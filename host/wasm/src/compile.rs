@@ -63,9 +63,7 @@ impl CompileError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {
-            Self::TooLarge { .. } => {
-                "build in release mode and strip debug information (wasm-tools strip), or raise max_component_bytes"
-            }
+            Self::TooLarge { .. } => "build in release mode and strip debug information (wasm-tools strip)",
             Self::NotWasm { text: true } => "turn it into a binary with `wasm-tools parse in.wat -o out.wasm`",
             Self::NotWasm { text: false } => "a component starts with the bytes 00 61 73 6d 0d 00 01 00",
             Self::CoreModule => {

@@ -31,6 +31,9 @@ const KEEP_RESIDENT_BYTES: usize = 1024 * 1024;
 /// Runtime bookkeeping (not linear memory) of one component instance, core instances included.
 const INSTANCE_METADATA_BYTES: usize = 4 * 1024 * 1024;
 
+/// The largest component of the program, in bytes: for everything that reads, builds, installs or compiles one.
+pub const MAX_COMPONENT_BYTES: u64 = 50 * 1024 * 1024;
+
 /// Whether instances come out of a preallocated pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pooling {
@@ -56,7 +59,7 @@ pub struct EngineSettings {
     pub cache_dir: Option<PathBuf>,
     /// How much the cache may keep.
     pub cache_bounds: CacheBounds,
-    /// The largest component that is compiled at all, in bytes (default 50 MiB): compiling is the one thing a
+    /// The largest component that is compiled at all, in bytes (default [`MAX_COMPONENT_BYTES`]): compiling is the one thing a
     /// hostile file can make expensive before any of its code runs.
     pub max_component_bytes: u64,
 }
@@ -70,7 +73,7 @@ impl Default for EngineSettings {
             epoch_tick: Duration::from_millis(10),
             cache_dir: None,
             cache_bounds: CacheBounds::default(),
-            max_component_bytes: 50 * 1024 * 1024,
+            max_component_bytes: MAX_COMPONENT_BYTES,
         }
     }
 }

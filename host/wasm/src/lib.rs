@@ -29,7 +29,8 @@ mod tests;
 pub use cache::{CacheBounds, CacheOff, CacheStats};
 pub use compile::CompileError;
 pub use config::{
-    CORE_INSTANCES_PER_COMPONENT, EngineSettings, MEMORIES_PER_COMPONENT, Pooling, TABLE_ELEMENTS, TABLES_PER_COMPONENT,
+    CORE_INSTANCES_PER_COMPONENT, EngineSettings, MAX_COMPONENT_BYTES, MEMORIES_PER_COMPONENT, Pooling, TABLE_ELEMENTS,
+    TABLES_PER_COMPONENT,
 };
 pub use engine::{Allocator, EngineError, InstancePermit, Wasm};
 pub use error::{CallError, TrapReport};

@@ -40,7 +40,7 @@ impl Runtime {
         let wasm = Wasm::new(settings)?;
         let (memory, services) = Memory::services();
         let watch = EgressWatch::new(memory, Arc::clone(&services.clock));
-        let egress = Egress::new(Arc::new(SystemResolver), watch.clone());
+        let egress = Egress::new(Arc::new(SystemResolver::default()), watch.clone());
         let plugins = Plugins::new(PluginsOptions {
             wasm: wasm.clone(),
             egress,

@@ -172,7 +172,7 @@ async fn a_closed_port_and_a_silent_resolver_are_told_apart() {
             Box::pin(std::future::pending())
         }
     }
-    let url = "http://slow.example/".parse().unwrap();
+    let url: url::Url = "http://slow.example/".parse().unwrap();
     let mut policy = all_for(&url);
     policy.limits.connect_timeout = Duration::from_millis(30);
     let handle = egress_with(Silent).0.open(policy, Arc::new(NoSecrets));
@@ -203,4 +203,62 @@ async fn proxy_variables_make_no_difference() {
 async fn request_of_the_child() {
     let url = std::env::var(CHILD_TARGET).unwrap().parse().unwrap();
     assert_eq!(fetch_as(all_for(&url), get(&url)).await, Ok((200, "hello".into())));
+}
+
+/// Counts its lookups, none of which ends before it is told.
+struct Hanging(Arc<AtomicUsize>, Arc<tokio::sync::Semaphore>);
+
+impl Resolver for Hanging {
+    fn resolve<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async {
+            let _ended = self.1.acquire().await;
+            Ok(vec![LOOPBACK])
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_that_hangs_keeps_its_owners_place() {
+    let server = Server::hello().await;
+    let url = server.url_for("slow.example", "/");
+    let (lookups, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let mut policy = all_for(&url);
+    policy.limits.connect_timeout = Duration::from_millis(30);
+    policy.limits.concurrency = 1;
+    let (egress, _) = egress_with(Hanging(Arc::clone(&lookups), Arc::clone(&end)));
+    let handle = egress.open(policy.clone(), Arc::new(NoSecrets));
+    assert_eq!(fetch(&handle, get(&url)).await.unwrap_err().code(), "timed-out");
+    assert_eq!(fetch(&handle, get(&url)).await.unwrap_err().code(), "busy");
+    assert_eq!(lookups.load(Ordering::SeqCst), 1);
+    end.add_permits(10);
+    policy.limits.connect_timeout = Duration::from_secs(10);
+    let handle = egress.open(policy, Arc::new(NoSecrets));
+    assert_eq!(fetch(&handle, get(&url)).await, Ok((200, "hello".into())));
+}
+
+#[tokio::test]
+async fn the_programs_own_listener_is_refused_whatever_is_granted() {
+    let (own, other) = (Server::hello().await, Server::hello().await);
+    let resolver = || FixedResolver::new().with("inside.example", [LOOPBACK]);
+    // Listening on one address, and on every one.
+    for listens in [own.address, (std::net::Ipv4Addr::UNSPECIFIED, own.address.port()).into()] {
+        let (egress, recorder) = egress_with(resolver());
+        egress.refuse_listener(listens);
+        for url in [own.url("/"), own.url_for("inside.example", "/"), own.url_for("[::ffff:127.0.0.1]", "/")] {
+            let handle = egress.open(all_for(&url), Arc::new(NoSecrets));
+            let error = fetch(&handle, get(&url)).await.unwrap_err();
+            assert_eq!((error.code(), error.is_denial()), ("address-refused", true), "{url}");
+            assert!(error.hints()[0].contains("whatever is granted"), "{:?}", error.hints());
+            let mut socket = url.clone();
+            socket.set_scheme("ws").unwrap();
+            let handle = egress.open(all_for(&socket), Arc::new(NoSecrets));
+            let error = handle.connect_websocket(socket, http::HeaderMap::new(), &[], soon()).await.unwrap_err();
+            assert!(matches!(error, EgressError::OwnGateway { .. }), "{error:?}");
+        }
+        assert_eq!(own.connections().await, 0);
+        let url = other.url("/");
+        assert!(fetch(&egress.open(all_for(&url), Arc::new(NoSecrets)), get(&url)).await.is_ok());
+        assert_eq!(recorder.lines().len(), 7);
+    }
 }

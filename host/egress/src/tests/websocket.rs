@@ -197,3 +197,25 @@ async fn a_server_that_is_no_websocket_is_told_by_its_status() {
     let error = connect(&handle, &"https://127.0.0.1/".parse().unwrap(), HeaderMap::new()).await.unwrap_err();
     assert_eq!(error.code(), "invalid-request");
 }
+
+#[tokio::test]
+async fn a_server_that_answers_no_ping_is_given_up() {
+    let url = socket_url(echo_server().await);
+    let (egress, recorder) = egress();
+    let mut socket = connect(&egress.open(all_for(&url), Arc::new(NoSecrets)), &url, HeaderMap::new()).await.unwrap();
+    // Whatever comes in is a sign of life. The answers to the pings come before the echo.
+    for _ in 0..5 {
+        socket.ping().await.unwrap();
+        socket.send(text("still there?")).await.unwrap();
+        assert_eq!(socket.receive().await.unwrap().unwrap(), text("still there?"));
+    }
+    for _ in 0..2 {
+        socket.ping().await.unwrap();
+    }
+    // Nothing was read since.
+    let error = socket.ping().await.unwrap_err();
+    assert_eq!(error.code(), "timed-out");
+    assert!(error.is_retryable());
+    drop(socket);
+    assert_eq!(recorder.lines(), ["notes WEBSOCKET failed: timed-out"]);
+}

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use leanclaw_plugin::{Diagnosis, MAX_COMPONENT_BYTES, PackageContents};
+use leanclaw_plugin::{Diagnosis, PackageContents};
 use leanclaw_types::PluginId;
 use leanclaw_types::manifest::{Build, FILE_NAMES, Manifest};
 use leanclaw_wasm::Digest;
+use leanclaw_wasm::MAX_COMPONENT_BYTES;
 use serde::Serialize;
 use serde_json::Value;
 

@@ -155,6 +155,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
     kv: Arc<KvStore>,
     pub(crate) plugins: Plugins,
+    /// The way out, to be told where the program listens.
+    pub(crate) egress: Egress,
 }
 
 impl Parts {
@@ -194,7 +196,7 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
         clock: Arc::clone(&clock),
     });
     let watch = EgressWatch::new(backing.clone(), Arc::clone(&clock));
-    let egress = Egress::new(Arc::new(SystemResolver), watch.clone());
+    let egress = Egress::new(Arc::new(SystemResolver::default()), watch.clone());
     let services = Services {
         kv: backing.clone(),
         grants: backing.clone(),
@@ -206,8 +208,8 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
         clock,
     };
     let folder = Some(config.plugins.dir.clone());
-    let plugins = Plugins::new(PluginsOptions { wasm, egress, watch, services, folder, mode });
-    Ok(Parts { store, kv, plugins })
+    let plugins = Plugins::new(PluginsOptions { wasm, egress: egress.clone(), watch, services, folder, mode });
+    Ok(Parts { store, kv, plugins, egress })
 }
 
 fn engine_settings(config: &Config, cache_dir: PathBuf) -> EngineSettings {
