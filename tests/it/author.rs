@@ -183,9 +183,16 @@ async fn removing_keeps_data_and_purging_does_not() {
     assert!(kept.err.contains("--purge"), "{kept:?}");
     assert!(installed(&place).is_empty());
     assert!(place.run(&["plugin", "remove", "notes"]).await.failed(1).contains("no plugin `notes`"));
+    let listed = place.run(&["plugin", "list"]).await;
+    assert!(listed.err.contains("not installed, rights kept: notes: kv:"), "{listed:?}");
     place.run(&["plugin", "install", "notes"]).await.ok();
     assert_eq!(place.run(&["plugin", "inspect", "notes", "--json"]).await.json()["state"], "ready");
     assert_eq!(notes().await, 1);
+
+    place.run(&["plugin", "remove", "notes"]).await.ok();
+    let revoked = place.run(&["plugin", "revoke", "notes", "--all"]).await;
+    assert!(revoked.out.contains("notes is not installed"), "{revoked:?}");
+    assert!(!place.run(&["plugin", "list"]).await.err.contains("rights kept"));
 
     place.run(&["plugin", "remove", "notes", "--purge"]).await.ok();
     place.run(&["plugin", "install", "notes"]).await.ok();

@@ -70,11 +70,16 @@ pub trait PluginHost: Send + Sync + 'static {
     /// `not-found`, `invalid-input` for an item the manifest does not ask for.
     async fn grant(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure>;
 
-    /// Takes rights back.
+    /// Takes rights back, also of a plugin that is not installed, of which there is nothing to show afterwards.
     ///
     /// # Errors
-    /// `not-found`, `invalid-input` for an item that is not granted.
-    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure>;
+    /// `not-found` when nothing is granted, `invalid-input` for an item that is not granted.
+    async fn revoke(
+        &self,
+        caller: &Caller,
+        key: &PluginKey,
+        change: GrantChange,
+    ) -> Result<Option<PluginInfo>, Failure>;
 
     /// Reads one plugin, or all of them, from the folder again; returns where they stand now.
     ///

@@ -19,7 +19,7 @@ use leanclaw_wasm::Limited;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::calls::{self, GuestCall, GuestReply};
+use crate::calls::{GuestCall, GuestReply};
 use crate::guest::Live;
 use crate::state::CallContext;
 use crate::stats::Stats;
@@ -221,6 +221,7 @@ struct Resident {
 impl Resident {
     async fn one(&mut self, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
         self.wait_after_faults(unit).await?;
+        unit.check_rights()?;
         let guest = unit.guest().await.map_err(|error| load_failure(&error))?;
         let frame = Unit::frame(context);
         let number = frame.call;
@@ -238,7 +239,13 @@ impl Resident {
                 none.insert(Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await)
             }
         };
-        let result = live.run(unit.wall_clock(), async |store, instance| calls::run(call, store, instance).await).await;
+        let result = match unit.run(live, call).await {
+            Ok(result) => result,
+            Err(withdrawn) => {
+                self.live = None;
+                return Err(withdrawn);
+            }
+        };
         let memory_bytes = live.store.memory_bytes();
         unit.stats().memory(memory_bytes);
         if result.is_err() {

@@ -15,22 +15,47 @@ impl Plugins {
     /// # Errors
     /// `not-found`; `invalid-input` when something is named that the manifest does not ask for.
     pub async fn grant(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
-        let package = self.requested(key)?;
-        grant(&self.inner.loader.services, caller, key, &package.manifest.permissions, change).await?;
-        self.refresh(caller, &key.plugin).await;
-        self.inspect(key)
+        let (plugins, caller, key, change) = (self.clone(), caller.clone(), key.clone(), change.clone());
+        finished(tokio::spawn(async move {
+            let decision = plugins.inner.decisions.lock().await;
+            let package = plugins.requested(&key)?;
+            grant(&plugins.inner.loader.services, &caller, &key, &package.manifest.permissions, &change).await?;
+            let wish = plugins.inner.rights_changed(&key, None, &actor(&caller));
+            drop(decision);
+            plugins.inner.fulfil_all(wish.into_iter().collect()).await;
+            plugins.inspect(&key)
+        }))
+        .await
     }
 
-    /// Takes back what `change` names, and loads the plugin anew. With `all` the plugin waits for a grant again.
+    /// Takes back what `change` names, and loads the plugin anew. With `all` the plugin waits for a grant again. What had
+    /// the rights stops at once: nothing begins in it, and what runs in it is ended. The plugin need not be installed;
+    /// then there is nothing to be shown afterwards.
     ///
     /// # Errors
-    /// `not-found`; `invalid-input` when something is named that is not granted.
-    pub async fn revoke(&self, caller: &Caller, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo, Failure> {
-        self.requested(key)?;
-        revoke(&self.inner.loader.services, caller, key, change).await?;
-        self.refresh(caller, &key.plugin).await;
-        self.inspect(key)
+    /// `not-found` when nothing is granted; `invalid-input` when something is named that is not granted.
+    pub async fn revoke(
+        &self,
+        caller: &Caller,
+        key: &PluginKey,
+        change: &GrantChange,
+    ) -> Result<Option<PluginInfo>, Failure> {
+        let (plugins, caller, key, change) = (self.clone(), caller.clone(), key.clone(), change.clone());
+        finished(tokio::spawn(async move {
+            let decision = plugins.inner.decisions.lock().await;
+            let left = revoke(&plugins.inner.loader.services, &caller, &key, &change).await?;
+            let wish = plugins.inner.rights_changed(&key, Some(&left), &actor(&caller));
+            drop(decision);
+            plugins.inner.fulfil_all(wish.into_iter().collect()).await;
+            Ok(plugins.inspect(&key).ok())
+        }))
+        .await
     }
+}
+
+/// A decision is carried out to its end, whoever waits for it.
+async fn finished<T>(decision: tokio::task::JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+    decision.await.unwrap_or_else(|error| Err(Failure::internal(format!("The decision was not carried out: {error}."))))
 }
 
 /// Writes a grant of `change` out of what `asked` names.
@@ -53,7 +78,9 @@ pub(crate) async fn grant(
     }
     let old = services.grants.grant(key).await?;
     let held = old.map(|grant| grant.permissions).unwrap_or_default();
-    let granted = held.union(&added);
+    // What an older manifest asked for and this one does not was not part of the decision: it must not come back by itself
+    // when a later version asks again.
+    let granted = held.intersection(asked).union(&added);
     let news: Vec<String> = granted.items().difference(&held.items()).cloned().collect();
     let record = AuditRecord {
         at_ms: services.clock.now_ms(),
@@ -80,7 +107,9 @@ pub(crate) async fn revoke(
     change: &GrantChange,
 ) -> Result<Permissions, Failure> {
     let old = services.grants.grant(key).await?;
-    let old = old.ok_or_else(|| Failure::not_found(format!("Nothing is granted to `{key}`.")))?;
+    let old = old.ok_or_else(|| {
+        Failure::not_found(format!("Nothing is granted to `{key}`.")).hint("leanclaw plugin list shows what is there")
+    })?;
     let removed =
         if change.all { old.permissions.clone() } else { chosen(&old.permissions, &change.items, key, "granted")? };
     if !change.all && change.items.is_empty() {

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::{PluginEvent, PluginInfo, PluginState};
-use leanclaw_types::{AccountId, PluginId};
+use leanclaw_types::{AccountId, PluginId, PluginKey};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ pub(crate) struct Entry {
     pub(crate) package: Package,
     slots: BTreeMap<AccountId, Slot>,
     /// The version to be loaded next, when it is not the one that runs.
-    next: Option<Package>,
+    pub(crate) next: Option<Package>,
     /// The latest wish about this plugin, and the one its slots fulfil.
     wished: u64,
     fulfilled: u64,
@@ -61,11 +62,18 @@ pub(crate) struct Entry {
     wished_by: Arc<str>,
     /// Why the version that lies on disk now is not the one that runs.
     pub(crate) refused_replacement: Option<String>,
+    /// Rises when rights are given or taken back; what was loaded under another number may hold rights that are gone.
+    rights: u64,
+    /// The number under which the running version was loaded.
+    rights_loaded: u64,
+    /// Who decided on the rights last.
+    rights_by: Arc<str>,
 }
 
 impl Entry {
     /// A plugin that is about to be loaded for the first time.
     pub(crate) fn new(package: Package, slots: BTreeMap<AccountId, Slot>) -> Self {
+        let rights = WISHES.fetch_add(1, Ordering::Relaxed);
         Self {
             package,
             slots,
@@ -74,6 +82,9 @@ impl Entry {
             fulfilled: 0,
             wished_by: FOLDER.into(),
             refused_replacement: None,
+            rights,
+            rights_loaded: rights,
+            rights_by: FOLDER.into(),
         }
     }
 
@@ -89,13 +100,14 @@ impl Entry {
     }
 }
 
-/// One version of a plugin, loaded as far as it goes.
-struct Loaded {
+/// One version that is to be loaded.
+struct Load {
     package: Package,
-    slots: BTreeMap<AccountId, Slot>,
-    /// The latest wish that this fulfils, and who had it.
+    /// The latest wish that it fulfils, and who had it.
     number: u64,
     by: Arc<str>,
+    /// What [`Entry::rights`] was before the grant was read.
+    rights: u64,
 }
 
 /// Something in the folder that is not loaded.
@@ -128,11 +140,6 @@ impl Inner {
         self.installed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wishes for one installed plugin to be loaded again, as it lies there or as it runs.
-    pub(crate) fn wish(&self, plugin: &PluginId, by: &Arc<str>) -> Option<Wish> {
-        Some(self.lock().plugins.get_mut(plugin)?.wish(None, by))
-    }
-
     /// The accounts of a plugin: the default one and those that are configured.
     pub(crate) fn accounts(&self, plugin: &PluginId) -> Vec<AccountId> {
         let mut accounts = vec![AccountId::default()];
@@ -140,6 +147,32 @@ impl Inner {
         accounts.sort();
         accounts.dedup();
         accounts
+    }
+
+    /// Has the running version loaded anew with the rights that are stored now. With `left`, some were taken back: what
+    /// served with them is out of the table at once, and what it still does ends.
+    pub(crate) fn rights_changed(&self, key: &PluginKey, left: Option<&Permissions>, by: &str) -> Option<Wish> {
+        let mut installed = self.lock();
+        let entry = installed.plugins.get_mut(&key.plugin)?;
+        entry.rights = WISHES.fetch_add(1, Ordering::Relaxed);
+        entry.rights_by = by.into();
+        let wish = Wish { plugin: key.plugin.clone(), number: entry.wished, at_start: false };
+        let slot = left.and_then(|left| Some((left, entry.slots.get_mut(&key.account)?)));
+        if let Some((left, slot)) = slot
+            && let Some(ready) = slot.ready.take()
+        {
+            ready.unit.revoke();
+            slot.withdrawn = Some(ready);
+            let asked = &entry.package.manifest.permissions;
+            let effective = asked.intersection(left);
+            slot.missing = asked.missing_from(&effective);
+            slot.granted = Some(effective);
+            slot.state = PluginState::Loading;
+            slot.reason = "rights were taken back; it is being loaded with those that are left".into();
+            drop(installed);
+            self.publish();
+        }
+        Some(wish)
     }
 
     /// Fulfils many wishes side by side.
@@ -164,34 +197,52 @@ impl Inner {
             Arc::clone(gates.entry(wish.plugin.clone()).or_default())
         };
         let _turn = gate.lock().await;
-        let (package, number, by) = {
-            let installed = self.lock();
-            let Some(entry) = installed.plugins.get(&wish.plugin) else { return };
-            if entry.fulfilled >= wish.number {
-                return;
-            }
-            (entry.next.as_ref().unwrap_or(&entry.package).clone(), entry.wished, Arc::clone(&entry.wished_by))
-        };
+        while let Some(load) = self.next_load(wish) {
+            self.load(wish, load).await;
+        }
+    }
+
+    /// What is to be loaded next for `wish`. The running version comes first when its rights have changed: the one on disk
+    /// may turn out not to run at all, and the running one must not go on with other rights than the stored ones.
+    fn next_load(&self, wish: &Wish) -> Option<Load> {
+        let installed = self.lock();
+        let entry = installed.plugins.get(&wish.plugin)?;
+        let rights = entry.rights;
+        if entry.rights_loaded != rights {
+            let number = if entry.next.is_none() { entry.wished } else { entry.fulfilled };
+            let by = Arc::clone(&entry.rights_by);
+            return Some(Load { package: entry.package.clone(), number, by, rights });
+        }
+        let package = entry.next.as_ref().unwrap_or(&entry.package);
+        (entry.fulfilled < wish.number).then(|| Load {
+            package: package.clone(),
+            number: entry.wished,
+            by: Arc::clone(&entry.wished_by),
+            rights,
+        })
+    }
+
+    async fn load(&self, wish: &Wish, load: Load) {
         let can_wait = self.mode == Mode::Passive || (wish.at_start && self.loader.wasm.cache_off().is_none());
         let code = if can_wait { Code::OnFirstUse } else { Code::Now };
         let mut slots = BTreeMap::new();
         for account in self.accounts(&wish.plugin) {
-            slots.insert(account.clone(), self.loader.load(&package, &account, code).await);
+            slots.insert(account.clone(), self.loader.load(&load.package, &account, code).await);
         }
-        let loaded = Loaded { package, slots, number, by };
-        if let Some(package) = self.swap_in(&wish.plugin, loaded) {
+        if let Some(package) = self.swap_in(&wish.plugin, load, slots) {
             self.remember_home(&package).await;
         }
     }
 
     /// Puts what was loaded in the place of what ran; gives the package if that was done.
-    fn swap_in(&self, plugin: &PluginId, loaded: Loaded) -> Option<Package> {
-        let Loaded { package, slots, number, by } = loaded;
+    fn swap_in(&self, plugin: &PluginId, load: Load, slots: BTreeMap<AccountId, Slot>) -> Option<Package> {
+        let Load { package, number, by, rights } = load;
         let mut installed = self.lock();
         // Removed while it was loaded, or another plugin took the id meanwhile: what was loaded is for nobody.
-        let still_there = |entry: &&mut Entry| entry.package.path == package.path;
+        // So it is when rights changed meanwhile: it may hold what was taken back.
+        let still_there = |entry: &&mut Entry| entry.package.path == package.path && entry.rights == rights;
         let entry = installed.plugins.get_mut(plugin).filter(still_there)?;
-        entry.fulfilled = number;
+        entry.fulfilled = entry.fulfilled.max(number);
         if entry.wished == number {
             entry.next = None;
         }
@@ -207,11 +258,18 @@ impl Inner {
             self.note_state(&package, slot, &by);
         }
         stop(entry);
+        // The running version with other rights says nothing about the one on disk.
+        let is_for_rights = entry.rights_loaded != rights;
+        if !is_for_rights {
+            entry.refused_replacement = None;
+        }
         entry.package = package.clone();
         entry.slots = slots;
-        entry.refused_replacement = None;
+        entry.rights_loaded = rights;
         self.start_drivers(entry);
-        installed.noted.remove(&package.path);
+        if !is_for_rights {
+            installed.noted.remove(&package.path);
+        }
         Some(package)
     }
 

@@ -47,11 +47,14 @@ pub(crate) struct Slot {
     /// What is asked for and not granted.
     pub(crate) missing: Vec<String>,
     pub(crate) ready: Option<Ready>,
+    /// What served until rights were taken back: it keeps the code of the version that ran until that is loaded anew,
+    /// because its file may hold another version by then.
+    pub(crate) withdrawn: Option<Ready>,
 }
 
 impl Slot {
     pub(crate) fn new(key: PluginKey, state: PluginState, reason: impl Into<String>) -> Self {
-        Self { key, state, reason: reason.into(), granted: None, missing: Vec::new(), ready: None }
+        Self { key, state, reason: reason.into(), granted: None, missing: Vec::new(), ready: None, withdrawn: None }
     }
 
     fn faulted(key: PluginKey, error: &PluginError) -> Self {

@@ -71,6 +71,8 @@ pub(crate) struct Inner {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) listing: ArcSwap<Listing>,
     pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
+    /// Held from reading a grant until its change is written: of two decisions at once neither is lost.
+    pub(crate) decisions: tokio::sync::Mutex<()>,
 }
 
 /// What is shown, made together with the table.
@@ -97,6 +99,7 @@ impl Plugins {
                 table: ArcSwap::default(),
                 listing: ArcSwap::default(),
                 events,
+                decisions: tokio::sync::Mutex::default(),
             }),
         };
         options.watch.attach(Arc::downgrade(&plugins.inner));
@@ -205,12 +208,6 @@ impl Plugins {
         let wishes = self.inner.admit(paths, &actor(caller).into()).await;
         self.inner.fulfil_all(wishes).await;
         Ok(self.list().into_iter().filter(|info| plugin.is_none_or(|id| &info.id == id)).collect())
-    }
-
-    /// Loads one plugin again after a grant, a revocation or a changed setting.
-    pub(crate) async fn refresh(&self, caller: &Caller, plugin: &PluginId) {
-        let wishes = self.inner.wish(plugin, &actor(caller).into()).into_iter().collect();
-        self.inner.fulfil_all(wishes).await;
     }
 
     /// What the manifest of an installed plugin asks for: that of the version on disk, where it could be read.

@@ -3,8 +3,10 @@
 //! Per-call: every call has a store of its own, dropped with it. Resident: calls go through the mailbox of an actor
 //! ([`crate::actor`]). Whether a caller may call at all is decided before this.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
@@ -85,7 +87,12 @@ pub(crate) struct Unit {
     number: u64,
     /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when rights of this unit were taken back: nothing begins in it any more, and what runs in it ends.
+    revoked: CancellationToken,
 }
+
+/// How a call on a live instance ended.
+type Outcome = Result<Result<GuestReply, Failure>, CallError>;
 
 impl Unit {
     pub(crate) fn new(parts: UnitParts) -> Arc<Self> {
@@ -97,6 +104,7 @@ impl Unit {
             actors: Actors::new(),
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
+            revoked: CancellationToken::new(),
             parts,
         })
     }
@@ -157,8 +165,7 @@ impl Unit {
         let number = frame.call;
         let export = call.export();
         let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await;
-        let wall_clock = self.parts.shared.limits.wall_clock;
-        let result = live.run(wall_clock, async |store, instance| calls::run(call, store, instance).await).await;
+        let result = self.run(&mut live, call).await?;
         self.parts.stats.memory(live.store.memory_bytes());
         self.settle(number, export, result)
     }
@@ -176,10 +183,64 @@ impl Unit {
         };
         let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let wait = self.parts.shared.limits.wall_clock;
-        match tokio::time::timeout(wait, self.running.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(busy()),
+        tokio::select! {
+            biased;
+            () = self.revoked.cancelled() => Err(self.withdrawn()),
+            turn = tokio::time::timeout(wait, self.running.acquire()) => match turn {
+                Ok(Ok(turn)) => Ok(turn),
+                _ => Err(busy()),
+            },
         }
+    }
+
+    /// Rights of this unit were taken back: what waits is turned away, what runs is ended, and nothing polls or listens
+    /// for it any more. Whoever revokes takes it out of the table first.
+    pub(crate) fn revoke(&self) {
+        self.revoked.cancel();
+        self.stop.cancel();
+    }
+
+    /// Whether a call may begin.
+    ///
+    /// # Errors
+    /// `unavailable`, to be tried again, when rights were taken back.
+    pub(crate) fn check_rights(&self) -> Result<(), Failure> {
+        if self.revoked.is_cancelled() { Err(self.withdrawn()) } else { Ok(()) }
+    }
+
+    fn withdrawn(&self) -> Failure {
+        let key = &self.parts.shared.key;
+        Failure::unavailable(format!("Rights of the plugin `{key}` were taken back before this call began."))
+            .hint("call again: it is being loaded with the rights that are left")
+            .retry_after(250)
+    }
+
+    /// Runs `call` on a live instance. After an error the instance has to be dropped.
+    ///
+    /// # Errors
+    /// `unavailable` when rights were taken back before or meanwhile: a guest that could go on would keep using them.
+    pub(crate) async fn run(&self, live: &mut Live, call: GuestCall) -> Result<Outcome, Failure> {
+        self.check_rights()?;
+        let export = call.export();
+        let wall_clock = self.parts.shared.limits.wall_clock;
+        let mut work = pin!(live.run(wall_clock, async |store, instance| calls::run(call, store, instance).await));
+        let mut revoked = pin!(self.revoked.cancelled());
+        let outcome = std::future::poll_fn(|task| {
+            if let Poll::Ready(result) = work.as_mut().poll(task) {
+                return Poll::Ready(Some(result));
+            }
+            // Asked only when the guest waits or yields, so that a call that does neither pays nothing.
+            revoked.as_mut().poll(task).map(|()| None)
+        });
+        let Some(result) = outcome.await else {
+            let shared = &self.parts.shared;
+            shared.logs.write(Level::Warn, "host", "", &format!("{export} was ended: rights were taken back"));
+            let message = format!("Rights of the plugin `{}` were taken back while this call ran.", shared.key);
+            return Err(
+                Failure::new(code::UNAVAILABLE, message).hint("it was ended; it may have done a part of its work")
+            );
+        };
+        Ok(result)
     }
 
     /// Counts, logs and audits how a call ended, and makes a bad end a failure.

@@ -129,7 +129,8 @@ pub(crate) fn grant(call: &Call<'_>) -> Answer {
     change(call, true)
 }
 
-/// `plugins.revoke {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`.
+/// `plugins.revoke {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`; `leanclaw` is null when the plugin is
+/// not installed.
 pub(crate) fn revoke(call: &Call<'_>) -> Answer {
     change(call, false)
 }
@@ -148,9 +149,13 @@ fn change(call: &Call<'_>, give: bool) -> Answer {
     let change = GrantChange { all: change.all, items: change.items };
     Answer::Later(Box::pin(async move {
         let plugins = &state.services.plugins;
-        let result =
-            if give { plugins.grant(&caller, &key, change).await } else { plugins.revoke(&caller, &key, change).await };
-        result.map(|plugin| Payload::json(&one(&plugin))).map_err(|failure| failure_to_error(version, &failure))
+        let result = if give {
+            plugins.grant(&caller, &key, change).await.map(Some)
+        } else {
+            plugins.revoke(&caller, &key, change).await
+        };
+        let shown = |plugin: Option<PluginInfo>| plugin.map_or_else(|| absent(&key), |plugin| one(&plugin));
+        result.map(|plugin| Payload::json(&shown(plugin))).map_err(|failure| failure_to_error(version, &failure))
     }))
 }
 
@@ -247,6 +252,11 @@ fn identity(plugin: &PluginInfo) -> Value {
         object.insert("version".into(), json!(plugin.version));
     }
     identity
+}
+
+/// A plugin that is not installed.
+fn absent(key: &PluginKey) -> Value {
+    json!({"ok": true, "plugin": {"id": key.plugin, "installed": false, "enabled": false}, "leanclaw": null})
 }
 
 fn one(plugin: &PluginInfo) -> Value {

@@ -105,8 +105,16 @@ impl PluginHost for FakeHost {
         self.note("grant", key, change, caller)
     }
 
-    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
-        self.note("revoke", key, change, caller)
+    async fn revoke(
+        &self,
+        caller: &Caller,
+        key: &PluginKey,
+        change: GrantChange,
+    ) -> Result<Option<PluginInfo>, Failure> {
+        if key.plugin.as_str() == "gone" {
+            return Ok(None);
+        }
+        self.note("revoke", key, change, caller).map(Some)
     }
 
     async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {

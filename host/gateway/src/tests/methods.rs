@@ -150,6 +150,9 @@ async fn grants_need_admin_and_carry_the_caller() {
     );
     assert_eq!((changes[1].0.as_str(), changes[1].2.all), ("revoke", true));
     assert_eq!(changes[0].3.id, "token");
+    let kept = admin.call("plugins.revoke", json!({"pluginId": "gone", "all": true})).await["payload"].clone();
+    assert_eq!((&kept["ok"], &kept["plugin"]["installed"]), (&json!(true), &json!(false)), "{kept}");
+    assert!(kept["leanclaw"].is_null(), "{kept}");
     let reloaded = admin.call("plugins.reload", json!({"pluginId": "broken"})).await["payload"].clone();
     assert_eq!(reloaded["plugins"].as_array().unwrap().len(), 1);
     assert_eq!(admin.call("plugins.reload", json!({})).await["payload"]["plugins"].as_array().unwrap().len(), 3);

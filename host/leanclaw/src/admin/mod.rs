@@ -60,8 +60,8 @@ pub(crate) trait PluginAdmin: Send {
     /// Gives rights; where the plugin stands afterwards.
     async fn grant(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo>;
 
-    /// Takes rights back; where the plugin stands afterwards.
-    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo>;
+    /// Takes rights back; where the plugin stands afterwards, if it is installed at all.
+    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<Option<PluginInfo>>;
 
     /// The newest `limit` log lines (1 to 5000), oldest first; only those after `after_seq` when it is given.
     async fn logs(&mut self, plugin: &PluginId, after_seq: Option<u64>, limit: u32) -> Result<Vec<LogLine>>;

@@ -76,7 +76,7 @@ impl PluginAdmin for Offline {
         Ok(self.plugins().await?.grant(&operator(), key, change).await?)
     }
 
-    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo> {
+    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<Option<PluginInfo>> {
         Ok(self.plugins().await?.revoke(&operator(), key, change).await?)
     }
 

@@ -74,7 +74,7 @@ impl PluginAdmin for Online {
         self.ask("plugins.grant", changing(key, change), "leanclaw").await
     }
 
-    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<PluginInfo> {
+    async fn revoke(&mut self, key: &PluginKey, change: &GrantChange) -> Result<Option<PluginInfo>> {
         self.ask("plugins.revoke", changing(key, change), "leanclaw").await
     }
 
@@ -137,7 +137,8 @@ mod tests {
             ("plugins.list", json!({}), json!({"plugins": [row], "diagnostics": diagnostics})),
             ("plugins.inspect", key, one.clone()),
             ("plugins.grant", change.clone(), one.clone()),
-            ("plugins.revoke", change, one),
+            ("plugins.revoke", change.clone(), one),
+            ("plugins.revoke", change, json!({"ok": true, "plugin": {"id": "notes"}, "leanclaw": null})),
             ("plugins.logs", json!({"pluginId": "notes", "limit": 5, "afterSeq": 3}), json!({"lines": [line]})),
             ("plugins.reload", json!({}), json!({"ok": true, "plugins": [row], "diagnostics": diagnostics})),
         ])
@@ -149,7 +150,8 @@ mod tests {
         assert_eq!((listed.plugins.len(), listed.refused), (1, refused.to_vec()));
         assert_eq!(online.inspect(&key).await.unwrap().account, key.account);
         assert_eq!(online.grant(&key, &change).await.unwrap().id, key.plugin);
-        assert_eq!(online.revoke(&key, &change).await.unwrap().id, key.plugin);
+        assert_eq!(online.revoke(&key, &change).await.unwrap().unwrap().id, key.plugin);
+        assert!(online.revoke(&key, &change).await.unwrap().is_none(), "it is not installed");
         assert_eq!(online.logs(&key.plugin, Some(3), 5).await.unwrap()[0].seq, 4);
         let reloaded = online.reload(None).await.unwrap();
         assert_eq!((reloaded.plugins.len(), reloaded.refused), (1, refused.to_vec()));

@@ -64,7 +64,12 @@ impl PluginHost for PluginGateway {
         self.plugins.grant(caller, key, &change).await
     }
 
-    async fn revoke(&self, caller: &Caller, key: &PluginKey, change: GrantChange) -> Result<PluginInfo, Failure> {
+    async fn revoke(
+        &self,
+        caller: &Caller,
+        key: &PluginKey,
+        change: GrantChange,
+    ) -> Result<Option<PluginInfo>, Failure> {
         self.plugins.revoke(caller, key, &change).await
     }
 

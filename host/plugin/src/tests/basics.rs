@@ -24,7 +24,7 @@ async fn nothing_can_be_called_before_an_admin_approves_it() {
     assert_eq!(bench.run("echo", r#"{"a":1}"#).await.unwrap(), r#"{"a":1}"#);
 
     let all = GrantChange { all: true, items: vec![] };
-    let info = bench.plugins.revoke(&caller(), &"echo".parse().unwrap(), &all).await.unwrap();
+    let info = bench.plugins.revoke(&caller(), &"echo".parse().unwrap(), &all).await.unwrap().unwrap();
     assert_eq!(info.state, PluginState::NeedsGrant);
     assert_eq!(bench.run("echo", "{}").await.unwrap_err().code, "not-found");
     let kinds: Vec<_> = bench.memory.audit.lock().unwrap().iter().map(|row| row.event.kind()).collect();

@@ -12,6 +12,7 @@ mod hooks;
 mod hostile;
 mod load;
 mod resident;
+mod rights;
 mod routes;
 mod swaps;
 mod webhooks;

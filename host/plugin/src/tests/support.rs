@@ -17,6 +17,7 @@ use leanclaw_types::{AccountId, Caller, Failure, PluginId, PluginKey};
 use leanclaw_wasm::{EngineSettings, Wasm};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::services::{Audit, Grants, Inbox, Kv, KvEntry, KvPut, Memo, Secrets, Services, Settings, StoredGrant};
@@ -33,6 +34,31 @@ pub(super) struct Memory {
     pub(super) settings: Mutex<BTreeMap<String, Value>>,
     pub(super) secrets: Mutex<BTreeMap<String, String>>,
     pub(super) accounts: Mutex<Vec<AccountId>>,
+    /// When there is one, every load waits here after it has read its grant.
+    pub(super) held_loads: Mutex<Option<Arc<HeldLoads>>>,
+}
+
+/// Loads that wait.
+#[derive(Debug)]
+pub(super) struct HeldLoads {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl HeldLoads {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { arrived: Semaphore::new(0), open: Semaphore::new(0) })
+    }
+
+    /// Waits for one more load.
+    pub(super) async fn arrived(&self) {
+        self.arrived.acquire().await.unwrap().forget();
+    }
+
+    /// Lets `count` loads go on.
+    pub(super) fn open(&self, count: usize) {
+        self.open.add_permits(count);
+    }
 }
 
 #[async_trait]
@@ -72,7 +98,10 @@ impl Kv for Memory {
 #[async_trait]
 impl Grants for Memory {
     async fn grant(&self, key: &PluginKey) -> Result<Option<StoredGrant>, Failure> {
-        Ok(self.grants.lock().unwrap().get(key).cloned())
+        let found = self.grants.lock().unwrap().get(key).cloned();
+        // Whoever reads in order to write gives others the time to come in between.
+        tokio::task::yield_now().await;
+        Ok(found)
     }
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, audit: AuditRecord) -> Result<(), Failure> {
         self.grants.lock().unwrap().insert(key.clone(), grant);
@@ -115,6 +144,11 @@ impl Inbox for Memory {
 #[async_trait]
 impl Memo for Memory {
     async fn recall(&self, key: &str) -> Option<String> {
+        let held = self.held_loads.lock().unwrap().clone();
+        if let Some(held) = held.filter(|_| key.starts_with("description:")) {
+            held.arrived.add_permits(1);
+            held.open.acquire().await.unwrap().forget();
+        }
         self.memo.lock().unwrap().get(key).cloned()
     }
     async fn remember(&self, key: String, value: String) {
@@ -279,7 +313,14 @@ impl Bench {
     /// Takes back everything but the approval itself.
     pub(super) async fn revoke(&self, id: &str) -> PluginInfo {
         let items = self.inspect(id).granted.unwrap().items().into_iter().collect();
-        self.plugins.revoke(&caller(), &id.parse().unwrap(), &GrantChange { all: false, items }).await.unwrap()
+        let change = GrantChange { all: false, items };
+        self.plugins.revoke(&caller(), &id.parse().unwrap(), &change).await.unwrap().unwrap()
+    }
+
+    /// Takes back one right; gives where the plugin stands, if it is installed.
+    pub(super) async fn revoke_item(&self, id: &str, item: &str) -> Option<PluginInfo> {
+        let change = GrantChange { all: false, items: vec![item.to_owned()] };
+        self.plugins.revoke(&caller(), &id.parse().unwrap(), &change).await.unwrap()
     }
 
     pub(super) fn inspect(&self, id: &str) -> PluginInfo {

@@ -7,6 +7,7 @@ use clap::Args;
 use leanclaw_types::PluginKey;
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::PluginInfo;
+use serde_json::json;
 
 use super::show::{key_of, permissions};
 use crate::admin::PluginAdmin;
@@ -99,8 +100,12 @@ pub(super) async fn revoke(admin: &mut dyn PluginAdmin, arguments: &Revoke) -> R
         return Err(Advice::new(message).hint("name single rights, or --all").hint(hint).into());
     }
     let change = GrantChange { all: arguments.all, items };
-    let plugin = admin.revoke(&arguments.plugin, &change).await?;
-    finish(&plugin, arguments.json)
+    let key = &arguments.plugin;
+    match admin.revoke(key, &change).await? {
+        Some(plugin) => finish(&plugin, arguments.json),
+        None if arguments.json => output::json(&json!({"id": key.plugin, "account": key.account, "installed": false})),
+        None => output::text(&format!("{key} is not installed; the rights that were kept for it are taken back")),
+    }
 }
 
 fn finish(plugin: &PluginInfo, as_json: bool) -> Result<()> {
@@ -166,7 +171,6 @@ mod tests {
     use super::super::show::tests::plugin;
     use super::*;
     use crate::report::Report;
-    use serde_json::json;
 
     fn asking() -> PluginInfo {
         plugin(

@@ -6,6 +6,7 @@ mod check;
 mod dev;
 mod grant;
 mod install;
+mod kept;
 mod live;
 mod logs;
 mod new;
@@ -110,7 +111,7 @@ pub(crate) fn run(flags: Flags, command: Command) -> Result<()> {
             Command::Secret(command) => secret::run(&config, named, command).await,
             Command::Administer(command) => {
                 let mut admin = admin::open(&config, named).await?;
-                let done = administer(admin.as_mut(), &config, command).await;
+                let done = administer(admin.as_mut(), (&config, named), command).await;
                 admin.close().await;
                 done
             }
@@ -118,7 +119,11 @@ pub(crate) fn run(flags: Flags, command: Command) -> Result<()> {
     })
 }
 
-async fn administer(admin: &mut dyn PluginAdmin, config: &Config, command: &Administer) -> Result<()> {
+async fn administer(
+    admin: &mut dyn PluginAdmin,
+    (config, named): (&Config, Named),
+    command: &Administer,
+) -> Result<()> {
     match command {
         Administer::Inspect(Inspect { plugin, json }) => {
             let plugin = admin.inspect(plugin).await?;
@@ -133,7 +138,8 @@ async fn administer(admin: &mut dyn PluginAdmin, config: &Config, command: &Admi
         }
         Administer::List(Listing { json }) => {
             let folder = admin.list().await?;
-            show::list(&folder, *json)
+            show::list(&folder, *json)?;
+            kept::note(config, named, &folder.plugins).await
         }
     }
 }

@@ -1,0 +1,174 @@
+//! Rights that change while a plugin runs, is being replaced, or is not there at all.
+
+use std::sync::Arc;
+
+use leanclaw_test_guests as guests;
+use leanclaw_test_guests::Guest;
+use leanclaw_types::permission::GrantChange;
+use leanclaw_types::plugin::PluginState;
+use serde_json::{Value, json};
+
+use super::servers::Gate;
+use super::support::{Bench, HeldLoads, asking, assert_failed, caller, context, poll_once, with};
+
+/// Emits the event that its parameters name.
+fn emits() -> Vec<u8> {
+    let body = "(call $events.emit (i32.add (local.get $params) (i32.const 1))
+            (i32.sub (local.get $params_len) (i32.const 2))
+            (global.get $null) (global.get $null_len) (local.tee $area (call $room)))
+        (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
+        (call $ok (global.get $null) (global.get $null_len))";
+    Guest::method("import events;", body).build().unwrap()
+}
+
+fn two_events(version: &str) -> Value {
+    with(asking("emits", json!({"events": ["a", "b"]})), json!({"version": version}))
+}
+
+/// What came of emitting the event: `null`, or the code of the failure.
+async fn emitted(bench: &Bench, event: &str) -> String {
+    bench.run("emits", &json!(event).to_string()).await.unwrap_or_else(|failure| failure.code)
+}
+
+async fn removed(bench: &Bench, id: &str) {
+    std::fs::remove_dir_all(bench.folder.path().join(id)).unwrap();
+    bench.wait("it stays", || bench.plugins.inspect(&id.parse().unwrap()).is_err().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_back_is_gone_although_a_bad_version_waits_to_be_loaded() {
+    let bench = Bench::with_witness().await;
+    bench.install(&two_events("1.0.0"), &emits()).await;
+    let id = "emits".parse().unwrap();
+    let gate = Arc::clone(bench.plugins.inner.gates.lock().unwrap().get(&id).unwrap());
+    let held = gate.lock().await;
+    bench.drop_in(&two_events("2.0.0"), b"garbage");
+    let waits = || bench.plugins.inner.lock().plugins.get(&id).and_then(|entry| entry.next.as_ref()).map(|_| ());
+    bench.wait("nothing waits to be loaded", waits).await;
+
+    let plugins = bench.plugins.clone();
+    let change = GrantChange { all: false, items: vec!["event:b".into()] };
+    let revoking =
+        tokio::spawn(async move { plugins.revoke(&caller(), &"emits".parse().unwrap(), &change).await.unwrap() });
+    bench.until("emits", |info| info.state == PluginState::Loading).await;
+    assert_eq!(emitted(&bench, "b").await, "not-found", "it acts before anything is loaded");
+    drop(held);
+    let info = revoking.await.unwrap().unwrap();
+
+    assert_eq!((info.state, info.version.as_str()), (PluginState::Ready, "1.0.0"));
+    assert_eq!((info.granted.unwrap().events, info.missing), (vec!["a".to_owned()], vec!["event:b".to_owned()]));
+    bench.until("emits", |info| info.reason.contains("the old one keeps running")).await;
+    assert_eq!((emitted(&bench, "b").await.as_str(), emitted(&bench, "a").await.as_str()), ("denied", "null"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_loaded_while_a_right_is_taken_back_never_has_it() {
+    let bench = Bench::with_witness().await;
+    bench.install(&two_events("1.0.0"), &emits()).await;
+    let loads = HeldLoads::new();
+    *bench.memory.held_loads.lock().unwrap() = Some(Arc::clone(&loads));
+    bench.drop_in(&two_events("2.0.0"), &emits());
+    loads.arrived().await;
+    let revoking = bench.revoke_item("emits", "event:b");
+    let meanwhile = async {
+        bench.until("emits", |info| info.state == PluginState::Loading).await;
+        loads.open(1);
+        // The load that had read the old grant is over, the next one waits.
+        loads.arrived().await;
+        assert_eq!(emitted(&bench, "b").await, "not-found");
+        *bench.memory.held_loads.lock().unwrap() = None;
+        loads.open(1);
+    };
+    tokio::join!(revoking, meanwhile);
+    bench.until("emits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
+    assert_eq!((emitted(&bench, "b").await.as_str(), emitted(&bench, "a").await.as_str()), ("denied", "null"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
+    let bench = Bench::with_witness().await;
+    for lifecycle in ["per-call", "resident"] {
+        let gate = Gate::start("7").await;
+        let rights = json!({"privateHttp": [gate.server.origin()], "events": ["a"]});
+        let shape = json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}});
+        bench.install(&with(asking("waits", rights), shape), &guests::fetch(&[]).build().unwrap()).await;
+        let url = json!(gate.server.url("/")).to_string();
+        let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
+        let mut first = call();
+        assert!(poll_once(&mut first).await.is_pending());
+        let rest = async {
+            gate.arrived().await;
+            let mut second = call();
+            assert!(poll_once(&mut second).await.is_pending());
+            assert_eq!(bench.revoke_item("waits", "event:a").await.unwrap().state, PluginState::Ready);
+            second.await.unwrap_err()
+        };
+        let (first, second) = tokio::join!(first, rest);
+        let first = first.unwrap_err();
+        assert_failed(&first, "unavailable");
+        assert_failed(&second, "unavailable");
+        assert!(!first.retryable && second.retryable && second.retry_after_ms.is_some(), "{lifecycle}");
+        gate.open(2);
+        assert_eq!(bench.run("waits", &url).await.unwrap(), "7", "{lifecycle}");
+        assert_eq!(gate.server.requests().len(), 2, "{lifecycle}: what waited was never sent");
+        removed(&bench, "waits").await;
+    }
+    bench.close().await;
+}
+
+/// On one thread, so that two decisions surely begin before one ends.
+#[tokio::test]
+async fn of_two_decisions_at_once_none_is_lost() {
+    let bench = Bench::with_witness().await;
+    bench.install(&two_events("1.0.0"), &emits()).await;
+    let key = "emits".parse().unwrap();
+    let (a, b) = (
+        GrantChange { all: false, items: vec!["event:a".into()] },
+        GrantChange { all: false, items: vec!["event:b".into()] },
+    );
+    bench.revoke_item("emits", "event:b").await;
+    let caller = caller();
+    let (taken, given) = tokio::join!(bench.plugins.revoke(&caller, &key, &a), bench.plugins.grant(&caller, &key, &b));
+    taken.unwrap();
+    given.unwrap();
+    assert_eq!(bench.inspect("emits").granted.unwrap().events, ["b"]);
+    assert_eq!((emitted(&bench, "a").await.as_str(), emitted(&bench, "b").await.as_str()), ("denied", "null"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_of_a_plugin_that_is_gone_can_be_taken_back() {
+    let bench = Bench::with_witness().await;
+    bench.install(&two_events("1.0.0"), &emits()).await;
+    removed(&bench, "emits").await;
+    assert!(bench.revoke_item("emits", "event:b").await.is_none());
+    bench.drop_in(&two_events("1.0.0"), &emits());
+    let info = bench.until("emits", |info| info.state == PluginState::Ready).await;
+    assert_eq!(info.granted.unwrap().events, ["a"]);
+    removed(&bench, "emits").await;
+    let all = GrantChange { all: true, items: vec![] };
+    let key = "emits".parse().unwrap();
+    assert!(bench.plugins.revoke(&caller(), &key, &all).await.unwrap().is_none());
+    assert_failed(&bench.plugins.revoke(&caller(), &key, &all).await.unwrap_err(), "not-found");
+    bench.drop_in(&two_events("1.0.0"), &emits());
+    bench.until("emits", |info| info.state == PluginState::NeedsGrant).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_a_version_gave_up_does_not_come_back_by_itself() {
+    let bench = Bench::with_witness().await;
+    let version =
+        |number: &str, events: Value| with(asking("emits", json!({"events": events})), json!({"version": number}));
+    bench.install(&version("1.0.0", json!(["a"])), &emits()).await;
+    bench.drop_in(&version("2.0.0", json!(["b"])), &emits());
+    bench.until("emits", |info| info.version == "2.0.0" && info.state == PluginState::NeedsGrant).await;
+    bench.grant("emits").await;
+    bench.drop_in(&version("3.0.0", json!(["a", "b"])), &emits());
+    bench.until("emits", |info| info.version == "3.0.0" && info.state == PluginState::NeedsGrant).await;
+    let info = bench.grant_items("emits", &["event:b"]).await;
+    assert_eq!((info.state, info.granted.unwrap().events), (PluginState::Ready, vec!["b".to_owned()]));
+    bench.close().await;
+}
