@@ -255,7 +255,38 @@ impl EgressError {
             Self::SecretMissing { owner, name, .. } => {
                 vec![format!("leanclaw plugin secret set {} {}", shell_word(owner), shell_word(name))]
             }
-            _ => Vec::new(),
+            // What to do instead is part of the reason, and of nothing else a rule could say.
+            Self::Denied { .. } | Self::AddressRefused { .. } | Self::ForbiddenHeader { .. } | Self::Cancelled => {
+                Vec::new()
+            }
+            other => vec![other.remedy_in_words()],
+        }
+    }
+
+    /// What to do about something that no grant and no secret would change.
+    fn remedy_in_words(&self) -> String {
+        match self {
+            Self::TooLarge { what: "the body of the response", .. } => {
+                "raise limits.httpResponseKib in the plugin's manifest, or ask for less at a time".into()
+            }
+            Self::TooLarge { what, .. } => format!("send less at a time: the limit on {what} is fixed"),
+            Self::RateLimited { .. } => {
+                "raise limits.httpRequestsPerMinute in the plugin's manifest, or ask less often".into()
+            }
+            Self::Busy { what, .. } => format!("wait until some of the {what} have ended before opening more"),
+            Self::TimedOut { .. } => {
+                "allow the request more time, within limits.callTimeoutMs of the plugin's manifest".into()
+            }
+            Self::ResolveFailed { host, .. } => {
+                format!("check the name; this machine's own resolver is asked: getent hosts {}", shell_word(host))
+            }
+            Self::ConnectFailed { origin, .. } | Self::Protocol { origin, .. } => {
+                format!("see what the server does by itself: curl -v {}", shell_word(origin))
+            }
+            Self::TlsFailed { .. } => {
+                "the server's certificate has to be valid, for its name, and signed by a known authority".into()
+            }
+            _ => "send a request with an HTTP method, a whole http(s) address and well-formed headers".into(),
         }
     }
 

@@ -27,11 +27,7 @@ use crate::unit::{Unit, load_failure};
 
 /// Calls that may wait for one instance.
 pub(crate) const MAILBOX: usize = 128;
-/// An instance is replaced after this many calls,
-const RECYCLE_CALLS: u64 = 10_000;
-/// or this old,
-const RECYCLE_AGE: Duration = Duration::from_secs(6 * 60 * 60);
-/// or when it uses this part of its memory limit.
+/// An instance is replaced when it uses this part of its memory limit.
 const RECYCLE_MEMORY_PERCENT: usize = 80;
 /// This many faults
 const FAULT_LIMIT: usize = 5;
@@ -39,6 +35,21 @@ const FAULT_LIMIT: usize = 5;
 const FAULT_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// Pause after the first fault; it doubles with every further one in the window.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// When a resident instance that does no wrong is replaced all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recycling {
+    /// After this many calls; at least 1. Default 10,000.
+    pub calls: u64,
+    /// When it is this old, as soon as the call that is running has ended. Default 6 hours.
+    pub age: Duration,
+}
+
+impl Default for Recycling {
+    fn default() -> Self {
+        Self { calls: 10_000, age: Duration::from_secs(6 * 60 * 60) }
+    }
+}
 
 /// What an instance is for. Deliveries and inbound work of one channel never share an instance: they meet in kv only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -256,12 +267,13 @@ impl Resident {
             self.served += 1;
             // What it parks in the host counts like its memory: a guest that never drops a blob is replaced too.
             let held_bytes = memory_bytes.max(live.store.data().parked_bytes);
+            let recycling = unit.recycling();
             let limiter = live.store.data_mut().limiter();
             // Its deadline stands for the time of the call, which is then not asked for twice.
-            let is_old = self.born.zip(limiter.deadline()).is_some_and(|(born, end)| end >= born + RECYCLE_AGE);
+            let is_old = self.born.zip(limiter.deadline()).is_some_and(|(born, end)| end >= born + recycling.age);
             let is_full =
                 held_bytes.saturating_mul(100) >= limiter.limits().memory_bytes.saturating_mul(RECYCLE_MEMORY_PERCENT);
-            if self.served >= RECYCLE_CALLS || is_old || is_full {
+            if self.served >= recycling.calls || is_old || is_full {
                 self.live = None;
             }
         }

@@ -66,6 +66,11 @@ impl Interfaces {
 pub enum Standing {
     /// The host offers it and it is granted; or the host calls this export.
     Provided,
+    /// It is there so that the component loads, and holds nothing: toolchains import it whether it is used or not.
+    ProvidedEmpty {
+        /// What every use of it comes to, and what to use instead.
+        reason: String,
+    },
     /// The host offers it, and no grant covers it.
     NotGranted {
         /// What the manifest has to ask for, if it does not.
@@ -78,6 +83,12 @@ pub enum Standing {
     },
     /// The host does not know it.
     Unknown,
+}
+
+impl Standing {
+    fn is_provided(&self) -> bool {
+        matches!(self, Self::Provided | Self::ProvidedEmpty { .. })
+    }
 }
 
 /// One line of the table.
@@ -173,6 +184,17 @@ fn offered(package: &str, interface: &str) -> Option<Option<Need>> {
     }
 }
 
+/// What an interface comes to that is linked with nothing in it.
+fn emptiness(package: &str, interface: &str) -> Option<&'static str> {
+    match (package, interface) {
+        ("wasi:sockets", _) => Some("every socket and lookup is refused; use wasi:http or `http`"),
+        ("wasi:filesystem", _) => Some("there is no directory; use `kv` and `blobs`"),
+        ("wasi:cli", "environment") => Some("there are no variables and no arguments; use `settings`"),
+        ("wasi:cli", "stdin") => Some("it is at its end; use the call's parameters"),
+        _ => None,
+    }
+}
+
 /// The short name of an export the host calls.
 fn export(name: &str) -> Option<&'static str> {
     let (package, interface, version) = split(name);
@@ -198,14 +220,15 @@ fn split(name: &str) -> (&str, &str, &str) {
     (package, interface, version)
 }
 
-/// Whether the host's version serves a component made for `version`: the same minor version below 1.0, for WASI any
-/// 0.2 up to the host's own.
+/// Whether the host's version may serve a component made for `version`: the same major version, below 1.0 also the same
+/// minor one. A component made for a newer one of those is not refused for its number: it loads when the host has every
+/// function it imports, and linking says which one is missing.
 fn fits(package: &str, version: &str) -> bool {
     let (Ok(wanted), Ok(own)) = (semver::Version::parse(version), semver::Version::parse(own_version(package))) else {
         return false;
     };
     let same_track = wanted.major == own.major && (own.major > 0 || wanted.minor == own.minor);
-    same_track && wanted.pre.is_empty() && (own.major > 0 || wanted.patch <= own.patch)
+    same_track && wanted.pre.is_empty()
 }
 
 fn own_version(package: &str) -> &'static str {
@@ -221,7 +244,10 @@ fn import_standing(name: &str, serves_http: bool, granted: &Permissions) -> Stan
     match need {
         Some(Need::HttpTypes) if serves_http => Standing::Provided,
         Some(need) if !need.is_met(granted) => Standing::NotGranted { declare: need.declare().into() },
-        _ => Standing::Provided,
+        _ => match emptiness(package, interface) {
+            Some(reason) => Standing::ProvidedEmpty { reason: reason.into() },
+            None => Standing::Provided,
+        },
     }
 }
 
@@ -258,7 +284,7 @@ impl Diagnosis {
     /// Whether the component can be linked and has something the host calls.
     #[must_use]
     pub fn is_loadable(&self) -> bool {
-        let imports_met = self.rows.iter().all(|row| row.direction == "export" || row.standing == Standing::Provided);
+        let imports_met = self.rows.iter().all(|row| row.direction == "export" || row.standing.is_provided());
         imports_met && self.rows.iter().any(|row| row.direction == "export" && row.standing == Standing::Provided)
     }
 
@@ -267,7 +293,9 @@ impl Diagnosis {
     pub fn needs_only_a_grant(&self) -> bool {
         !self.is_loadable()
             && self.rows.iter().all(|row| {
-                row.direction == "export" || matches!(row.standing, Standing::Provided | Standing::NotGranted { .. })
+                row.direction == "export"
+                    || row.standing.is_provided()
+                    || matches!(row.standing, Standing::NotGranted { .. })
             })
             && self.rows.iter().any(|row| row.direction == "export" && row.standing == Standing::Provided)
     }
@@ -292,7 +320,7 @@ impl Diagnosis {
                     "`{interface}`: this host offers version {offered}; build against its `wit` folder (leanclaw plugin new shows where)"
                 )),
                 Standing::Unknown if row.direction == "import" => hints.push(format!(
-                    "`{interface}` is nothing the host offers; WASI sockets, files and preview 3 are not there: use the interfaces in `wit`"
+                    "`{interface}` is nothing the host offers; it has the interfaces in `wit` and WASI 0.2, not WASI 0.3 (preview 3)"
                 )),
                 _ => {}
             }
@@ -310,6 +338,7 @@ impl fmt::Display for Diagnosis {
         for row in &self.rows {
             let standing = match &row.standing {
                 Standing::Provided => "provided".to_owned(),
+                Standing::ProvidedEmpty { reason } => format!("provided, empty: {reason}"),
                 Standing::NotGranted { .. } => "not granted".to_owned(),
                 Standing::WrongVersion { offered } => format!("wrong version (host offers {offered})"),
                 Standing::Unknown if row.direction == "export" => "not called by the host".to_owned(),
@@ -355,11 +384,13 @@ mod tests {
     fn versions_follow_the_compatibility_track() {
         for (name, good) in [
             ("leanclaw:plugin/log@0.1.0", true),
-            ("leanclaw:plugin/log@0.1.7", false),
+            ("leanclaw:plugin/log@0.1.7", true),
+            ("leanclaw:plugin/log@0.1.0-rc.1", false),
             ("leanclaw:plugin/log@0.2.0", false),
             ("leanclaw:plugin/log@1.0.0", false),
             ("wasi:io/poll@0.2.0", true),
             ("wasi:io/poll@0.2.12", true),
+            ("wasi:io/poll@0.2.99", true),
             ("wasi:io/poll@0.3.0", false),
             ("wasi:io/poll", false),
         ] {
@@ -367,6 +398,25 @@ mod tests {
                 Diagnosis::of("x", &interfaces(&[name], &[METHOD]), &Permissions::default(), &Permissions::default());
             assert_eq!(diagnosis.is_loadable(), good, "{name}\n{diagnosis}");
         }
+    }
+
+    #[test]
+    fn what_is_linked_and_holds_nothing_is_called_empty_and_loads() {
+        let names = ["wasi:sockets/tcp@0.2.6", "wasi:filesystem/preopens@0.2.6", "wasi:cli/environment@0.2.6"];
+        let diagnosis =
+            Diagnosis::of("x", &interfaces(&names, &[METHOD]), &Permissions::default(), &Permissions::default());
+        assert!(diagnosis.is_loadable() && diagnosis.hints.is_empty(), "{diagnosis}");
+        let table = diagnosis.to_string();
+        for (line, instead) in table.lines().zip(["wasi:http", "`kv`", "`settings`"]) {
+            assert!(line.contains("provided, empty: ") && line.contains(instead), "{table}");
+        }
+        let none = Diagnosis::of(
+            "x",
+            &interfaces(&["wasi:sockets/types@0.3.0"], &[METHOD]),
+            &Permissions::default(),
+            &Permissions::default(),
+        );
+        assert!(!none.is_loadable() && none.to_string().contains("WASI 0.3"), "{none}");
     }
 
     #[test]

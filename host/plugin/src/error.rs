@@ -50,7 +50,10 @@ impl PluginError {
         match self {
             Self::Load(error) => error.hints(),
             Self::Incompatible(diagnosis) => diagnosis.hints.clone(),
-            Self::Link(_) => vec!["build the component against this host's `wit` folder".into()],
+            Self::Link(_) => vec![
+                "build the component against this host's `wit` folder, or use a host as new as the component's contract"
+                    .into(),
+            ],
             Self::Settings { plugin, .. } => {
                 vec![format!("correct plugins.entries.{plugin}.config in the configuration file")]
             }
@@ -91,7 +94,11 @@ pub(crate) fn call_failure(plugin: &str, export: &str, error: &CallError) -> Fai
         CallError::LimitExceeded { what: leanclaw_wasm::LimitKind::Memory, .. } => {
             Failure::new(code::BUDGET_EXHAUSTED, message).hint("raise limits.memoryMib in its manifest")
         }
-        CallError::LimitExceeded { .. } => Failure::new(code::BUDGET_EXHAUSTED, message),
+        CallError::LimitExceeded { .. } => Failure::new(code::BUDGET_EXHAUSTED, message)
+            .hint("work in smaller pieces and give back what is finished; this limit is fixed"),
+        CallError::Trap { report } if report.code == wasmtime::Trap::StackOverflow => {
+            Failure::new(code::INTERNAL, message).hint("the guest recursed too deeply; its stack is fixed at 512 KiB")
+        }
         CallError::Trap { .. } | CallError::StoreSpent | CallError::Other { .. } => {
             Failure::new(code::INTERNAL, message)
         }

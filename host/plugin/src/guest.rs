@@ -144,23 +144,17 @@ impl Live {
         work: impl AsyncFnOnce(&mut Store<InstanceState>, &mut LiveInstance) -> wasmtime::Result<R>,
     ) -> Result<R, CallError> {
         let Self { store, instance, guest } = self;
-        let result = store
-            .call(wall_clock, async |store| {
-                let live = match instance {
-                    Some(live) => live,
-                    None => {
-                        let made = guest.pre.instantiate_async(&mut *store).await?;
-                        instance.insert(LiveInstance {
-                            guest: Arc::clone(guest),
-                            instance: made,
-                            bound: Bound::default(),
-                        })
-                    }
-                };
-                work(store, live).await
-            })
-            .await;
-        self.store.data().flush_output();
-        result
+        let pipe = store.data().pipe().clone();
+        let call = store.call(wall_clock, async |store| {
+            let live = match instance {
+                Some(live) => live,
+                None => {
+                    let made = guest.pre.instantiate_async(&mut *store).await?;
+                    instance.insert(LiveInstance { guest: Arc::clone(guest), instance: made, bound: Bound::default() })
+                }
+            };
+            work(store, live).await
+        });
+        pipe.attend(std::pin::pin!(call)).await
     }
 }

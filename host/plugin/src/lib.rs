@@ -43,6 +43,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use actor::Recycling;
 pub use calls::{HookDecision, WebhookReply, WebhookRequest};
 pub use description::{ChannelDescription, Description};
 pub use diagnose::{Diagnosis, Interfaces, Row, Standing};

@@ -13,6 +13,7 @@ use leanclaw_types::{AccountId, PluginId, PluginKey};
 use leanclaw_wasm::{Digest, LazyComponent, Limits, LoadError, Wasm, WasmSource};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::actor::Recycling;
 use crate::description::{self, Description};
 use crate::diagnose::{Diagnosis, Interfaces};
 use crate::error::PluginError;
@@ -79,6 +80,8 @@ pub(crate) struct Loader {
     pub(crate) services: Services,
     pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
     pub(crate) faulted: mpsc::UnboundedSender<Faulted>,
+    /// When resident instances are replaced.
+    pub(crate) recycling: Recycling,
     linkers: Arc<Linkers>,
     kept: Mutex<Kept>,
 }
@@ -114,7 +117,8 @@ impl Loader {
         faulted: mpsc::UnboundedSender<Faulted>,
     ) -> Self {
         let linkers = Arc::new(Linkers::new(wasm.engine().clone()));
-        Self { wasm, egress, services, events, faulted, linkers, kept: Mutex::default() }
+        let recycling = Recycling::default();
+        Self { wasm, egress, services, events, faulted, recycling, linkers, kept: Mutex::default() }
     }
 
     /// The log ring of a plugin; it stays when the plugin is replaced.
@@ -293,6 +297,7 @@ impl Loader {
             component: self.component(component),
             shared: Arc::new(shared),
             lifecycle: manifest.lifecycle,
+            recycling: self.recycling,
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
             stats: self.stats(key),
             faulted: self.faulted.clone(),

@@ -16,6 +16,7 @@ use leanclaw_wasm::Wasm;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::actor::Recycling;
 use crate::folder::{self, Contents};
 use crate::installed::{Installed, Wish};
 use crate::loader::Loader;
@@ -42,6 +43,8 @@ pub struct PluginsOptions {
     pub folder: Option<PathBuf>,
     /// Whether plugins act.
     pub mode: Mode,
+    /// When resident instances are replaced.
+    pub recycling: Recycling,
 }
 
 /// Whether plugins act on their own account.
@@ -88,7 +91,8 @@ impl Plugins {
     pub fn new(options: PluginsOptions) -> Self {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (faulted, faults) = mpsc::unbounded_channel();
-        let loader = Loader::new(options.wasm, options.egress, options.services, events.clone(), faulted);
+        let mut loader = Loader::new(options.wasm, options.egress, options.services, events.clone(), faulted);
+        loader.recycling = options.recycling;
         let plugins = Self {
             inner: Arc::new(Inner {
                 loader,

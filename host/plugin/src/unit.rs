@@ -16,7 +16,7 @@ use leanclaw_wasm::{CallError, LazyComponent, Wasm};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::actor::{Actor, Role};
+use crate::actor::{Actor, Recycling, Role};
 use crate::calls::{self, GuestCall, GuestReply};
 use crate::error::{PluginError, call_failure, outcome};
 use crate::guest::{self, Guest, Live};
@@ -42,6 +42,7 @@ pub(crate) struct UnitParts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) concurrency: usize,
+    pub(crate) recycling: Recycling,
     pub(crate) stats: Arc<Stats>,
     /// Told when the unit gives up on a resident instance.
     pub(crate) faulted: mpsc::UnboundedSender<Faulted>,
@@ -291,6 +292,11 @@ impl Unit {
     pub(crate) fn give_up(&self, reason: String) {
         // The runtime is gone only when the program ends.
         let _ = self.parts.faulted.send(Faulted { key: self.parts.shared.key.clone(), unit: self.number, reason });
+    }
+
+    /// When a resident instance is replaced.
+    pub(crate) fn recycling(&self) -> Recycling {
+        self.parts.recycling
     }
 
     /// How long one call may take.

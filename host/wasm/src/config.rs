@@ -94,9 +94,16 @@ pub(crate) fn on_demand() -> Config {
     config
 }
 
+/// Whether this kernel can tell which pages of a slot were touched.
+pub(crate) fn can_scan_pagemap() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 /// The configuration with a pool sized for `settings.max_instances`.
 pub(crate) fn pooled(settings: &EngineSettings) -> Config {
     let instances = settings.max_instances;
+    // Without the scan, "keep resident" clears the whole megabyte each time and costs more than it saves.
+    let keep_resident_bytes = if can_scan_pagemap() { KEEP_RESIDENT_BYTES } else { 0 };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
@@ -113,9 +120,8 @@ pub(crate) fn pooled(settings: &EngineSettings) -> Config {
         .max_core_instance_size(INSTANCE_METADATA_BYTES)
         .table_elements(TABLE_ELEMENTS)
         .max_memory_size(settings.max_memory_bytes)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES)
-        // Without the scan, "keep resident" clears the whole megabyte each time and costs more than it saves.
+        .linear_memory_keep_resident(keep_resident_bytes)
+        .table_keep_resident(keep_resident_bytes)
         .pagemap_scan(Enabled::Auto);
     let mut config = on_demand();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

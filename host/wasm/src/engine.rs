@@ -18,7 +18,11 @@ use crate::ticker::{ActiveCall, Ticker};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allocator {
     /// A pool reserved at start.
-    Pooling,
+    Pooling {
+        /// Whether the kernel tells which pages a guest touched (`PAGEMAP_SCAN`, Linux 6.7), so that only those are
+        /// cleared when a slot is used again and the others stay mapped.
+        pagemap_scan: bool,
+    },
     /// Fresh mappings for every instance.
     OnDemand {
         /// Why there is no pool, in words for an operator.
@@ -233,7 +237,7 @@ fn create(settings: &EngineSettings) -> Result<(Engine, Allocator), EngineError>
     let reason = match settings.pooling {
         Pooling::Off => "pooling is switched off".to_owned(),
         Pooling::Auto => match Engine::new(&config::pooled(settings)) {
-            Ok(engine) => return Ok((engine, Allocator::Pooling)),
+            Ok(engine) => return Ok((engine, Allocator::Pooling { pagemap_scan: config::can_scan_pagemap() })),
             Err(error) => format!("no pool for {} instances: {error:#}", settings.max_instances),
         },
     };
@@ -255,12 +259,13 @@ fn open_cache(settings: &EngineSettings) -> Result<Cache, CacheOff> {
 
 fn report(allocator: &Allocator, settings: &EngineSettings, started: Instant) {
     let startup_microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let (name, reason) = match allocator {
-        Allocator::Pooling => ("pooling", ""),
-        Allocator::OnDemand { reason } => ("on-demand", reason.as_str()),
+    let (name, pagemap_scan, reason) = match allocator {
+        Allocator::Pooling { pagemap_scan } => ("pooling", *pagemap_scan, ""),
+        Allocator::OnDemand { reason } => ("on-demand", false, reason.as_str()),
     };
     tracing::info!(
         allocator = name,
+        pagemap_scan,
         reason,
         max_instances = settings.max_instances,
         startup_microseconds,

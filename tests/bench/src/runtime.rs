@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use leanclaw_egress::{Egress, SystemResolver};
-use leanclaw_plugin::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions};
+use leanclaw_plugin::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions, Recycling};
 use leanclaw_types::Caller;
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::PluginState;
@@ -48,6 +48,7 @@ impl Runtime {
             services,
             folder: Some(folder.path().to_owned()),
             mode: Mode::Serving,
+            recycling: Recycling::default(),
         });
         let stop = CancellationToken::new();
         plugins.start(stop.clone()).await;

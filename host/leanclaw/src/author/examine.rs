@@ -191,6 +191,7 @@ fn shown_standing(row: &Interface) -> String {
         Standing::Provided if is_export => "called by the host".to_owned(),
         Standing::Provided if row.needs_grant => "provided, once it is granted".to_owned(),
         Standing::Provided => "provided".to_owned(),
+        Standing::ProvidedEmpty { reason } => format!("provided, empty: {reason}"),
         Standing::NotGranted { .. } => "not asked for in the manifest".to_owned(),
         Standing::WrongVersion { offered } => format!("wrong version (this host offers {offered})"),
         Standing::Unknown if is_export => "not called by the host".to_owned(),

@@ -9,7 +9,7 @@ use leanclaw_egress::{Egress, SystemResolver};
 use leanclaw_plugin::services::{
     Audit, Grants, Inbox, Kv, KvEntry, KvPut, Memo, Secrets, Services, Settings, StoredGrant,
 };
-use leanclaw_plugin::{EgressWatch, Mode, Plugins, PluginsOptions};
+use leanclaw_plugin::{EgressWatch, Mode, Plugins, PluginsOptions, Recycling};
 use leanclaw_store::{GrantRow, KvStore, Store, Submitted};
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
@@ -208,8 +208,9 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
         clock,
     };
     let folder = Some(config.plugins.dir.clone());
-    let plugins = Plugins::new(PluginsOptions { wasm, egress: egress.clone(), watch, services, folder, mode });
-    Ok(Parts { store, kv, plugins, egress })
+    let recycling = Recycling::default();
+    let options = PluginsOptions { wasm, egress: egress.clone(), watch, services, folder, mode, recycling };
+    Ok(Parts { store, kv, plugins: Plugins::new(options), egress })
 }
 
 fn engine_settings(config: &Config, cache_dir: PathBuf) -> EngineSettings {

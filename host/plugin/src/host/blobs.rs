@@ -45,7 +45,11 @@ impl InstanceState {
         let parked = self.parked_bytes.saturating_add(bytes);
         if parked > most {
             let message = format!("The blobs of one instance may hold {most} bytes together.");
-            return Err(Failure::new("too-large", message).hint("drop a blob as soon as it is read or handed on"));
+            return Err(Failure::new("too-large", message)
+                .hint("drop a blob as soon as it is read or handed on")
+                .hint(format!(
+                    "raise limits.memoryMib in the manifest: it holds here up to {MAX_PARKED_BYTES} bytes"
+                )));
         }
         self.parked_bytes = parked;
         Ok(())

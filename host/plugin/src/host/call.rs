@@ -94,11 +94,14 @@ impl HostContext for InstanceState {
         Ok(match updates.try_send(CallUpdate::Text(delta)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
-                let failure = Failure::new("rate-limited", "The reader of this call is behind.").retry_after(20);
+                let failure = Failure::new("rate-limited", "The reader of this call is behind.")
+                    .hint("wait a moment and say it again, in larger pieces")
+                    .retry_after(20);
                 Err(to_guest(&failure))
             }
             Err(TrySendError::Closed(_)) => {
-                Err(to_guest(&Failure::new("cancelled", "Nobody reads this call any more.")))
+                let failure = Failure::new("cancelled", "Nobody reads this call any more.");
+                Err(to_guest(&failure.hint("stop working and return")))
             }
         })
     }

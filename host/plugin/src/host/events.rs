@@ -23,10 +23,13 @@ impl InstanceState {
         }
         if payload.len() > MAX_PAYLOAD_BYTES {
             let message = format!("The payload has {} bytes; the limit is {MAX_PAYLOAD_BYTES}.", payload.len());
-            return Err(Failure::new("too-large", message));
+            return Err(Failure::new("too-large", message)
+                .hint("send what changed, and let a method of the plugin give the rest to whoever asks"));
         }
-        let payload = serde_json::from_str(payload)
-            .map_err(|error| Failure::invalid(format!("The payload of the event `{name}` is not JSON: {error}.")))?;
+        let payload = serde_json::from_str(payload).map_err(|error| {
+            Failure::invalid(format!("The payload of the event `{name}` is not JSON: {error}."))
+                .hint("a payload is JSON text, nested at most 128 deep; an event without content has `null`")
+        })?;
         Ok(PluginEvent { event: format!("{}.{name}", key.plugin), payload })
     }
 }

@@ -35,7 +35,10 @@ pub(crate) fn egress_failure(error: &EgressError) -> Failure {
 /// # Errors
 /// `invalid-input`; the message begins with `what`, as in "The poll request".
 pub(crate) fn request_head(what: &str, method: &str, url: &str, headers: &[types::Header]) -> Result<Request, Failure> {
-    let invalid = |problem: &str| Failure::invalid(format!("{what} cannot be sent: {problem}."));
+    let invalid = |problem: &str| {
+        Failure::invalid(format!("{what} cannot be sent: {problem}."))
+            .hint("send a request with an HTTP method, a whole http(s) address and well-formed headers")
+    };
     let method = http::Method::from_bytes(method.to_ascii_uppercase().as_bytes())
         .map_err(|_| invalid("the method is not an HTTP method"))?;
     let url = url::Url::parse(url).map_err(|error| invalid(&format!("the address does not parse: {error}")))?;

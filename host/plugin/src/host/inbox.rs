@@ -13,8 +13,10 @@ use crate::state::{InstanceState, to_guest};
 
 fn json(what: &str, text: Option<String>) -> Result<Option<Value>, Failure> {
     text.map(|text| {
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::invalid(format!("`extra` of the {what} is not JSON: {error}.")))
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::invalid(format!("`extra` of the {what} is not JSON: {error}."))
+                .hint("give `extra` as JSON text, or leave it out")
+        })
     })
     .transpose()
 }
@@ -53,7 +55,8 @@ fn assemble(
     extra: Option<String>,
 ) -> Result<Inbound, Failure> {
     if id.is_empty() || id.len() > 512 {
-        return Err(Failure::invalid("A message needs an `id` of 1 to 512 bytes: it is the key for deduplication."));
+        return Err(Failure::invalid("A message needs an `id` of 1 to 512 bytes: it is the key for deduplication.")
+            .hint("give the platform's own id of the message, or a hash of what identifies it"));
     }
     Ok(Inbound {
         id,

@@ -11,6 +11,7 @@ mod drivers;
 mod hooks;
 mod hostile;
 mod load;
+mod logs;
 mod resident;
 mod rights;
 mod routes;

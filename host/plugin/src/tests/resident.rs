@@ -1,13 +1,16 @@
 //! Instances that stay, and their mailboxes.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use leanclaw_test_guests as guests;
 use leanclaw_test_guests::Guest;
+use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
 
 use super::servers::Gate;
 use super::support::{Bench, asking, assert_failed, context, manifest, poll_once, with};
+use crate::Recycling;
 use crate::actor::MAILBOX;
 
 fn resident(base: Value) -> Value {
@@ -56,6 +59,91 @@ async fn an_instance_near_its_memory_limit_is_replaced() {
     assert_eq!(counts, ["1", "2", "1", "2"], "4 + 2 * 13 of 32 pages are more than 80 percent");
     assert_eq!(bench.inspect("grows").stats.restarts, 0, "that is no fault");
     bench.close().await;
+}
+
+/// Calls of one resident instance, each of which gives the number of calls it had.
+async fn counted(bench: &Bench, id: &str, calls: usize) -> Vec<String> {
+    let mut counts = Vec::new();
+    for _ in 0..calls {
+        counts.push(bench.run(id, "{}").await.unwrap());
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_replaced_after_many_calls() {
+    let bench = Bench::recycling(Recycling { calls: 3, ..Recycling::default() }).await;
+    bench.install(&resident(manifest("stays")), &counts()).await;
+    assert_eq!(counted(&bench, "stays", 7).await, ["1", "2", "3", "1", "2", "3", "1"]);
+    assert_eq!(bench.inspect("stays").stats.restarts, 0, "that is no fault");
+    let Recycling { calls, age } = Recycling::default();
+    assert_eq!((calls, age), (10_000, Duration::from_secs(21_600)));
+}
+
+/// The clock stands still but for what the test adds to it.
+#[tokio::test]
+async fn an_instance_is_replaced_when_it_is_old() {
+    let age = Duration::from_secs(1000);
+    let bench = Bench::recycling(Recycling { age, ..Recycling::default() }).await;
+    bench.install(&with(resident(manifest("stays")), json!({"limits": {"callTimeoutMs": 1000}})), &counts()).await;
+    tokio::time::pause();
+    assert_eq!(counted(&bench, "stays", 2).await, ["1", "2"]);
+    tokio::time::advance(age / 2).await;
+    assert_eq!(counted(&bench, "stays", 2).await, ["3", "4"]);
+    tokio::time::advance(age / 2).await;
+    assert_eq!(counted(&bench, "stays", 3).await, ["5", "1", "2"], "the call that finds it old is its last");
+    tokio::time::advance(age).await;
+    assert_eq!(counted(&bench, "stays", 2).await, ["3", "1"]);
+    assert_eq!(bench.inspect("stays").stats.restarts, 0, "that is no fault");
+}
+
+/// How much the standing clock had to be moved on for a call to be served.
+async fn virtual_wait(bench: &Bench, params: &str) -> u64 {
+    let before = tokio::time::Instant::now();
+    let _ = bench.run("crash", params).await;
+    u64::try_from(before.elapsed().as_millis()).unwrap()
+}
+
+#[tokio::test]
+async fn the_pause_after_a_fault_doubles_and_faults_are_forgotten() {
+    let bench = Bench::with_witness().await;
+    bench.install(&resident(manifest("crash")), &counts()).await;
+    tokio::time::pause();
+    const TRAPS: &str = "[1,2]";
+    assert_eq!(virtual_wait(&bench, TRAPS).await, 0);
+    for pause in [100, 200, 400] {
+        let waited = virtual_wait(&bench, TRAPS).await;
+        // A timer is rounded up to the next millisecond.
+        assert!((pause..=pause + 2).contains(&waited), "{waited} and not {pause}");
+    }
+    // Four faults. The pause counts from the last one, and an instance that lives has none.
+    tokio::time::advance(Duration::from_millis(700)).await;
+    let waited = virtual_wait(&bench, "{}").await;
+    assert!((100..=102).contains(&waited), "{waited}");
+    assert_eq!(virtual_wait(&bench, "{}").await, 0);
+    // Ten minutes later they are forgotten: this one is the first again, not the fifth.
+    tokio::time::advance(Duration::from_secs(601)).await;
+    assert_eq!(virtual_wait(&bench, TRAPS).await, 0);
+    let waited = virtual_wait(&bench, "{}").await;
+    assert!((100..=102).contains(&waited), "{waited}");
+    let info = bench.inspect("crash");
+    assert_eq!((info.state, info.stats.restarts), (PluginState::Ready, 5));
+}
+
+#[tokio::test]
+async fn others_do_not_wait_for_a_guest_that_crashed_and_a_new_version_ends_the_wait() {
+    let bench = Bench::with_witness().await;
+    bench.install(&resident(manifest("crash")), &counts()).await;
+    tokio::time::pause();
+    assert_failed(&bench.run("crash", "[1,2]").await.unwrap_err(), "internal");
+    let mut waits = Box::pin(bench.plugins.call_method("crash.run", "{}", context()));
+    assert!(poll_once(&mut waits).await.is_pending());
+    let before = tokio::time::Instant::now();
+    bench.still_serving().await;
+    assert_eq!(before.elapsed(), Duration::ZERO, "the witness did not wait for the pause");
+    tokio::time::resume();
+    bench.replace(&resident(manifest("crash")), "2.0.0", &counts()).await;
+    assert_eq!(waits.await.unwrap(), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

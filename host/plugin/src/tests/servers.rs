@@ -90,6 +90,33 @@ impl Server {
         (server.await, closed)
     }
 
+    /// Sends headers and then a byte of `body` per permit.
+    pub(super) async fn doled(body: &'static str) -> (Self, Arc<Semaphore>) {
+        let permits = Arc::new(Semaphore::new(0));
+        let allowed = Arc::clone(&permits);
+        let server = Self::start(move |_, mut stream| {
+            let allowed = Arc::clone(&allowed);
+            async move {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all(head.as_bytes()).await;
+                let (mut reads, mut writes) = stream.split();
+                let dole = async {
+                    for byte in body.bytes() {
+                        allowed.acquire().await.unwrap().forget();
+                        let _ = writes.write_all(&[byte]).await;
+                    }
+                };
+                let mut rest = [0_u8; 64];
+                // Who goes away takes no more of the permits.
+                tokio::select! {
+                    _ = reads.read(&mut rest) => {}
+                    () = dole => {}
+                }
+            }
+        });
+        (server.await, permits)
+    }
+
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }

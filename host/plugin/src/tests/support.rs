@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::services::{Audit, Grants, Inbox, Kv, KvEntry, KvPut, Memo, Secrets, Services, Settings, StoredGrant};
-use crate::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions};
+use crate::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions, Recycling};
 
 /// Everything the runtime needs, in memory.
 #[derive(Default)]
@@ -210,6 +210,20 @@ impl Bench {
     /// A runtime over what is there. The name `metadata.test` resolves to the cloud's metadata address and `inside.test`
     /// to this machine.
     pub(super) async fn over(memory: Arc<Memory>, folder: Arc<TempDir>, settings: EngineSettings) -> Self {
+        Self::made_of(memory, folder, settings, Recycling::default()).await
+    }
+
+    /// A runtime over an empty folder that replaces resident instances by these rules.
+    pub(super) async fn recycling(recycling: Recycling) -> Self {
+        Self::made_of(Arc::default(), Arc::new(tempfile::tempdir().unwrap()), settings(), recycling).await
+    }
+
+    async fn made_of(
+        memory: Arc<Memory>,
+        folder: Arc<TempDir>,
+        settings: EngineSettings,
+        recycling: Recycling,
+    ) -> Self {
         let address = |text: &str| -> IpAddr { text.parse().unwrap() };
         let resolver = FixedResolver::new()
             .with("metadata.test", [address("169.254.169.254")])
@@ -235,6 +249,7 @@ impl Bench {
             services,
             folder: Some(folder.path().to_path_buf()),
             mode: Mode::Serving,
+            recycling,
         });
         plugins.start(stop.clone()).await;
         Self { plugins, memory, folder, wasm, stop }
@@ -258,6 +273,24 @@ impl Bench {
         }
         self.wait("a plugin stays", || self.plugins.list().is_empty().then_some(())).await;
         self.no_instance_is_left().await;
+    }
+
+    /// Starts a call that does not end by itself, waits until `has_begun`, and lets the witness answer while it is still
+    /// running. Then the call is given up.
+    pub(super) async fn serves_others_during<B: Future>(&self, id: &str, params: &str, has_begun: impl FnOnce() -> B) {
+        let call = |id: &str, params: &str| {
+            let (plugins, name, params) = (self.plugins.clone(), format!("{id}.run"), params.to_owned());
+            tokio::spawn(async move { plugins.call_method(&name, &params, context()).await })
+        };
+        let endless = call(id, params);
+        has_begun().await;
+        for _ in 0..5 {
+            // On the threads of the runtime, as the endless one is.
+            assert_eq!(call("witness", "5").await.unwrap().unwrap(), "5");
+        }
+        assert!(!endless.is_finished(), "`{id}` ended before others were served");
+        endless.abort();
+        assert!(endless.await.unwrap_err().is_cancelled());
     }
 
     /// Waits until no instance lives.
@@ -296,6 +329,16 @@ impl Bench {
         self.until(id, |info| info.state != PluginState::Loading).await;
         self.grant(id).await;
         self.until(id, |info| info.state == PluginState::Ready).await
+    }
+
+    /// Replaces an installed plugin by another version of it, grants all that it asks for, and waits until it is ready.
+    pub(super) async fn replace(&self, manifest: &Value, version: &str, wasm: &[u8]) -> PluginInfo {
+        let manifest = with(manifest.clone(), json!({ "version": version }));
+        self.drop_in(&manifest, wasm);
+        let id = manifest["id"].as_str().unwrap();
+        self.until(id, |info| info.version == version).await;
+        self.grant(id).await;
+        self.until(id, |info| info.version == version && info.state == PluginState::Ready).await
     }
 
     /// Grants all that the plugin asks for.
@@ -392,6 +435,15 @@ impl Bench {
 pub(super) fn assert_failed(failure: &Failure, code: &str) {
     assert_eq!(failure.code, code, "{failure:?}");
     assert!(!failure.hints.is_empty(), "no hint: {failure:?}");
+}
+
+/// Checks the code of a failure that came back through the guest, which has the hints in its message.
+#[track_caller]
+pub(super) fn assert_told(failure: &Failure, code: &str, hint: &str) {
+    assert_eq!(failure.code, code, "{failure:?}");
+    let shown = format!("{}\nhint: {}", failure.message, failure.hints.join("\nhint: "));
+    let found = shown.lines().any(|line| line.starts_with("hint: ") && line.contains(hint));
+    assert!(found, "no hint with {hint:?}: {failure:?}");
 }
 
 /// Polls a future once.

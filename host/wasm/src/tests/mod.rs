@@ -39,7 +39,7 @@ fn settings(pooling: Pooling) -> EngineSettings {
 /// One engine with the pool and one without, each checked to be what it claims.
 fn engines() -> [Wasm; 2] {
     let pooled = Wasm::new(settings(Pooling::Auto)).unwrap();
-    assert_eq!(*pooled.allocator(), Allocator::Pooling, "these tests need a machine with room for a pool");
+    assert!(matches!(pooled.allocator(), Allocator::Pooling { .. }), "these tests need a machine with room for a pool");
     let on_demand = Wasm::new(settings(Pooling::Off)).unwrap();
     assert!(matches!(on_demand.allocator(), Allocator::OnDemand { .. }));
     [pooled, on_demand]

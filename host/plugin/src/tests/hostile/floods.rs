@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::tests::servers::Server;
-use crate::tests::support::{Bench, asking, assert_failed, context, manifest, with};
+use crate::tests::support::{Bench, asking, assert_failed, assert_told, context, manifest, with};
 
 const NULL: &str = "(call $ok (global.get $null) (global.get $null_len))";
 
@@ -26,9 +26,9 @@ fn busy(base: Value) -> Value {
     with(base, json!({"limits": {"hostCalls": 1_000_000, "callTimeoutMs": 120_000}}))
 }
 
-async fn while_serving(bench: &Bench, id: &str) -> Result<String, Failure> {
+async fn while_serving(bench: &Bench, id: &str, params: &str) -> Result<String, Failure> {
     let name = format!("{id}.run");
-    let (result, ()) = tokio::join!(bench.plugins.call_method(&name, "{}", context()), async {
+    let (result, ()) = tokio::join!(bench.plugins.call_method(&name, params, context()), async {
         for _ in 0..10 {
             bench.still_serving().await;
         }
@@ -48,7 +48,7 @@ async fn host_calls_are_counted_per_call() {
         assert_eq!(bench.run("asks", "{}").await.unwrap(), "null", "every call starts at zero");
     }
     bench.install(&manifest("floods"), &asks(1001)).await;
-    let failure = while_serving(&bench, "floods").await.unwrap_err();
+    let failure = while_serving(&bench, "floods", "{}").await.unwrap_err();
     assert_failed(&failure, "budget-exhausted");
     assert!(failure.hints.iter().any(|hint| hint.contains("limits.hostCalls")), "{:?}", failure.hints);
     bench.drop_in(&with(manifest("floods"), json!({"version": "2.0.0", "limits": {"hostCalls": 1001}})), &asks(1001));
@@ -60,21 +60,28 @@ async fn host_calls_are_counted_per_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn handles_are_counted() {
     let bench = Bench::with_witness().await;
+    // A thousand handles per byte of parameters; how many there may be is fixed.
+    let keeps = |make: &str| {
+        format!(
+            "(local.set $k (i32.mul (local.get $params_len) (i32.const 1000)))
+             (loop $again {make} (br_if $again (local.tee $k (i32.sub (local.get $k) (i32.const 1))))) {NULL}"
+        )
+    };
     let make = "(call $blobs.writer.new (global.get $null) (global.get $null_len))";
-    let keeps = repeat(20_000, &format!("(drop {make})")) + NULL;
-    let gives_back = repeat(20_000, &format!("(call $blobs.writer.drop {make})")) + NULL;
-    let standard = repeat(20_000, "(drop (call $types.fields.new))") + NULL;
-    let tidy = Guest::method("import blobs;", &gives_back).build().unwrap();
-    bench.install(&busy(manifest("tidy")), &tidy).await;
-    assert_eq!(while_serving(&bench, "tidy").await.unwrap(), "null");
-    for (id, imports, body) in
-        [("hoards", "import blobs;", keeps), ("standard", "import wasi:http/types@0.2.12;", standard)]
-    {
+    let gives_back = keeps(&format!("(call $blobs.writer.drop {make})"));
+    bench.install(&busy(manifest("tidy")), &Guest::method("import blobs;", &gives_back).build().unwrap()).await;
+    assert_eq!(while_serving(&bench, "tidy", &"1".repeat(20)).await.unwrap(), "null");
+    let ours = ("hoards", "import blobs;", keeps(&format!("(drop {make})")));
+    let standard = ("standard", "import wasi:http/types@0.2.12;", keeps("(drop (call $types.fields.new))"));
+    for (id, imports, body) in [ours, standard] {
         let rights = json!({"http": ["https://example.com"]});
         bench.install(&busy(asking(id, rights)), &Guest::method(imports, &body).build().unwrap()).await;
-        let failure = while_serving(&bench, id).await.unwrap_err();
-        assert_failed(&failure, "budget-exhausted");
-        assert!(failure.message.contains("handles"), "{failure}");
+        for _ in 0..2 {
+            assert_eq!(while_serving(&bench, id, "111111111").await.unwrap(), "null");
+            let failure = while_serving(&bench, id, "11111111111").await.unwrap_err();
+            assert_told(&failure, "budget-exhausted", "smaller pieces");
+            assert!(failure.message.contains("10000 open resource handles"), "{failure}");
+        }
     }
     bench.close().await;
 }
@@ -89,11 +96,25 @@ async fn what_a_guest_parks_in_the_host_is_bounded_like_its_memory() {
             (br_if $again (i32.eqz (i32.load8_u (local.get $area)))))
         (local.get $area)";
     let wasm = Guest::method("import blobs;", body).build().unwrap();
-    let small = with(manifest("parks"), json!({"limits": {"memoryMib": 2, "hostCalls": 1_000_000}}));
-    bench.install(&small, &wasm).await;
-    let failure = bench.run("parks", "{}").await.unwrap_err();
-    assert_eq!(failure.code, "too-large", "{failure:?}");
-    assert!(failure.message.contains("2097152"), "{failure}");
+    for (mebibytes, bytes) in [(2, "2097152"), (3, "3145728"), (200, "67108864")] {
+        let id = format!("parks-{mebibytes}");
+        let limits = json!({"limits": {"memoryMib": mebibytes, "hostCalls": 1_000_000}});
+        bench.install(&with(manifest(&id), limits), &wasm).await;
+        let failure = bench.run(&id, "{}").await.unwrap_err();
+        assert_told(&failure, "too-large", "limits.memoryMib");
+        assert!(failure.message.contains(bytes), "{failure}");
+    }
+    // What is dropped makes room again: twice as much as it may hold at once.
+    let tidy = "(local.set $k (i32.const 40))
+        (loop $again
+            (local.set $i (call $blobs.writer.new (global.get $null) (global.get $null_len)))
+            (call $blobs.writer.write (local.get $i) (i32.const 16) (i32.const 100000) (local.tee $area (call $room)))
+            (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
+            (call $blobs.writer.drop (local.get $i))
+            (br_if $again (local.tee $k (i32.sub (local.get $k) (i32.const 1)))))";
+    let tidy = Guest::method("import blobs;", &format!("{tidy} {NULL}")).build().unwrap();
+    bench.install(&with(manifest("tidy"), json!({"limits": {"memoryMib": 2}})), &tidy).await;
+    assert_eq!(bench.run("tidy", "{}").await.unwrap(), "null");
     bench.close().await;
 }
 
@@ -111,7 +132,7 @@ async fn calls_of_standard_http_are_counted_and_not_there_without_a_right() {
         assert_eq!(bench.run("asks", "{}").await.unwrap(), "null", "every call starts at zero");
     }
     bench.install(&asking("floods", rights), &asks(502)).await;
-    let failure = while_serving(&bench, "floods").await.unwrap_err();
+    let failure = while_serving(&bench, "floods", "{}").await.unwrap_err();
     assert_failed(&failure, "budget-exhausted");
     assert!(failure.hints.iter().any(|hint| hint.contains("limits.hostCalls")), "{:?}", failure.hints);
     let mute = bench.try_install(&manifest("mute"), &asks(1)).await;
@@ -269,7 +290,7 @@ async fn a_million_log_lines_leave_a_bounded_log() {
     let guest =
         Guest::method("import log;", &(repeat(1_000_000, line) + NULL)).text("info", "info").text("text", "flood");
     bench.install(&busy(manifest("writes")), &guest.build().unwrap()).await;
-    assert_eq!(while_serving(&bench, "writes").await.unwrap(), "null");
+    assert_eq!(while_serving(&bench, "writes", "{}").await.unwrap(), "null");
 
     // 245 writes of 4096 empty lines each.
     let print = "(call $streams.output-stream.blocking-write-and-flush
@@ -278,7 +299,7 @@ async fn a_million_log_lines_leave_a_bounded_log() {
     let imports = "import wasi:cli/stdout@0.2.12; import wasi:io/streams@0.2.12;";
     let guest = Guest::method(imports, &body).text("blank", &"\n".repeat(4096));
     bench.install(&busy(manifest("prints")), &guest.build().unwrap()).await;
-    assert_eq!(while_serving(&bench, "prints").await.unwrap(), "null");
+    assert_eq!(while_serving(&bench, "prints", "{}").await.unwrap(), "null");
 
     for id in ["writes", "prints"] {
         let lines = bench.lines(id);
@@ -286,6 +307,33 @@ async fn a_million_log_lines_leave_a_bounded_log() {
         let last = lines.last().unwrap();
         assert!(last.message.contains("log limit of this call reached"), "{id}: {last:?}");
         assert!(last.seq < 1100, "lines beyond the limit were written: {last:?}");
+    }
+    bench.close().await;
+}
+
+/// 111 lines per byte of parameters, of both kinds; a call may write 1000.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_stays_below_the_log_limit_loses_nothing() {
+    let bench = Bench::with_witness().await;
+    let line = "(call $log.write (global.get $info) (global.get $info_len) (global.get $text) (global.get $text_len)
+        (i32.const 0) (i32.const 0))";
+    let print = "(call $streams.output-stream.blocking-write-and-flush
+        (local.get $i) (global.get $printed) (global.get $printed_len) (call $room))";
+    let imports = "import log; import wasi:cli/stdout@0.2.12; import wasi:io/streams@0.2.12;";
+    for (id, say, source) in [("writes", line, "log"), ("prints", print, "stdout")] {
+        let body = format!(
+            "(local.set $i (call $stdout.get-stdout))
+             (local.set $k (i32.mul (local.get $params_len) (i32.const 111)))
+             (loop $again {say} (br_if $again (local.tee $k (i32.sub (local.get $k) (i32.const 1))))) {NULL}"
+        );
+        let guest = Guest::method(imports, &body).text("info", "info").text("text", "line").text("printed", "line\n");
+        bench.install(&busy(manifest(id)), &guest.build().unwrap()).await;
+        assert_eq!(bench.run(id, "111111111").await.unwrap(), "null");
+        let lines = bench.lines(id);
+        assert_eq!(lines.iter().filter(|kept| kept.source == source && kept.message == "line").count(), 999, "{id}");
+        assert!(!lines.iter().any(|line| line.message.contains("log limit")), "{id}");
+        assert_eq!(bench.run(id, "1111111111").await.unwrap(), "null");
+        bench.until_line(id, "log limit of this call reached").await;
     }
     bench.close().await;
 }
@@ -338,7 +386,7 @@ async fn an_event_flood_costs_a_slow_reader_events_and_nobody_else_anything() {
     let guest = Guest::method("import events;", &(repeat(5000, emit) + NULL)).text("name", "changed");
     bench.install(&busy(asking("emits", json!({"events": ["changed"]}))), &guest.build().unwrap()).await;
     let mut slow = bench.plugins.subscribe();
-    assert_eq!(while_serving(&bench, "emits").await.unwrap(), "null");
+    assert_eq!(while_serving(&bench, "emits", "{}").await.unwrap(), "null");
     assert!(matches!(slow.recv().await, Err(RecvError::Lagged(_))));
     assert_eq!(slow.recv().await.unwrap().event, "emits.changed");
     bench.close().await;
@@ -357,8 +405,14 @@ async fn requests_are_counted_per_minute() {
         assert_eq!(bench.fetch("asks", &server.url("/")).await.unwrap(), "7");
     }
     let failure = bench.fetch("asks", &server.url("/")).await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.retryable), ("rate-limited", true), "{failure:?}");
+    assert_told(&failure, "rate-limited", "limits.httpRequestsPerMinute");
+    assert!(failure.retryable);
     assert!(failure.retry_after_ms.is_some_and(|wait| wait > 0), "{failure:?}");
     assert_eq!(server.requests().len(), 2);
+    let fast = with(slow, json!({"limits": {"httpRequestsPerMinute": 3}}));
+    bench.replace(&fast, "2.0.0", &leanclaw_test_guests::fetch(&[]).build().unwrap()).await;
+    // A new version does not begin a new minute.
+    assert_eq!(bench.fetch("asks", &server.url("/")).await.unwrap(), "7");
+    assert_told(&bench.fetch("asks", &server.url("/")).await.unwrap_err(), "rate-limited", "httpRequestsPerMinute");
     bench.close().await;
 }

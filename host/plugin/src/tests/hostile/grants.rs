@@ -6,7 +6,7 @@ use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
 
 use crate::tests::servers::Server;
-use crate::tests::support::{Bench, asking, assert_failed, manifest};
+use crate::tests::support::{Bench, asking, assert_failed, assert_told, manifest};
 
 /// Gives back the failure in `$area` if there is one, else `null`.
 const TOLD: &str = "(if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
@@ -137,8 +137,13 @@ async fn a_payload_that_is_no_json_or_too_large_is_no_event() {
     bench.install(&asking("emits", json!({"events": ["a"]})), &emits).await;
     let deep = "[".repeat(200_000);
     let large = json!("x".repeat(300_000)).to_string();
-    for (payload, code) in [("{", "invalid-input"), (&deep, "invalid-input"), (&large, "too-large")] {
-        assert_eq!(bench.run("emits", payload).await.unwrap_err().code, code);
+    let cases = [
+        ("{", "invalid-input", "a payload is JSON text"),
+        (&deep, "invalid-input", "a payload is JSON text"),
+        (&large, "too-large", "send what changed"),
+    ];
+    for (payload, code, hint) in cases {
+        assert_told(&bench.run("emits", payload).await.unwrap_err(), code, hint);
     }
     assert_eq!(bench.run("emits", r#"{"n":1}"#).await.unwrap(), "null");
     bench.close().await;

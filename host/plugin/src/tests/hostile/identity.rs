@@ -5,7 +5,7 @@ use leanclaw_test_guests::Guest;
 use leanclaw_types::AccountId;
 use serde_json::json;
 
-use crate::tests::support::{Bench, asking, assert_failed, context, manifest, with};
+use crate::tests::support::{Bench, asking, assert_failed, assert_told, context, manifest, with};
 use crate::tests::webhooks::{REPLY, request};
 
 const NULL: &str = "(call $ok (global.get $null) (global.get $null_len))";
@@ -57,11 +57,14 @@ async fn a_message_without_an_id_is_refused() {
         );
         Guest::method("import inbox;", &body).arguments("message", "inbox.submit", vec![message]).build().unwrap()
     };
-    let cases =
-        [("none", submits("", None)), ("long", submits(&"x".repeat(513), None)), ("odd", submits("m", Some("{")))];
-    for (id, wasm) in cases {
+    let cases = [
+        ("none", submits("", None), "own id of the message"),
+        ("long", submits(&"x".repeat(513), None), "own id of the message"),
+        ("odd", submits("m", Some("{")), "`extra` as JSON text"),
+    ];
+    for (id, wasm, hint) in cases {
         bench.install(&asking(id, json!({"inbox": true})), &wasm).await;
-        assert_eq!(bench.run(id, "{}").await.unwrap_err().code, "invalid-input", "{id}");
+        assert_told(&bench.run(id, "{}").await.unwrap_err(), "invalid-input", hint);
     }
     assert!(bench.memory.inbox.lock().unwrap().is_empty());
     bench.install(&asking("good", json!({"inbox": true})), &submits("m", Some("{}"))).await;

@@ -5,7 +5,7 @@ use leanclaw_test_guests::Guest;
 use leanclaw_types::plugin::PluginState;
 use serde_json::json;
 
-use crate::tests::support::{Bench, assert_failed, manifest, with};
+use crate::tests::support::{Bench, assert_failed, assert_told, manifest, with};
 
 const NULL: &str = "(call $ok (global.get $null) (global.get $null_len))";
 
@@ -45,40 +45,44 @@ async fn a_guest_that_starts_too_large_is_faulted_and_fits_with_a_larger_limit()
     bench.close().await;
 }
 
+/// The bounds on tables, stack and answers are fixed, so what is shown is one guest that does as much as its parameters
+/// are long. These are the parameters.
+fn bytes(count: usize) -> String {
+    "1".repeat(count)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn table_growth_is_bounded() {
     let bench = Bench::with_witness().await;
-    let grows = |elements: u32| {
-        let grow = format!("(table.grow $many (ref.null func) (i32.const {elements}))");
-        let body = format!("(if (i32.eq {grow} (i32.const -1)) (then unreachable)) {NULL}");
-        Guest::method("", &body).fields("(table $many 1 funcref)").build().unwrap()
-    };
-    bench.install(&manifest("many"), &grows(50_000)).await;
-    assert_eq!(bench.run("many", "{}").await.unwrap(), "null");
-    bench.install(&manifest("too-many"), &grows(10_000_000)).await;
-    let failure = bench.run("too-many", "{}").await.unwrap_err();
-    assert_failed(&failure, "budget-exhausted");
-    assert!(failure.message.contains("table elements"), "{failure}");
+    let grow = "(table.grow $many (ref.null func) (i32.mul (local.get $params_len) (i32.const 10000)))";
+    let body = format!("(if (i32.eq {grow} (i32.const -1)) (then unreachable)) {NULL}");
+    let grows = Guest::method("", &body).fields("(table $many 1 funcref)").build().unwrap();
+    bench.install(&manifest("grows"), &grows).await;
+    for _ in 0..2 {
+        assert_eq!(bench.run("grows", &bytes(5)).await.unwrap(), "null");
+        let failure = bench.run("grows", &bytes(6)).await.unwrap_err();
+        assert_told(&failure, "budget-exhausted", "smaller pieces");
+        assert!(failure.message.contains("60000 table elements"), "{failure}");
+    }
     bench.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recursion_is_bounded() {
     let bench = Bench::with_witness().await;
-    let dives = |depth: u32| {
-        let body = format!("(call $number (call $dive (i32.const {depth})))");
-        let dive = "(func $dive (param $left i32) (result i32)
-            (if (result i32) (local.get $left)
-                (then (i32.add (i32.const 1) (call $dive (i32.sub (local.get $left) (i32.const 1)))))
-                (else (i32.const 0))))";
-        Guest::method("", &body).fields(dive).build().unwrap()
-    };
-    bench.install(&manifest("dive"), &dives(1000)).await;
-    assert_eq!(bench.run("dive", "{}").await.unwrap(), "1000");
-    bench.install(&manifest("drown"), &dives(1_000_000_000)).await;
-    let failure = bench.run("drown", "{}").await.unwrap_err();
-    assert_failed(&failure, "internal");
-    assert!(failure.message.contains("stack"), "{failure}");
+    let body = "(call $number (call $dive (i32.mul (local.get $params_len) (i32.const 100))))";
+    let dive = "(func $dive (param $left i32) (result i32)
+        (if (result i32) (local.get $left)
+            (then (i32.add (i32.const 1) (call $dive (i32.sub (local.get $left) (i32.const 1)))))
+            (else (i32.const 0))))";
+    bench.install(&manifest("dives"), &Guest::method("", body).fields(dive).build().unwrap()).await;
+    for _ in 0..2 {
+        assert_eq!(bench.run("dives", &bytes(10)).await.unwrap(), "1000");
+        // Half a MiB of stack does not hold a million calls.
+        let failure = bench.run("dives", &bytes(10_000)).await.unwrap_err();
+        assert_told(&failure, "internal", "recursed too deeply");
+        assert!(failure.message.contains("stack"), "{failure}");
+    }
     bench.close().await;
 }
 
@@ -103,25 +107,23 @@ async fn answers_that_lie_about_their_place_are_failures() {
 async fn answers_are_taken_up_to_a_size() {
     let bench = Bench::with_witness().await;
     let roomy = |id: &str| with(manifest(id), json!({"limits": {"memoryMib": 160}}));
-    // A JSON string of this many blanks, in memory that is really there.
-    let says = |bytes: u32| {
-        let body = format!(
-            "(drop (memory.grow (i32.const 2000)))
-             (local.set $area (i32.const 200000))
-             (memory.fill (local.get $area) (i32.const 32) (i32.const {bytes}))
-             (i32.store8 (local.get $area) (i32.const 34))
-             (i32.store8 (i32.add (local.get $area) (i32.const {})) (i32.const 34))
-             (call $ok (local.get $area) (i32.const {bytes}))",
-            bytes - 1
-        );
-        guests::method(&body).unwrap()
-    };
-    bench.install(&roomy("long"), &says(1_000_000)).await;
-    assert_eq!(bench.run("long", "{}").await.unwrap().len(), 1_000_000);
-    bench.install(&roomy("longer"), &says(100_000_000)).await;
-    let failure = bench.run("longer", "{}").await.unwrap_err();
-    assert_failed(&failure, "budget-exhausted");
-    assert!(failure.message.contains("bytes copied"), "{failure}");
+    // A JSON string of a million blanks per byte of parameters, in memory that is really there.
+    let body = "(drop (memory.grow (i32.const 2000)))
+        (local.set $area (i32.const 200000))
+        (local.set $i (i32.mul (local.get $params_len) (i32.const 1000000)))
+        (memory.fill (local.get $area) (i32.const 32) (local.get $i))
+        (i32.store8 (local.get $area) (i32.const 34))
+        (i32.store8 (i32.add (local.get $area) (i32.sub (local.get $i) (i32.const 1))) (i32.const 34))
+        (call $ok (local.get $area) (local.get $i))";
+    bench.install(&roomy("says"), &guests::method(body).unwrap()).await;
+    for _ in 0..2 {
+        assert_eq!(bench.run("says", &bytes(1)).await.unwrap().len(), 1_000_000);
+        for too_much in [9, 100] {
+            let failure = bench.run("says", &bytes(too_much)).await.unwrap_err();
+            assert_told(&failure, "budget-exhausted", "smaller pieces");
+            assert!(failure.message.contains("bytes copied"), "{failure}");
+        }
+    }
 
     // Ten million empty strings: nothing to copy, but each would cost the host its own bookkeeping.
     let list = Guest::new("export hook;").run(
@@ -134,6 +136,13 @@ async fn answers_are_taken_up_to_a_size() {
     );
     let info = bench.try_install(&roomy("list"), &list.build().unwrap()).await;
     assert_eq!(info.state, PluginState::Faulted);
-    assert!(info.reason.contains("bytes copied"), "{}", info.reason);
+    assert!(info.reason.contains("bytes copied") && info.reason.contains("hint:"), "{}", info.reason);
+    let short = Guest::new("export hook;").answer("hook.events", json!(["before-send"]));
+    bench
+        .install(
+            &with(roomy("short-list"), json!({"permissions": {"hooks": ["before-send"]}})),
+            &short.build().unwrap(),
+        )
+        .await;
     bench.close().await;
 }
