@@ -77,10 +77,10 @@ async fn handles_are_counted() {
         let rights = json!({"http": ["https://example.com"]});
         bench.install(&busy(asking(id, rights)), &Guest::method(imports, &body).build().unwrap()).await;
         for _ in 0..2 {
-            assert_eq!(while_serving(&bench, id, "111111111").await.unwrap(), "null");
-            let failure = while_serving(&bench, id, "11111111111").await.unwrap_err();
+            assert_eq!(while_serving(&bench, id, "1111").await.unwrap(), "null");
+            let failure = while_serving(&bench, id, "11111").await.unwrap_err();
             assert_told(&failure, "budget-exhausted", "smaller pieces");
-            assert!(failure.message.contains("10000 open resource handles"), "{failure}");
+            assert!(failure.message.contains("4096 open resource handles"), "{failure}");
         }
     }
     bench.close().await;
