@@ -1,5 +1,6 @@
 //! The gateway of the running program, with real plugins behind it.
 
 mod auth;
+mod bad_traffic;
 mod methods;
 mod routes;

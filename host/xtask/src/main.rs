@@ -89,6 +89,9 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     if name == start::GRANT_COMMAND {
         return start::grant_examples(&Repository::locate()?, arguments);
     }
+    if name == start::DETACH_COMMAND {
+        return start::detach(arguments);
+    }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         bail!("there is no command `{name}`\n\n{}", help());
     };

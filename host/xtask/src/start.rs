@@ -5,22 +5,27 @@
 //! a data folder that a person chose.
 //!
 //! Grants are given through the gateway's own command line, which needs the running program. A second process of this
-//! program waits for it and ends when all is granted, so that the first can become the gateway.
+//! program waits for it and ends when all is granted, so that the first can become the gateway. The gateway knows nothing
+//! of it and would never collect it, so a third process starts it and ends: the system collects it then.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
 use crate::repository::Repository;
 use crate::{plugins, setup, ui};
 
-/// The command of the second process; not for people.
+/// The command of the second process, which is told the gateway's process id and the plugins; not for people.
 pub(crate) const GRANT_COMMAND: &str = "grant-examples";
+/// The command of the third process: starts the second with its own arguments; not for people.
+pub(crate) const DETACH_COMMAND: &str = "detach";
+/// Another development data folder, for the test of this command.
+pub(crate) const OTHER_DEVELOPMENT_DATA: &str = "LEANCLAW_TEST_DEV_DATA";
 const PLUGIN_DIR: &str = "LEANCLAW_PLUGIN_DIR";
 const DATA_DIR: &str = "LEANCLAW_DATA_DIR";
 /// For the setup and the builds; the program itself would warn about names it does not know.
@@ -29,6 +34,8 @@ const BUILD_VARIABLES: &[&str] = &[setup::PACKED_LIBRARY, "LEANCLAW_WIT", "LEANC
 const GRANTED_LIST: &str = "granted-by-xtask";
 /// The first start compiles every plugin before it is ready to be asked about.
 const PATIENCE: Duration = Duration::from_secs(600);
+const NO_OWN_PATH: &str = "cannot find this program's own path";
+const CANNOT_GRANT: &str = "cannot start the process that grants the example plugins their rights";
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Runs the command; on Unix this process becomes the gateway.
@@ -54,6 +61,11 @@ fn names_a_folder(arguments: &[String]) -> bool {
     arguments.iter().any(|argument| argument.starts_with("--data-dir") || argument.starts_with("--plugin-dir"))
 }
 
+/// The data folder that is this program's own.
+fn development_data(repository: &Repository) -> PathBuf {
+    std::env::var_os(OTHER_DEVELOPMENT_DATA).map_or_else(|| repository.target().join("dev-data"), PathBuf::from)
+}
+
 /// The folders the gateway runs on.
 struct Environment {
     plugins: PathBuf,
@@ -65,15 +77,12 @@ impl Environment {
         let chosen = |name: &str, default: PathBuf| {
             std::env::var_os(name).filter(|value| !value.is_empty()).map_or(default, PathBuf::from)
         };
-        Self {
-            plugins: chosen(PLUGIN_DIR, repository.plugins()),
-            data: chosen(DATA_DIR, repository.target().join("dev-data")),
-        }
+        Self { plugins: chosen(PLUGIN_DIR, repository.plugins()), data: chosen(DATA_DIR, development_data(repository)) }
     }
 
     /// Whether a person chose neither folder.
     fn is_ours(&self, repository: &Repository) -> bool {
-        self.plugins == repository.plugins() && self.data == repository.target().join("dev-data")
+        self.plugins == repository.plugins() && self.data == development_data(repository)
     }
 
     /// Whether the gateway with this process id listens. Before that, a command would do its work on the data folder
@@ -118,21 +127,30 @@ fn grant_in_background(repository: &Repository, ids: &[String], environment: &En
     if missing.is_empty() {
         return Ok(());
     }
-    let own = std::env::current_exe().context("cannot find this program's own path")?;
+    let own = std::env::current_exe().context(NO_OWN_PATH)?;
     let mut command = repository.command(own);
-    command.arg(GRANT_COMMAND).args(missing).stdin(Stdio::null());
-    command.spawn().context("cannot start the process that grants the example plugins their rights")?;
+    // This process becomes the gateway and keeps its id.
+    command.args([DETACH_COMMAND, &std::process::id().to_string()]).args(missing);
+    let status = command.status().context(CANNOT_GRANT)?;
+    ensure!(status.success(), "{CANNOT_GRANT} ({status})");
     Ok(())
 }
 
+/// The third process: starts the second and ends.
+pub(crate) fn detach(arguments: Arguments) -> Result<ExitCode> {
+    let own = std::env::current_exe().context(NO_OWN_PATH)?;
+    Command::new(own).arg(GRANT_COMMAND).args(arguments.rest()).stdin(Stdio::null()).spawn().context(CANNOT_GRANT)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The second process: waits for the gateway and grants each of the named plugins what its manifest asks for.
-pub(crate) fn grant_examples(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
+pub(crate) fn grant_examples(repository: &Repository, mut arguments: Arguments) -> Result<ExitCode> {
     let environment = Environment::choose(repository);
     let program = repository.binary("debug", "leanclaw");
-    let gateway = parent();
+    let gateway = arguments.next().and_then(|id| id.parse().ok()).context("the gateway's process id is missing")?;
     let started = Instant::now();
     let mut waiting = arguments.rest();
-    while !waiting.is_empty() && started.elapsed() < PATIENCE && parent() == gateway {
+    while !waiting.is_empty() && started.elapsed() < PATIENCE && is_running(gateway) {
         if !environment.is_served_by(gateway) {
             std::thread::sleep(POLL_INTERVAL);
             continue;
@@ -148,7 +166,7 @@ pub(crate) fn grant_examples(repository: &Repository, arguments: Arguments) -> R
         waiting = still;
         std::thread::sleep(POLL_INTERVAL);
     }
-    if !waiting.is_empty() && parent() == gateway {
+    if !waiting.is_empty() && is_running(gateway) {
         ui::warn(&format!("not granted, since leanclaw does not show them: {}", waiting.join(", ")));
     }
     Ok(ExitCode::SUCCESS)
@@ -171,14 +189,9 @@ fn grant(repository: &Repository, program: &Path, environment: &Environment, id:
     Ok(())
 }
 
-#[cfg(unix)]
-fn parent() -> u32 {
-    std::os::unix::process::parent_id()
-}
-
-#[cfg(not(unix))]
-fn parent() -> u32 {
-    0
+/// Whether there is a process with this id.
+fn is_running(process: u32) -> bool {
+    ui::capture(Command::new("kill").args(["-0", &process.to_string()])).is_ok()
 }
 
 #[cfg(unix)]

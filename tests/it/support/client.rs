@@ -164,6 +164,24 @@ impl Client {
         self.events.iter().any(|event| event["event"] == name)
     }
 
+    /// The next frame that is a response, whatever it answers.
+    pub(crate) async fn next_response(&mut self) -> Value {
+        self.frame(|frame| frame["type"] == "res").await
+    }
+
+    /// All frames up to the end of the connection, with code and reason of the close frame.
+    pub(crate) async fn rest(&mut self) -> (Vec<Value>, Option<(u16, String)>) {
+        let (mut frames, mut said) = (Vec::new(), None);
+        while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
+            match message {
+                Message::Text(text) => frames.push(serde_json::from_str(&text).expect("frames are JSON")),
+                Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
+                _ => {}
+            }
+        }
+        (frames, said)
+    }
+
     async fn frame(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let message = match within("a frame", self.socket.next()).await {

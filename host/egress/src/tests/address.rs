@@ -1,4 +1,6 @@
-//! The classifier against the IANA special-purpose registries, transcribed here apart from the tables it uses.
+//! The classifier against the IANA special-purpose registries, which `tests/data` holds apart from the tables it uses.
+
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -8,56 +10,24 @@ fn class(text: &str) -> AddressClass {
     classify(text.parse().unwrap())
 }
 
-/// (first address, last address) of every block of the IANA IPv4 special-purpose registry, multicast, and the rest of
-/// the former class E space.
-const SPECIAL_V4: &[(&str, &str)] = &[
-    ("0.0.0.0", "0.255.255.255"),
-    ("10.0.0.0", "10.255.255.255"),
-    ("100.64.0.0", "100.127.255.255"),
-    ("127.0.0.0", "127.255.255.255"),
-    ("169.254.0.0", "169.254.255.255"),
-    ("172.16.0.0", "172.31.255.255"),
-    ("192.0.0.0", "192.0.0.255"),
-    ("192.0.2.0", "192.0.2.255"),
-    ("192.31.196.0", "192.31.196.255"),
-    ("192.52.193.0", "192.52.193.255"),
-    ("192.88.99.0", "192.88.99.255"),
-    ("192.168.0.0", "192.168.255.255"),
-    ("192.175.48.0", "192.175.48.255"),
-    ("198.18.0.0", "198.19.255.255"),
-    ("198.51.100.0", "198.51.100.255"),
-    ("203.0.113.0", "203.0.113.255"),
-    ("224.0.0.0", "239.255.255.255"),
-    ("240.0.0.0", "255.255.255.255"),
-];
+/// (first address, last address) of every special block, of both families.
+fn special() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = include_str!("../../../../tests/data/special-purpose-addresses.txt").lines();
+    lines.filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.next().zip(words.next())
+    })
+}
 
-/// The same for IPv6, the wrappings of IPv4 apart, with everything outside 2000::/3.
-const SPECIAL_V6: &[(&str, &str)] = &[
-    ("::", "::fffe:ffff:ffff"),
-    ("0:0:0:0:1::", "64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("64:ff9b:1::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff"),
-    ("64:ff9b:2::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("100::", "100::ffff:ffff:ffff:ffff"),
-    ("100:0:0:1::", "100::1:ffff:ffff:ffff:ffff"),
-    ("101::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:1::1", "2001:1::3"),
-    ("2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:3::", "2001:3:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:4:112::", "2001:4:112:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:10::", "2001:1f:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:20::", "2001:2f:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:30::", "2001:3f:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:40::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2620:4f:8000::", "2620:4f:8000:ffff:ffff:ffff:ffff:ffff"),
-    ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-];
+static SPECIAL_V4: LazyLock<Vec<(u32, u32)>> = LazyLock::new(|| {
+    let blocks = special().filter(|(first, _)| !first.contains(':'));
+    blocks.map(|(first, last)| (bits_v4(first), bits_v4(last))).collect()
+});
+
+static SPECIAL_V6: LazyLock<Vec<(u128, u128)>> = LazyLock::new(|| {
+    let blocks = special().filter(|(first, _)| first.contains(':'));
+    blocks.map(|(first, last)| (bits_v6(first), bits_v6(last))).collect()
+});
 
 fn bits_v4(text: &str) -> u32 {
     text.parse::<Ipv4Addr>().unwrap().to_bits()
@@ -68,13 +38,13 @@ fn bits_v6(text: &str) -> u128 {
 }
 
 fn in_special_v4(bits: u32) -> bool {
-    SPECIAL_V4.iter().any(|(first, last)| (bits_v4(first)..=bits_v4(last)).contains(&bits))
+    SPECIAL_V4.iter().any(|(first, last)| (*first..=*last).contains(&bits))
 }
 
 #[test]
 fn both_ends_of_every_special_block_are_refused_and_their_neighbours_are_not() {
-    for (first, last) in SPECIAL_V4 {
-        let (first, last) = (bits_v4(first), bits_v4(last));
+    assert_eq!((SPECIAL_V4.len(), SPECIAL_V6.len()), (18, 24), "every line is read");
+    for (first, last) in SPECIAL_V4.iter().copied() {
         for bits in [first, first + (last - first) / 2, last] {
             let address = Ipv4Addr::from_bits(bits);
             assert_ne!(classify(address.into()), AddressClass::Public, "{address}");
@@ -85,8 +55,8 @@ fn both_ends_of_every_special_block_are_refused_and_their_neighbours_are_not() {
             assert_eq!(public, !in_special_v4(bits), "{address}");
         }
     }
-    for (first, last) in SPECIAL_V6 {
-        for bits in [bits_v6(first), bits_v6(first) + (bits_v6(last) - bits_v6(first)) / 2, bits_v6(last)] {
+    for (first, last) in SPECIAL_V6.iter().copied() {
+        for bits in [first, first + (last - first) / 2, last] {
             let address = Ipv6Addr::from_bits(bits);
             assert_ne!(classify(address.into()), AddressClass::Public, "{address}");
         }
@@ -193,14 +163,14 @@ fn a_grant_reaches_this_machine_and_private_networks_only() {
 proptest! {
     #[test]
     fn no_address_of_a_special_v4_block_is_public(block in 0..SPECIAL_V4.len(), offset in any::<u32>()) {
-        let (first, last) = (bits_v4(SPECIAL_V4[block].0), bits_v4(SPECIAL_V4[block].1));
+        let (first, last) = SPECIAL_V4[block];
         let address = Ipv4Addr::from_bits(first + offset % (last - first + 1));
         prop_assert_ne!(classify(address.into()), AddressClass::Public);
     }
 
     #[test]
     fn no_address_of_a_special_v6_block_is_public(block in 0..SPECIAL_V6.len(), offset in any::<u128>()) {
-        let (first, last) = (bits_v6(SPECIAL_V6[block].0), bits_v6(SPECIAL_V6[block].1));
+        let (first, last) = SPECIAL_V6[block];
         let address = Ipv6Addr::from_bits(first + offset % (last - first + 1));
         prop_assert_ne!(classify(address.into()), AddressClass::Public, "{}", address);
     }

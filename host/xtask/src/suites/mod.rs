@@ -6,6 +6,7 @@
 mod count;
 mod private_toolchain;
 mod setup;
+mod start;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -79,6 +80,13 @@ const SUITES: &[Suite] = &[
         needs_build: true,
         present: |repository| repository.root().join("tests/clients/package.json").is_file(),
         run: clients,
+    },
+    Suite {
+        name: "start",
+        summary: "`cargo xtask start`, twice: the example plugins granted and served, nothing left behind",
+        needs_build: true,
+        present: |_| true,
+        run: start::run,
     },
     Suite {
         name: "setup",

@@ -1,0 +1,180 @@
+//! The suite `start`: the real `cargo xtask start`, on a development data folder and a port of its own.
+//!
+//! The first start grants the example plugins what they ask for; the second finds all of it done. Both serve, end when they
+//! are told to, and leave no process behind.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::{Count, Outcome};
+use crate::repository::Repository;
+use crate::start::OTHER_DEVELOPMENT_DATA;
+use crate::{plugins, ui};
+
+const LIMIT: Duration = Duration::from_secs(300);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs the suite.
+pub(super) fn run(repository: &Repository) -> Result<Outcome> {
+    let folder = repository.state_folder().join("start-suite");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut count = Count::default();
+    for (name, is_first) in [("a first start grants the examples", true), ("a second start finds all done", false)] {
+        match start(repository, &folder, is_first) {
+            Ok(()) => {
+                count.passed += 1;
+                ui::say(&format!("  {name} ... ok"));
+            }
+            Err(error) => {
+                count.failed += 1;
+                ui::error(&format!("{name} ... FAILED: {error:#}"));
+            }
+        }
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    Ok(Outcome::Ran(count))
+}
+
+/// A started `cargo xtask start`, which is the gateway after a while. Killed with the value.
+struct Started {
+    process: Child,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It has ended already unless the case failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn start(repository: &Repository, folder: &Path, is_first: bool) -> Result<()> {
+    let built = plugins_built(repository)?;
+    let mut started = Started::new(repository, folder)?;
+    let address = started.until("it listens", |started| Ok(started.address()))?;
+    let health = health(&address)?;
+    ensure!(health.starts_with("HTTP/1.1 200"), "/health answers {health}");
+    let program = repository.binary("debug", "leanclaw");
+    started.until("all example plugins are ready", |started| {
+        let ready = ready(repository, &program, &started.data)?;
+        Ok((ready == built.len()).then_some(()))
+    })?;
+    started.until("the process that grants has ended", |started| {
+        Ok(children(started.process.id())?.is_empty().then_some(()))
+    })?;
+    let said = started.said();
+    ensure!(
+        said.contains("granted the example plugin") == is_first,
+        "what was granted is not what was missing: {said}"
+    );
+    ensure!(!said.contains("unknown variable"), "it warns of its own variables: {said}");
+    ensure!(plugins_built(repository)? == built, "it built plugins that were built");
+    started.stop()
+}
+
+impl Started {
+    fn new(repository: &Repository, folder: &Path) -> Result<Self> {
+        let (data, log) = (folder.join("data"), folder.join("log"));
+        let file = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let own = std::env::current_exe().context("cannot find this program's own path")?;
+        let mut command = repository.command(own);
+        command.args(["start", "--port", "0"]).current_dir(folder).env(OTHER_DEVELOPMENT_DATA, &data);
+
+        command.env_remove("LEANCLAW_DATA_DIR").env_remove("LEANCLAW_PLUGIN_DIR");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let process = command.spawn().context("cannot run this program")?;
+        Ok(Self { process, data, log })
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Looks until there is something to see.
+    fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Result<Option<T>>) -> Result<T> {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("it ended with {status} before this: {what}\n{}", ui::excerpt(&self.said()));
+            }
+            if let Some(seen) = look(self)? {
+                return Ok(seen);
+            }
+            ensure!(since.elapsed() < LIMIT, "waited in vain for this: {what}\n{}", ui::excerpt(&self.said()));
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Where the gateway listens, which is the very process that was started.
+    fn address(&self) -> Option<String> {
+        let note = std::fs::read_to_string(self.data.join("leanclaw.lock")).ok()?;
+        let mut lines = note.strip_suffix('\n')?.lines();
+        (lines.next()? == self.process.id().to_string()).then_some(())?;
+        lines.next().map(str::to_owned)
+    }
+
+    fn stop(mut self) -> Result<()> {
+        ui::capture(Command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        let since = Instant::now();
+        while since.elapsed() < LIMIT {
+            if let Some(status) = self.process.try_wait()? {
+                ensure!(status.success(), "it ended with {status}\n{}", ui::excerpt(&self.said()));
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        bail!("it does not end\n{}", ui::excerpt(&self.said()))
+    }
+}
+
+fn health(address: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(format!("GET /health HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// How many plugins the running program has ready.
+fn ready(repository: &Repository, program: &Path, data: &Path) -> Result<usize> {
+    let mut command = repository.command(program);
+    command.env("LEANCLAW_DATA_DIR", data).env("LEANCLAW_PLUGIN_DIR", repository.plugins());
+    let listed = ui::capture(command.args(["plugin", "list", "--json"]))?;
+    let listed: Vec<Value> =
+        serde_json::from_str(&listed).context("`leanclaw plugin list --json` did not print JSON")?;
+    Ok(listed.iter().filter(|plugin| plugin.get("state").is_some_and(|state| state == "ready")).count())
+}
+
+/// The built example plugins, and when each was built.
+fn plugins_built(repository: &Repository) -> Result<Vec<(String, std::time::SystemTime)>> {
+    let mut built = Vec::new();
+    for id in plugins::build_examples(repository)? {
+        let manifest = repository.plugins().join(&id).join("leanclaw.plugin.json");
+        let modified = manifest.metadata().and_then(|metadata| metadata.modified());
+        built.push((id, modified.with_context(|| format!("{} cannot be read", manifest.display()))?));
+    }
+    Ok(built)
+}
+
+/// Processes of a parent, those that ended and were not collected too.
+fn children(parent: u32) -> Result<Vec<String>> {
+    let processes = std::fs::read_dir("/proc").context("the kernel does not show its processes in /proc")?;
+    // `<id> (<name>) <state> <parent> ...`; one that is gone meanwhile has no text.
+    let stats = processes.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let parent = parent.to_string();
+    let is_child = |stat: &String| {
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        after_name.split_whitespace().nth(1) == Some(parent.as_str())
+    };
+    Ok(stats.filter(is_child).collect())
+}
