@@ -295,7 +295,7 @@ asks for:
 problem: the component does not fit this host
 hint: `leanclaw:plugin/kv@0.1.0` is imported but not asked for: add "kv": {"quotaBytes": 1048576} to "permissions" in the manifest, then leanclaw plugin grant p --all
 hint: `leanclaw:plugin/log@0.9.0`: this host offers version 0.1.0; build against its `wit` folder (leanclaw plugin new shows where)
-hint: `wasi:nn/x@0.2.0` is nothing the host offers; WASI sockets, files and preview 3 are not there: use the interfaces in `wit`
+hint: `wasi:nn/x@0.2.0` is nothing the host offers; it has the interfaces in `wit` and WASI 0.2, not WASI 0.3 (preview 3)
 not ok"#;
         assert_eq!(page(&found), expected);
     }
