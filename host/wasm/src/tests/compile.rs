@@ -144,3 +144,32 @@ async fn a_component_beyond_the_pools_ceilings_is_refused_when_it_is_loaded() {
     let error = start(&on_demand, &component, Limits::MAXIMUM).await.err().unwrap();
     assert!(matches!(error, CallError::LimitExceeded { what: crate::LimitKind::ComponentSize, .. }), "{error:?}");
 }
+
+/// The gate is one for the whole engine, whatever is compiled and whichever way it was asked for.
+#[tokio::test]
+async fn different_components_are_compiled_one_at_a_time() {
+    let wasm = Wasm::new(settings(Pooling::Off)).unwrap();
+    let other = guest(r#"(func (export "run") (param i32) (result i32) (local.get 0))"#);
+    let gate = std::sync::Arc::clone(&wasm.inner.compile_gate);
+    assert_eq!(gate.available_permits(), 1);
+    let held = std::sync::Arc::clone(&gate).acquire_owned().await.unwrap();
+    let spawned = [binary(&guest(DOUBLE)), binary(&other)].map(|bytes| {
+        let wasm = wasm.clone();
+        tokio::spawn(async move { wasm.compile(bytes).await.map(drop) })
+    });
+    let third = {
+        let (wasm, source) = (wasm.clone(), crate::WasmSource::bytes(binary(&guest(TRAP))));
+        tokio::spawn(async move { wasm.component(&source).await.map(drop) })
+    };
+    // Time for every one of them to get as far as it can.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(wasm.cache_stats().compiled, 0, "nothing is compiled past the gate");
+    drop(held);
+    for task in spawned {
+        task.await.unwrap().unwrap();
+    }
+    third.await.unwrap().unwrap();
+    assert_eq!((wasm.cache_stats().compiled, gate.available_permits()), (3, 1));
+}

@@ -113,3 +113,14 @@ fn handles_may_travel_between_threads() {
     send::<GuestStore<Data>>();
     send::<CallError>();
 }
+
+/// What the log line of the start is written from.
+#[test]
+fn the_report_says_which_allocator_is_in_use_and_whether_pages_are_scanned() {
+    let wasm = Wasm::new(settings(Pooling::Auto)).unwrap();
+    let Allocator::Pooling { pagemap_scan } = wasm.allocator() else { panic!("{:?}", wasm.allocator()) };
+    assert_eq!(*pagemap_scan, wasmtime::PoolingAllocationConfig::is_pagemap_scan_available());
+    let wasm = Wasm::new(settings(Pooling::Off)).unwrap();
+    let Allocator::OnDemand { reason } = wasm.allocator() else { panic!("{:?}", wasm.allocator()) };
+    assert!(reason.contains("switched off"), "{reason}");
+}
