@@ -114,6 +114,12 @@ pub trait PluginHost: Send + Sync + 'static {
     /// `not-found` when there is no such tool, else whatever the plugin or the host says.
     async fn invoke_tool(&self, tool: &str, input: &str, caller: Caller) -> Result<ToolOutput, Failure>;
 
+    /// Whether a plugin takes webhooks. Asked before the body of one is read: it must be cheap.
+    ///
+    /// # Errors
+    /// Why it takes none.
+    fn takes_webhooks(&self, key: &PluginKey) -> Result<(), Failure>;
+
     /// Hands a webhook to a plugin.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ use crate::unit::{Unit, load_failure};
 
 /// Calls that may wait for one instance.
 pub(crate) const MAILBOX: usize = 128;
+/// How many of them may be webhooks: anybody can send those, and what the host brings itself (polls, sockets) must always
+/// find a place. It brings one call at a time from each of its drivers.
+pub(crate) const WEBHOOKS: usize = MAILBOX - 32;
 /// An instance is replaced when it uses this part of its memory limit.
 const RECYCLE_MEMORY_PERCENT: usize = 80;
 /// This many faults
@@ -122,12 +125,13 @@ impl Actor {
             let turn = Turn { actor, unit, resident: Some(resident), is_running: true };
             return Ok(Arrival::Turn(turn, call, context));
         }
-        if desk.waiting.len() >= MAILBOX {
+        let most = if matches!(call, GuestCall::Webhook(_)) { WEBHOOKS } else { MAILBOX };
+        if desk.waiting.len() >= most {
             desk.waiting.retain(|job| !job.answer.is_closed());
         }
-        if desk.waiting.len() >= MAILBOX {
+        if desk.waiting.len() >= most {
             let key = &unit.shared().key;
-            let message = format!("{MAILBOX} calls wait for the plugin `{key}` already.");
+            let message = format!("{most} calls wait for the plugin `{key}` already.");
             return Err(Failure::new(code::RATE_LIMITED, message)
                 .hint("a resident instance serves one call at a time: send fewer at once")
                 .retry_after(250));

@@ -244,6 +244,14 @@ impl Plugins {
         Ok(ready)
     }
 
+    /// Whether a plugin takes webhooks now, for a caller who has not read the request yet.
+    ///
+    /// # Errors
+    /// `not-found`, `unavailable`, or `denied` without the `webhook` grant.
+    pub fn takes_webhooks(&self, key: &PluginKey) -> Result<(), Failure> {
+        self.granted(key, "webhook", "webhook", |ready| ready.unit.shared().granted.webhook).map(drop)
+    }
+
     /// Hands an HTTP request to a plugin's `webhook`.
     ///
     /// # Errors

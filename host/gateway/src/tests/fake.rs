@@ -211,10 +211,14 @@ impl PluginHost for FakeHost {
         }
     }
 
-    async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure> {
-        if key.plugin.as_str() != "chat" {
-            return Err(Failure::not_found(format!("There is no plugin {key}.")));
+    fn takes_webhooks(&self, key: &PluginKey) -> Result<(), Failure> {
+        if key.plugin.as_str() == "chat" {
+            return Ok(());
         }
+        Err(Failure::not_found(format!("There is no plugin {key}.")))
+    }
+
+    async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure> {
         self.webhooks.lock().unwrap().push(request);
         let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
         Ok(WebhookReply {

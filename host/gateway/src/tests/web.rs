@@ -225,6 +225,8 @@ async fn bodies_and_heads_are_bounded_in_size() {
     let large = request(&server, "POST /plugins/chat/hook/", &[], &"x".repeat(1001)).await;
     assert_eq!(large.status, 413);
     assert!(large.body.contains("1000"));
+    let nobodys = request(&server, "POST /plugins/nope/hook/", &[], &"x".repeat(1001)).await;
+    assert_eq!(nobodys.status, 404, "the body of a webhook that nobody takes is not looked at");
     let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", 1001, "x".repeat(1001));
     let chunked = format!(
         "POST /plugins/chat/hook/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"

@@ -32,6 +32,10 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
     let Some((key, path)) = split(request.uri(), "hook") else { return reply::not_found() };
     let Some(peer) = peer_of(&state, &request) else { return reply::not_found() };
+    // Anybody may send one, so nothing is kept of one that nobody takes.
+    if let Err(failure) = state.services.plugins.takes_webhooks(&key) {
+        return reply::failed(&failure);
+    }
     let (parts, body) = request.into_parts();
     let bytes = match body::read(&state, &parts.headers, body, state.config.limits.webhook_body_bytes).await {
         Ok(bytes) => bytes,

@@ -101,6 +101,10 @@ impl PluginHost for PluginGateway {
         self.plugins.invoke_tool(tool, input, CallContext::of(caller)).await
     }
 
+    fn takes_webhooks(&self, key: &PluginKey) -> Result<(), Failure> {
+        self.plugins.takes_webhooks(key)
+    }
+
     async fn webhook(&self, key: &PluginKey, request: WebhookRequest) -> Result<WebhookReply, Failure> {
         let context = stranger(request.remote);
         let request = leanclaw_plugin::WebhookRequest {

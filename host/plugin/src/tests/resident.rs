@@ -1,5 +1,6 @@
 //! Instances that stay, and their mailboxes.
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use super::servers::Gate;
 use super::support::{Bench, asking, assert_failed, context, manifest, poll_once, with};
 use crate::Recycling;
-use crate::actor::MAILBOX;
+use crate::actor::{MAILBOX, Role, WEBHOOKS};
+use crate::calls::{GuestCall, GuestReply};
 
 fn resident(base: Value) -> Value {
     with(base, json!({"lifecycle": "resident"}))
@@ -176,6 +178,46 @@ async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
     let (first, ()) = tokio::join!(first, rest);
     assert_eq!(first.unwrap(), "7");
     assert_eq!(gate.server.requests().len(), MAILBOX + 1);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_webhooks_leaves_places_for_polls_and_sockets() {
+    let bench = Bench::with_witness().await;
+    let gate = Gate::start("7").await;
+    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (call $room))";
+    let guest = Guest::new("import http; export webhook; export poll;")
+        .fields(super::webhooks::REPLY)
+        .text("get", "GET")
+        .text("url", &gate.server.url("/"))
+        .run("webhook.handle", &format!("{fetch} (call $reply (i32.const 200) (i32.const 0) (i32.const 0))"))
+        .answer("poll.next", json!({"ok": {"wait-ms": 5}}));
+    // Without the grant to poll nothing but the test asks for a poll.
+    let rights = json!({"webhook": true, "privateHttp": [gate.server.origin()]});
+    bench.install(&asking("chat", rights), &guest.build().unwrap()).await;
+    let key: leanclaw_types::PluginKey = "chat".parse().unwrap();
+    let hook = || {
+        let (plugins, key) = (bench.plugins.clone(), key.clone());
+        Box::pin(async move { plugins.webhook(&key, super::webhooks::request(""), context()).await })
+    };
+    let running = tokio::spawn(hook());
+    gate.arrived().await;
+    let mut waiting = Vec::new();
+    for _ in 0..WEBHOOKS {
+        let mut one = hook();
+        assert!(poll_once(&mut one).await.is_pending());
+        waiting.push(one);
+    }
+    assert_failed(&hook().await.unwrap_err(), "rate-limited");
+    let unit = Arc::clone(&bench.plugins.inner.table.load().units[&key].unit);
+    let mut poll = Box::pin(unit.call(Role::Inbound, GuestCall::PollNext, context()));
+    assert!(poll_once(&mut poll).await.is_pending(), "a poll finds a place");
+    drop(waiting);
+    gate.open(1);
+    assert_eq!(running.await.unwrap().unwrap().status, 200);
+    assert!(matches!(poll.await.unwrap(), GuestReply::PollStep(_)));
+    drop(unit);
     bench.close().await;
 }
 
