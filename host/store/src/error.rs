@@ -108,6 +108,14 @@ pub enum StoreError {
     /// More writes wait than may; nothing was stored.
     #[error("Too many writes wait for the disk; nothing was stored.")]
     Overloaded,
+    /// The inbox keeps as much of this plugin as it may.
+    #[error("The inbox holds {limit_bytes} bytes of messages of `{plugin}`; nothing was stored.")]
+    InboxFull {
+        /// The plugin.
+        plugin: String,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// The store is closed.
     #[error("The store is closed; nothing was stored.")]
     Closed,
@@ -155,7 +163,7 @@ impl Located for StoreError {
                     file.clone_into(path);
                 }
             }
-            Self::Overloaded | Self::Closed => {}
+            Self::Overloaded | Self::InboxFull { .. } | Self::Closed => {}
         }
         self
     }
@@ -213,6 +221,7 @@ impl StoreError {
             }
             Self::Row { row, .. } => format!("Write it anew with this LeanClaw: {row}."),
             Self::Sqlite { .. } => return Vec::new(),
+            Self::InboxFull { .. } => "Messages are taken again once some of those are handled.".to_owned(),
             Self::Overloaded => "Try again in a moment.".to_owned(),
             Self::Closed => "LeanClaw is stopping; try again when it runs.".to_owned(),
         };
@@ -223,7 +232,9 @@ impl StoreError {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
-        let mut failure = if error.is_retryable() || matches!(error, StoreError::Closed) {
+        let mut failure = if matches!(error, StoreError::InboxFull { .. }) {
+            Self::new(leanclaw_types::failure::code::RATE_LIMITED, message)
+        } else if error.is_retryable() || matches!(error, StoreError::Closed) {
             Self::unavailable(message)
         } else {
             Self::internal(message)

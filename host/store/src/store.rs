@@ -11,6 +11,7 @@ use crate::audit::{AuditBuffer, append};
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::file::Schema;
+use crate::inbox::{MAX_KEPT_BYTES, Usage};
 use crate::queue::Lane;
 
 /// `LCco`.
@@ -23,6 +24,9 @@ pub(crate) const SCHEMA: Schema = Schema::new("core.db", 0x4c43_636f, &[include_
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) audit_buffer: Arc<AuditBuffer>,
+    pub(crate) inbox_usage: Arc<Usage>,
+    /// The most bytes that the inbox keeps of one plugin.
+    pub(crate) inbox_bytes: u64,
 }
 
 impl std::fmt::Debug for Store {
@@ -42,7 +46,12 @@ impl Store {
     }
 
     pub(crate) fn open_with(data_dir: &Path, schema: &Schema) -> Result<Self, StoreError> {
-        Ok(Self { database: Database::open(data_dir, schema)?, audit_buffer: Arc::default() })
+        Ok(Self {
+            database: Database::open(data_dir, schema)?,
+            audit_buffer: Arc::default(),
+            inbox_usage: Arc::default(),
+            inbox_bytes: MAX_KEPT_BYTES,
+        })
     }
 
     /// Finishes every accepted write, refuses further ones, closes the file. Calling it again does nothing.

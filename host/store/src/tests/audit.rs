@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 
 use super::{denied, granted, store};
-use crate::audit::{MAX_QUEUED, MAX_QUEUED_PER_PLUGIN};
+use crate::audit::{MAX_KEPT, MAX_QUEUED, MAX_QUEUED_PER_PLUGIN};
 use crate::queue::Lane;
 use crate::{AuditQuery, Store, StoreError};
 
@@ -183,4 +183,26 @@ async fn everything(store: &Store) -> Vec<AuditRecord> {
 
 fn overflows(rows: &[AuditRecord]) -> Vec<AuditEvent> {
     rows.iter().map(|row| row.event.clone()).filter(|event| event.kind() == "audit-overflow").collect()
+}
+
+#[tokio::test]
+async fn the_oldest_rows_go_a_few_at_a_time() {
+    let (_folder, store) = store();
+    for _ in 0..20 {
+        store.append_audit(denied("old")).await.unwrap();
+    }
+    // As if a million rows had been written.
+    let jump = |connection: &rusqlite::Connection| {
+        Ok::<_, StoreError>(
+            connection.execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'audit'", [MAX_KEPT])?,
+        )
+    };
+    store.database.write(Lane::Host, 0, jump).await.unwrap();
+    let query = || AuditQuery { after_id: Some(0), ..AuditQuery::default() };
+    for left in [12, 4, 0] {
+        store.append_audit(denied("new")).await.unwrap();
+        let old = rows(&store, query()).await.into_iter().filter(|(id, _)| *id <= 20).count();
+        assert_eq!(old, left);
+    }
+    assert_eq!(rows(&store, query()).await.len(), 3, "no new row is gone");
 }

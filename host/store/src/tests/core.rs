@@ -191,3 +191,32 @@ async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
         assert_eq!(store.secret_names(&key(owner)).await.unwrap().len(), names, "{owner}");
     }
 }
+
+#[tokio::test]
+async fn a_plugin_fills_its_own_part_of_the_inbox_only() {
+    let (folder, mut store) = store();
+    store.inbox_bytes = 3000;
+    let large = |id: &str| {
+        let mut message = received(id);
+        message.message.parts[1].blob.as_mut().unwrap().data = vec![7; 800];
+        message
+    };
+    for id in ["m1", "m2"] {
+        assert!(matches!(store.submit(large(id)).await.unwrap(), Submitted::Accepted { .. }), "{id}");
+    }
+    let refused = |error: StoreError| {
+        assert!(matches!(error, StoreError::InboxFull { limit_bytes: 3000, .. }), "{error:?}");
+        let failure = leanclaw_types::Failure::from(error);
+        assert_eq!((failure.code.as_str(), failure.hints.is_empty()), ("rate-limited", false), "{failure:?}");
+    };
+    refused(store.submit(large("m3")).await.unwrap_err());
+    assert!(matches!(store.submit(large("m1")).await.unwrap(), Submitted::Duplicate { .. }));
+    let mut other = large("m3");
+    other.plugin = "mail".parse().unwrap();
+    assert!(matches!(store.submit(other).await.unwrap(), Submitted::Accepted { .. }));
+    store.close().await;
+    let mut store = crate::Store::open(folder.path()).unwrap();
+    store.inbox_bytes = 3000;
+    refused(store.submit(large("m3")).await.unwrap_err());
+    assert_eq!(store.inbox_after(0, 10).await.unwrap().len(), 3);
+}
