@@ -10,8 +10,11 @@ use crate::error::GatewayError;
 /// How callers prove themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Auth {
-    /// The shared token. Without one only direct loopback callers without an `Origin` header are let in.
+    /// The shared token. Without a token and a password only direct loopback callers without an `Origin` header are let
+    /// in, and paired devices.
     pub token: Option<Secret>,
+    /// The shared password; where it is set, the token counts for nothing.
+    pub password: Option<Secret>,
 }
 
 /// Everything the gateway is configured with.
@@ -43,9 +46,21 @@ impl GatewayConfig {
 }
 
 impl Auth {
-    /// The same, with an empty token taken for none: it would prove nothing.
+    /// The same, with empty secrets taken for none: they would prove nothing.
     pub(crate) fn meant(self) -> Self {
-        Self { token: self.token.filter(|token| !token.expose().is_empty()) }
+        let meant = |secret: Option<Secret>| secret.filter(|secret| !secret.expose().is_empty());
+        Self { token: meant(self.token), password: meant(self.password) }
+    }
+
+    /// The credential callers must show, and what it is called: `password` or `token`.
+    pub(crate) fn credential(&self) -> Option<(&'static str, &Secret)> {
+        let password = self.password.as_ref().map(|secret| ("password", secret));
+        password.or_else(|| self.token.as_ref().map(|secret| ("token", secret)))
+    }
+
+    /// Whether callers must show anything.
+    pub(crate) fn is_set(&self) -> bool {
+        self.credential().is_some()
     }
 }
 
@@ -132,7 +147,7 @@ impl Default for Limits {
 /// # Errors
 /// [`GatewayError::OpenBind`] when `address` is not loopback and no token is configured.
 pub fn check_bind(address: SocketAddr, auth: &Auth) -> Result<(), GatewayError> {
-    if address.ip().to_canonical().is_loopback() || auth.clone().meant().token.is_some() {
+    if address.ip().to_canonical().is_loopback() || auth.clone().meant().is_set() {
         Ok(())
     } else {
         Err(GatewayError::OpenBind { address })
@@ -145,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_open_address_needs_a_token() {
-        let with_token = Auth { token: Some(Secret::new("t")) };
+        let with_token = Auth { token: Some(Secret::new("t")), ..Auth::default() };
         for (address, open) in [
             ("127.0.0.1:1", true),
             ("127.9.9.9:1", true),
@@ -159,7 +174,7 @@ mod tests {
             assert_eq!(check_bind(address, &Auth::default()).is_ok(), open, "{address}");
             assert!(check_bind(address, &with_token).is_ok(), "{address}");
         }
-        let empty = Auth { token: Some(Secret::new("")) };
+        let empty = Auth { token: Some(Secret::new("")), ..Auth::default() };
         assert!(check_bind("0.0.0.0:1".parse().unwrap(), &empty).is_err());
         let error = check_bind("0.0.0.0:18789".parse().unwrap(), &Auth::default()).unwrap_err().to_string();
         assert!(error.contains("LEANCLAW_GATEWAY_API_KEY") && error.contains("127.0.0.1"), "{error}");

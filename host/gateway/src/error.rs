@@ -19,9 +19,17 @@ pub enum GatewayError {
         /// The address it was told to listen on.
         address: SocketAddr,
     },
+    /// What it keeps cannot be read.
+    #[error("what the gateway keeps cannot be read: {0}")]
+    Records(String),
     /// The listener cannot say where it listens.
     #[error("the gateway's listener cannot be used")]
     Listener(#[source] std::io::Error),
+}
+
+/// `UNAVAILABLE` with a message: it may go better later.
+pub(crate) fn unavailable(message: &str) -> ErrorShape {
+    ErrorShape { retryable: Some(true), ..ErrorShape::new(error_code::UNAVAILABLE, message) }
 }
 
 /// The error a client gets for a failure: message with its hints, `details {code, hints, extra}`.

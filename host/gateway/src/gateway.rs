@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
 
@@ -12,9 +13,12 @@ use crate::auth::credential::Door;
 use crate::auth::door::Counter;
 use crate::auth::lockout::Lockout;
 use crate::config::GatewayConfig;
+use crate::devices::{Devices, Keys};
+use crate::error::GatewayError;
 use crate::hub::Hub;
 use crate::plugins::PluginHost;
-use crate::services::{AuditSink, Readiness};
+use crate::presence::Presence;
+use crate::services::{AuditSink, Readiness, Records};
 use crate::snapshot::HealthCache;
 
 /// What the program lends the gateway.
@@ -22,6 +26,8 @@ use crate::snapshot::HealthCache;
 pub struct Services {
     /// Runs plugins.
     pub plugins: Arc<dyn PluginHost>,
+    /// Keeps what the gateway must not forget.
+    pub records: Arc<dyn Records>,
     /// Keeps audit rows.
     pub audit: Arc<dyn AuditSink>,
     /// What `/ready` waits for.
@@ -32,8 +38,8 @@ pub struct Services {
 
 impl Services {
     /// Services with the machine's clock and nothing that `/ready` waits for.
-    pub fn new(plugins: Arc<dyn PluginHost>, audit: Arc<dyn AuditSink>) -> Self {
-        Self { plugins, audit, readiness: Vec::new(), clock: Arc::new(SystemClock) }
+    pub fn new(plugins: Arc<dyn PluginHost>, records: Arc<dyn Records>, audit: Arc<dyn AuditSink>) -> Self {
+        Self { plugins, records, audit, readiness: Vec::new(), clock: Arc::new(SystemClock) }
     }
 }
 
@@ -44,13 +50,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Puts a gateway together. Nothing runs yet.
-    #[must_use]
-    pub fn new(mut config: GatewayConfig, services: Services) -> Self {
+    /// Puts a gateway together and reads what it kept. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`GatewayError::Records`] when that cannot be read.
+    pub async fn open(mut config: GatewayConfig, services: Services) -> Result<Self, GatewayError> {
         config.auth = config.auth.meant();
+        let unreadable = |failure: Failure| GatewayError::Records(failure.to_string());
+        let keys = Arc::new(Keys::open(&services.records).await.map_err(unreadable)?);
+        let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
         let state = State {
+            keys,
+            devices,
             lockout: Lockout::new(&config.limits),
             hub: Hub::default(),
+            presence: Presence::default(),
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -60,7 +74,7 @@ impl Gateway {
             config,
             services,
         };
-        Self { state: Arc::new(state) }
+        Ok(Self { state: Arc::new(state) })
     }
 
     /// How many clients are connected, past their handshake.
@@ -73,8 +87,11 @@ impl Gateway {
 pub(crate) struct State {
     pub(crate) config: GatewayConfig,
     pub(crate) services: Services,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
     pub(crate) hub: Hub,
+    pub(crate) presence: Presence,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.
@@ -99,7 +116,7 @@ impl State {
     }
 
     pub(crate) fn door(&self) -> Door<'_> {
-        Door { config: &self.config, lockout: &self.lockout, now_ms: self.now_ms() }
+        Door { config: &self.config, lockout: &self.lockout, devices: &self.devices, now_ms: self.now_ms() }
     }
 
     pub(crate) fn audit(&self, actor: String, event: AuditEvent) {

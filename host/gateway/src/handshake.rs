@@ -1,14 +1,16 @@
 //! From the first frame to `hello-ok`, or to a close with a reason.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::Caller;
-use leanclaw_types::frame::{ConnectParams, ErrorShape, ProtocolVersion, RequestFrame};
+use leanclaw_types::frame::{ClientInfo, ConnectParams, ErrorShape, ProtocolVersion, RequestFrame};
 use serde_json::{Value, json};
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::auth::{self, Peer};
+use crate::auth::{self, Access, Peer};
+use crate::devices;
 use crate::gateway::State;
 use crate::hello::hello;
 use crate::phrase::Shape;
@@ -25,6 +27,12 @@ pub(crate) struct Session {
     pub(crate) version: ProtocolVersion,
     /// Who it is.
     pub(crate) caller: Arc<Caller>,
+    /// What it says it is. Nothing is decided by it that a liar could gain from.
+    pub(crate) client: ClientInfo,
+    /// The device it proved to be.
+    pub(crate) device: Option<String>,
+    /// Where it comes from.
+    pub(crate) remote: IpAddr,
 }
 
 /// What the first frame led to.
@@ -36,7 +44,7 @@ pub(crate) enum Outcome {
 }
 
 /// Answers the first frame of a socket.
-pub(crate) fn answer(state: &State, peer: &Peer, text: &str) -> Outcome {
+pub(crate) async fn answer(state: &State, peer: &Peer, nonce: &str, text: &str) -> Outcome {
     let Some(frame) = RequestFrame::read(text) else {
         return if serde_json::from_str::<Value>(text).is_ok() {
             Outcome::Goodbye(None, CloseCode::Policy, "invalid request frame".into())
@@ -59,22 +67,47 @@ pub(crate) fn answer(state: &State, peer: &Peer, text: &str) -> Outcome {
     let Some(version) = ProtocolVersion::negotiate(connect.min_protocol, connect.max_protocol) else {
         return refuse(&id, mismatch(&connect), CloseCode::Protocol);
     };
-    match auth::decide(&state.door(), peer, version, &connect) {
-        Ok(access) => {
-            let session = uuid::Uuid::new_v4().to_string();
-            let hello = hello(state, version, &session, &access);
-            let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));
-            tracing::info!(connection = %session, client = %connect.client.id, mode = %connect.client.mode,
-                protocol = version.number(), remote = %peer.address, "a client connected");
-            let session = Session { id: session, version, caller: Arc::new(access.caller) };
-            Outcome::Welcome(session, wire::response(&id, &payload))
-        }
+    let access = match auth::decide(&state.door(), peer, version, &connect, nonce) {
+        Ok(proven) => devices::admit(state, peer, version, &connect, proven).await,
+        Err(refusal) => Err(refusal),
+    };
+    match access {
+        Ok(access) => welcome(state, peer, version, (&id, connect, access)),
         Err(refusal) => {
             tracing::info!(remote = %peer.address, code = refusal.code, "a client was refused");
             state.audit_refusal(peer, refusal.code);
-            refuse(&id, refusal.error, CloseCode::Policy)
+            let mut goodbye = wire::close_reason(&refusal.error.message);
+            if version == ProtocolVersion::V4
+                && let Some(request) = refusal.error.details.as_ref().and_then(|details| details.get("requestId"))
+            {
+                let request = request.as_str().unwrap_or_default();
+                goodbye = wire::close_reason(&format!("{} (requestId: {request})", refusal.error.message));
+            }
+            Outcome::Goodbye(Some(wire::response(&id, &Err(refusal.error))), CloseCode::Policy, goodbye)
         }
     }
+}
+
+fn welcome(
+    state: &State,
+    peer: &Peer,
+    version: ProtocolVersion,
+    (id, connect, access): (&Id, ConnectParams, Access),
+) -> Outcome {
+    let session = uuid::Uuid::new_v4().to_string();
+    let hello = hello(state, version, &session, &access);
+    let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));
+    tracing::info!(connection = %session, client = %connect.client.id, mode = %connect.client.mode,
+        protocol = version.number(), remote = %peer.address, "a client connected");
+    let session = Session {
+        id: session,
+        version,
+        caller: Arc::new(access.caller),
+        client: connect.client,
+        device: access.device,
+        remote: peer.ip(),
+    };
+    Outcome::Welcome(session, wire::response(id, &payload))
 }
 
 fn refuse(id: &Id, error: ErrorShape, code: CloseCode) -> Outcome {

@@ -24,11 +24,13 @@ pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, a
         },
         features: HelloFeatures { methods: methods(state), events: events(state), capabilities: newest.then(Vec::new) },
         snapshot: snapshot(state, version),
-        // Version 3 tells what was granted only together with a device token, and none is handed out.
-        auth: newest.then(|| HelloAuth {
-            method: Some(access.method.into()),
+        // Version 3 tells what was granted only together with a device token, and tells a node nothing.
+        auth: (newest || (access.token.is_some() && access.caller.role != "node")).then(|| HelloAuth {
+            method: newest.then(|| access.method.into()),
             role: access.caller.role.clone(),
             scopes: access.caller.scopes.clone(),
+            device_token: access.token.as_ref().map(|(token, _)| token.clone()),
+            issued_at_ms: access.token.as_ref().map(|(_, issued_at_ms)| *issued_at_ms),
         }),
         policy: HelloPolicy {
             max_payload: limits.frame_bytes as u64,
@@ -70,7 +72,7 @@ fn snapshot(state: &State, version: ProtocolVersion) -> Value {
             "mainSessionKey": format!("agent:{DEFAULT_AGENT}:main"),
             "scope": "per-sender",
         },
-        "authMode": if state.config.auth.token.is_some() { "token" } else { "none" },
+        "authMode": state.config.auth.credential().map_or("none", |(kind, _)| kind),
     });
     if version == ProtocolVersion::V4
         && let Some(object) = snapshot.as_object_mut()

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use leanclaw_types::Caller;
 use leanclaw_types::frame::{ProtocolVersion, StateVersion};
 use tokio::sync::mpsc;
 
+use crate::handshake::Session;
 use crate::wire;
 
 /// Signals a connection's task may lag behind by.
@@ -24,6 +24,8 @@ pub(crate) struct Event {
     head_v4: String,
     /// The scope a connection needs to get it.
     pub(crate) scope: Option<&'static str>,
+    /// The scope a connection that speaks version 4 needs to get it; version 3 tells everyone.
+    scope_v4: Option<&'static str>,
     /// Whether a slow client may miss it.
     pub(crate) droppable: bool,
     /// Sent with `presence` and `health`.
@@ -37,6 +39,7 @@ impl Event {
             head_v3: None,
             head_v4: wire::event_head(name, payload),
             scope: None,
+            scope_v4: None,
             droppable: false,
             state_version: None,
         }
@@ -53,9 +56,21 @@ impl Event {
         self
     }
 
+    pub(crate) fn scope_v4(mut self, scope: &'static str) -> Self {
+        self.scope_v4 = Some(scope);
+        self
+    }
+
     pub(crate) fn droppable(mut self) -> Self {
         self.droppable = true;
         self
+    }
+
+    /// Whether a connection may see it.
+    fn is_for(&self, session: &Session) -> bool {
+        let newest = session.version == ProtocolVersion::V4;
+        let allowed = |scope: &str| session.caller.role == "operator" && session.caller.holds(scope);
+        self.scope.is_none_or(allowed) && self.scope_v4.filter(|_| newest).is_none_or(allowed)
     }
 
     pub(crate) fn state_version(mut self, version: StateVersion) -> Self {
@@ -90,11 +105,13 @@ pub(crate) struct Flags {
     pub(crate) lagged: AtomicBool,
     /// The gateway stops.
     pub(crate) stopping: AtomicBool,
+    /// What let this connection in was taken back.
+    pub(crate) expelled: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Member {
-    caller: Arc<Caller>,
+    session: Arc<Session>,
     signals: mpsc::Sender<Signal>,
     flags: Arc<Flags>,
 }
@@ -115,11 +132,11 @@ pub(crate) struct Seat {
 }
 
 impl Hub {
-    pub(crate) fn join(&self, caller: Arc<Caller>) -> Seat {
+    pub(crate) fn join(&self, session: Arc<Session>) -> Seat {
         let (sender, signals) = mpsc::channel(QUEUE);
         let flags = Arc::new(Flags::default());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let member = Member { caller, signals: sender, flags: Arc::clone(&flags) };
+        let member = Member { session, signals: sender, flags: Arc::clone(&flags) };
         self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id, member);
         Seat { id, signals, flags }
     }
@@ -136,12 +153,28 @@ impl Hub {
     pub(crate) fn broadcast(&self, event: Event) {
         let event = Arc::new(event);
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            let allowed =
-                event.scope.is_none_or(|scope| member.caller.role == "operator" && member.caller.holds(scope));
-            if allowed && member.signals.try_send(Signal::Event(Arc::clone(&event))).is_err() && !event.droppable {
+            let sent =
+                !event.is_for(&member.session) || member.signals.try_send(Signal::Event(Arc::clone(&event))).is_ok();
+            if !sent && !event.droppable {
                 member.flags.lagged.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Closes the connections for whom `unwanted` holds: what they were let in by is gone.
+    pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> bool) {
+        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if unwanted(&member.session) {
+                member.flags.expelled.store(true, Ordering::Release);
+                let _ = member.signals.try_send(Signal::Wake);
+            }
+        }
+    }
+
+    /// Who is connected now.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.values().map(|member| Arc::clone(&member.session)).collect()
     }
 
     pub(crate) fn ping(&self) {
@@ -165,7 +198,16 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 5] = ["connect.challenge", "tick", "health", "shutdown", "plugins.changed"];
+pub(crate) const OWN_EVENTS: [&str; 8] = [
+    "connect.challenge",
+    "tick",
+    "health",
+    "presence",
+    "shutdown",
+    "plugins.changed",
+    "device.pair.requested",
+    "device.pair.resolved",
+];
 
 /// `{"ts":…}`.
 pub(crate) fn tick_payload(now_ms: u64) -> Cow<'static, str> {

@@ -3,7 +3,7 @@
 //!
 //! What it owns: sockets, frames, the handshake, who may call what, the dispatch of methods, events and their order,
 //! HTTP routes, and every limit on them. What it refuses to own: plugins, storage, configuration files. Those are
-//! reached through [`PluginHost`], [`AuditSink`] and [`Readiness`], which the program implements.
+//! reached through [`PluginHost`], [`Records`], [`AuditSink`] and [`Readiness`], which the program implements.
 //!
 //! * No request reaches a method before its scope is checked, and no scope is checked before the caller is known.
 //! * Nothing a client says about itself grants it anything.
@@ -14,6 +14,7 @@
 mod auth;
 mod config;
 mod connection;
+mod devices;
 mod error;
 mod gateway;
 mod handshake;
@@ -22,8 +23,10 @@ mod hub;
 mod methods;
 mod phrase;
 mod plugins;
+mod presence;
 mod server;
 mod services;
+mod shelf;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -35,4 +38,4 @@ pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
 pub use server::serve;
-pub use services::{AuditSink, Readiness};
+pub use services::{AuditSink, Readiness, RecordChange, Records};

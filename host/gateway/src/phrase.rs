@@ -16,13 +16,21 @@ const MAX_PROBLEMS: usize = 20;
 /// A compiled schema of `T`.
 pub(crate) struct Shape {
     validator: Option<Validator>,
+    properties: Vec<String>,
 }
 
 impl Shape {
     /// Compiles the schema of `T`.
     pub(crate) fn of<T: JsonSchema>() -> Self {
         let schema = schemars::SchemaGenerator::default().into_root_schema_for::<T>();
-        Self { validator: jsonschema::validator_for(schema.as_value()).ok() }
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let properties = properties.into_iter().flat_map(|all| all.keys().cloned()).collect();
+        Self { validator: jsonschema::validator_for(schema.as_value()).ok(), properties }
+    }
+
+    /// The names of its properties.
+    pub(crate) fn properties(&self) -> Vec<&str> {
+        self.properties.iter().map(String::as_str).collect()
     }
 
     /// Reads a `T`, or says what is wrong: problems joined by `; `.

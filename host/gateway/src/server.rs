@@ -45,6 +45,8 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
     let timers = CancellationToken::new();
     tasks.spawn(timers.clone().run_until_cancelled_owned(forward_plugin_events(Arc::clone(&state))));
     tasks.spawn(timers.clone().run_until_cancelled_owned(keep_time(Arc::clone(&state))));
+    let announcing = Arc::clone(&state);
+    tasks.spawn(timers.clone().run_until_cancelled_owned(async move { announcing.announce_presence().await }));
     tracing::info!(%address, "the gateway listens");
     accept(&listener, &state, &shutdown, &tasks).await;
     drop(listener);

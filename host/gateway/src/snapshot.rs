@@ -103,19 +103,6 @@ impl State {
 
     /// The counters that go with `presence` and `health`.
     pub(crate) fn state_version(&self) -> StateVersion {
-        // Presence holds the gateway alone, which never changes.
-        StateVersion { presence: 1, health: self.health.latest().version }
-    }
-
-    /// Who is here: the gateway itself.
-    pub(crate) fn presence(&self) -> Value {
-        json!([{
-            "version": self.config.version,
-            "platform": std::env::consts::OS,
-            "mode": "gateway",
-            "reason": "self",
-            "text": format!("Gateway: LeanClaw {} ({})", self.config.version, std::env::consts::OS),
-            "ts": self.now_ms(),
-        }])
+        StateVersion { presence: self.presence.version(), health: self.health.latest().version }
     }
 }

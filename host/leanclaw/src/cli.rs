@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{audit, call, completions, plugin, settings, start, version};
+use crate::commands::{audit, call, completions, devices, plugin, settings, start, version};
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
@@ -40,6 +40,9 @@ enum Command {
     /// Manage plugins and what they may do
     #[command(subcommand)]
     Plugin(plugin::Command),
+    /// Manage the devices that may connect to the gateway
+    #[command(subcommand, visible_alias = "pairing")]
+    Devices(devices::Command),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -76,6 +79,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Version(arguments) => version::run(&arguments),
         Command::Call(arguments) => call::run(flags, arguments),
         Command::Plugin(command) => plugin::run(flags, command),
+        Command::Devices(command) => devices::run(flags, command),
         Command::Audit(command) => audit::run(flags, command),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -11,7 +11,7 @@ use leanclaw_plugin::Mode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, GatewayAuth};
 use crate::lock;
 use crate::wiring::{self, PluginGateway, PluginsReady};
 
@@ -60,9 +60,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
 
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });
     let looked = Arc::new(AtomicBool::new(false));
-    let mut services = Services::new(joined.clone(), joined);
+    let mut services = Services::new(joined.clone(), joined.clone(), joined);
     services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));
-    let gateway = Gateway::new(gateway_config, services);
+    let gateway = Gateway::open(gateway_config, services).await?;
 
     let stop_plugins = CancellationToken::new();
     let plugins = parts.plugins.clone();
@@ -85,7 +85,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
 
 fn gateway_config(config: &Config) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(env!("CARGO_PKG_VERSION"));
-    gateway.auth = Auth { token: config.gateway.token().cloned() };
+    gateway.auth = match &config.gateway.auth {
+        GatewayAuth::Open => Auth::default(),
+        GatewayAuth::Token(token) => Auth { token: Some(token.clone()), password: None },
+        GatewayAuth::Password(password) => Auth { token: None, password: Some(password.clone()) },
+    };
     gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);
     gateway.allowed_origins.clone_from(&config.gateway.allowed_origins);
     gateway

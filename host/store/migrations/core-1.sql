@@ -54,6 +54,9 @@ CREATE TABLE secrets (
     PRIMARY KEY (plugin, account, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE disabled_plugins (
-    plugin TEXT NOT NULL PRIMARY KEY
+CREATE TABLE records (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;

@@ -1,5 +1,5 @@
-//! What must survive a `kill -9`: grants, audit rows, secrets, the inbox, cached specs, disabled plugins ([`Store`], in
-//! `core.db`) and the plugins' key-value data ([`KvStore`], in `plugin-kv.db`).
+//! What must survive a `kill -9`: grants, audit rows, secrets, the inbox, cached specs, the gateway's documents ([`Store`],
+//! in `core.db`) and the plugins' key-value data ([`KvStore`], in `plugin-kv.db`).
 //!
 //! This crate owns the two SQLite files, their schemas and their threads. It does not decide: whether a grant is wise, a
 //! secret may be used or a message should be answered is the caller's business. It knows no plugin folder, no network and
@@ -32,6 +32,7 @@ mod kv_error;
 mod kv_sql;
 mod queue;
 mod readers;
+mod records;
 mod secrets;
 mod specs;
 mod store;
@@ -46,6 +47,7 @@ pub use grants::GrantRow;
 pub use inbox::{InboxRow, Submitted};
 pub use kv::{Entry, KvStore, MAX_KEY_BYTES, MAX_LISTED_KEYS, MAX_VALUE_BYTES};
 pub use kv_error::KvError;
+pub use records::RecordChange;
 pub use store::Store;
 
 /// SQLite's integers are signed; a time or a counter beyond 2^63 means "never" here.

@@ -1,5 +1,4 @@
-//! The core database: opening and closing it, and the plugins that are switched off. Its other tables have modules of
-//! their own.
+//! The core database: opening and closing it, and forgetting a plugin. Its tables have modules of their own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,27 +59,7 @@ impl Store {
         self.database.close().await;
     }
 
-    /// Switches a plugin (all its accounts) on or off. True when that changed something.
-    ///
-    /// # Errors
-    /// [`StoreError`] when nothing was stored.
-    pub async fn set_enabled(&self, plugin: &PluginId, enabled: bool) -> Result<bool, StoreError> {
-        let plugin = plugin.clone();
-        let sql = if enabled {
-            "DELETE FROM disabled_plugins WHERE plugin = ?1"
-        } else {
-            "INSERT INTO disabled_plugins (plugin) VALUES (?1) ON CONFLICT DO NOTHING"
-        };
-        self.database
-            .write(
-                Lane::Host,
-                64,
-                move |connection| Ok(connection.prepare_cached(sql)?.execute([plugin.as_str()])? > 0),
-            )
-            .await
-    }
-
-    /// Forgets a plugin: grants and secrets of all its accounts, and that it is switched off, with one audit row.
+    /// Forgets a plugin: grants and secrets of all its accounts, with one audit row.
     ///
     /// # Errors
     /// [`StoreError`] when nothing changed.
@@ -88,30 +67,12 @@ impl Store {
         let plugin = plugin.clone();
         self.database
             .write(Lane::Host, 256, move |connection| {
-                for table in ["grants", "secrets", "disabled_plugins"] {
+                for table in ["grants", "secrets"] {
                     let sql = format!("DELETE FROM {table} WHERE plugin = ?1");
                     connection.prepare_cached(&sql)?.execute([plugin.as_str()])?;
                 }
                 append(connection, &audit)?;
                 Ok(())
-            })
-            .await
-    }
-
-    /// The plugins that are switched off, sorted.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the file cannot be read.
-    pub async fn disabled_plugins(&self) -> Result<Vec<PluginId>, StoreError> {
-        self.database
-            .read_many(|connection| {
-                let mut statement = connection.prepare_cached("SELECT plugin FROM disabled_plugins ORDER BY plugin")?;
-                let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-                names
-                    .map(|name| {
-                        PluginId::new(name?).map_err(|error| StoreError::row("a disabled plugin's name", error))
-                    })
-                    .collect()
             })
             .await
     }

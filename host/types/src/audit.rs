@@ -100,6 +100,15 @@ pub enum AuditEvent {
         /// The detail code the client got.
         code: String,
     },
+    /// A device was paired, changed or removed.
+    DeviceChanged {
+        /// The device's id.
+        device: String,
+        /// `paired`, `removed`, `token-rotated`, `token-revoked` or `renamed`.
+        action: String,
+        /// The scopes it is approved for.
+        scopes: Vec<String>,
+    },
     /// A caller lacked the scope for a method.
     ScopeDenied {
         /// The method.
@@ -153,6 +162,7 @@ impl AuditEvent {
             Self::PluginInstalled { .. } => "plugin-installed",
             Self::SecretChanged { .. } => "secret-changed",
             Self::AuthDenied { .. } => "auth-denied",
+            Self::DeviceChanged { .. } => "device-changed",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::AuditOverflow { .. } => "audit-overflow",
         }
@@ -170,7 +180,7 @@ impl AuditEvent {
             | Self::PluginInstalled { plugin, .. }
             | Self::SecretChanged { plugin, .. } => Some(plugin),
             Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
-            Self::AuthDenied { .. } | Self::ScopeDenied { .. } => None,
+            Self::AuthDenied { .. } | Self::DeviceChanged { .. } | Self::ScopeDenied { .. } => None,
         }
     }
 }

@@ -465,16 +465,29 @@ pub struct HelloFeatures {
 }
 
 /// What the connection may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HelloAuth {
-    /// How the caller proved itself: `token`, `none`.
+    /// How the caller proved itself: `token`, `password`, `device-token`, `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// `operator` or `node`.
     pub role: String,
     /// The scopes it got.
     pub scopes: Vec<String>,
+    /// A token of the caller's own device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_token: Option<String>,
+    /// When that token was made, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at_ms: Option<u64>,
+}
+
+impl std::fmt::Debug for HelloAuth {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { method, role, scopes, .. } = self;
+        formatter.debug_struct("HelloAuth").field("method", method).field("role", role).field("scopes", scopes).finish()
+    }
 }
 
 /// Bounds the client should know.

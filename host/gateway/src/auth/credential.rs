@@ -8,8 +8,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::auth::Peer;
+use crate::auth::device::{self, Flaw, Identity};
 use crate::auth::lockout::Lockout;
 use crate::config::GatewayConfig;
+use crate::devices::{Devices, covers};
 
 /// What would let a caller in who has nothing to show.
 const HOW_TO_ENTER: [&str; 2] = [
@@ -20,10 +22,23 @@ const HOW_TO_ENTER: [&str; 2] = [
 /// A caller who may enter.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
-    /// How it proved itself: `token` or `none`.
+    /// How it proved itself: `token`, `password`, `device-token` or `none`.
     pub(crate) method: &'static str,
     /// Who it is, as the host vouches for it.
     pub(crate) caller: Caller,
+    /// The device it proved to be.
+    pub(crate) device: Option<String>,
+    /// That device's token, and when it was made.
+    pub(crate) token: Option<(String, u64)>,
+}
+
+/// A caller that has proved something. What it may do is decided next.
+#[derive(Debug, Clone)]
+pub(crate) struct Proven {
+    /// As [`Access::method`].
+    pub(crate) method: &'static str,
+    /// The device it proved to be.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// A caller who may not.
@@ -45,6 +60,7 @@ impl Refusal {
 pub(crate) struct Door<'a> {
     pub(crate) config: &'a GatewayConfig,
     pub(crate) lockout: &'a Lockout,
+    pub(crate) devices: &'a Devices,
     pub(crate) now_ms: u64,
 }
 
@@ -54,36 +70,184 @@ pub(crate) fn decide(
     peer: &Peer,
     version: ProtocolVersion,
     connect: &ConnectParams,
-) -> Result<Access, Refusal> {
+    nonce: &str,
+) -> Result<Proven, Refusal> {
     let role = connect.role.as_deref().unwrap_or("operator");
     if role != "operator" && role != "node" {
         return Err(Refusal { error: ErrorShape::invalid("invalid role"), code: "INVALID_ROLE" });
     }
     check_page(door, peer, &connect.client)?;
-    let method = match &door.config.auth.token {
-        Some(token) => {
-            check_token(door, peer, version, connect, token)?;
-            "token"
-        }
-        None if peer.direct_loopback && !peer.from_page => "none",
-        None => return Err(nothing_to_show(peer)),
+    let shared = shared(door, peer, version, connect);
+    if let Shared::Locked(left_ms) = shared {
+        return Err(rate_limited(version, left_ms));
+    }
+    let Some(proof) = &connect.device else {
+        let method = settle(door, peer, version, connect, shared)?;
+        needs_device(role, &connect.client)?;
+        return Ok(Proven { method, identity: None });
     };
-    if role == "node" {
-        return Err(node(connect));
+    let identity = device::verify(connect, proof, nonce, door.now_ms).map_err(flawed)?;
+    if let Shared::Right(method) = shared {
+        door.lockout.succeeded(peer);
+        return Ok(Proven { method, identity: Some(identity) });
     }
-    let principal = if method == "token" { "token" } else { "loopback" };
-    let mut scopes: Vec<String> = Vec::new();
-    for scope in &connect.scopes {
-        if !scopes.contains(scope) {
-            scopes.push(scope.clone());
+    match device_token(door, version, connect, &identity, role) {
+        Ok(true) => {
+            door.lockout.succeeded(peer);
+            Ok(Proven { method: "device-token", identity: Some(identity) })
+        }
+        Ok(false) if matches!(shared, Shared::Page) => Ok(Proven { method: "none", identity: Some(identity) }),
+        Ok(false) => {
+            settle(door, peer, version, connect, shared).map(|method| Proven { method, identity: Some(identity) })
+        }
+        Err(refusal) => {
+            door.lockout.failed(peer, door.now_ms);
+            Err(refusal)
         }
     }
-    Ok(Access { method, caller: Caller::client(principal, role, scopes) })
+}
+
+/// What the shared credential came to.
+#[derive(Debug, Clone, Copy)]
+enum Shared {
+    /// It is right, or none is configured and the caller is local.
+    Right(&'static str),
+    /// None is configured, and a page on this machine asks: only a paired device may.
+    Page,
+    Wrong,
+    Missing,
+    /// Nothing at all was shown, or nothing could help.
+    Nothing,
+    /// Too many wrong ones; milliseconds left.
+    Locked(u64),
+}
+
+fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &ConnectParams) -> Shared {
+    let Some((method, secret)) = door.config.auth.credential() else {
+        return match (peer.direct_loopback, peer.from_page) {
+            (true, false) => Shared::Right("none"),
+            // A page whose request says who it is was held against the allowed origins before.
+            (true, true) if peer.origin.is_some() => Shared::Page,
+            _ => Shared::Nothing,
+        };
+    };
+    let nothing = ConnectAuth::default();
+    let auth = connect.auth.as_ref().unwrap_or(&nothing);
+    let (own, other) = if method == "password" { (&auth.password, &auth.token) } else { (&auth.token, &auth.password) };
+    // Version 3 reads the secret from its own field only; version 4 takes it from either.
+    let other = other.as_deref().filter(|_| version == ProtocolVersion::V4);
+    let given: Vec<&str> = own.as_deref().into_iter().chain(other).filter(|text| !text.is_empty()).collect();
+    // Every field is compared, whichever matches first.
+    let right = given.iter().fold(false, |right, text| right | same(text, secret));
+    let locked_ms = door.lockout.locked(peer, door.now_ms);
+    if let Some(left_ms) = locked_ms.filter(|_| version == ProtocolVersion::V4 || !given.is_empty() && !right) {
+        return Shared::Locked(left_ms);
+    }
+    if right {
+        return Shared::Right(method);
+    }
+    if !given.is_empty() {
+        return Shared::Wrong;
+    }
+    let shows_anything = [&auth.token, &auth.password, &auth.device_token, &auth.bootstrap_token];
+    let shows_anything = shows_anything.iter().any(|field| field.as_ref().is_some_and(|text| !text.is_empty()));
+    if connect.device.is_none() && !shows_anything { Shared::Nothing } else { Shared::Missing }
+}
+
+/// Turns what the shared credential came to into an answer, and counts a wrong one.
+fn settle(
+    door: &Door<'_>,
+    peer: &Peer,
+    version: ProtocolVersion,
+    connect: &ConnectParams,
+    shared: Shared,
+) -> Result<&'static str, Refusal> {
+    let kind = door.config.auth.credential().map_or("token", |(kind, _)| kind);
+    match shared {
+        Shared::Right(method) => {
+            door.lockout.succeeded(peer);
+            Ok(method)
+        }
+        Shared::Locked(left_ms) => Err(rate_limited(version, left_ms)),
+        Shared::Page | Shared::Nothing => Err(nothing_to_show(peer)),
+        Shared::Missing => Err(credential_refusal(kind, "missing", version, connect)),
+        Shared::Wrong => {
+            door.lockout.failed(peer, door.now_ms);
+            Err(credential_refusal(kind, "mismatch", version, connect))
+        }
+    }
+}
+
+/// Whether the caller showed its device's own token.
+///
+/// # Errors
+/// It showed one that is wrong, or that is not good for all it asks.
+fn device_token(
+    door: &Door<'_>,
+    version: ProtocolVersion,
+    connect: &ConnectParams,
+    identity: &Identity,
+    role: &str,
+) -> Result<bool, Refusal> {
+    let auth = connect.auth.as_ref();
+    let own = auth.and_then(|auth| auth.device_token.as_deref()).filter(|text| !text.is_empty());
+    let given = own.or_else(|| auth.and_then(|auth| auth.token.as_deref())).filter(|text| !text.is_empty());
+    let Some(given) = given else { return Ok(false) };
+    let device = door.devices.get(&identity.id);
+    let token = device.and_then(|device| door.devices.token_shown(&device, role, given));
+    let mismatch = if own.is_some() { "AUTH_DEVICE_TOKEN_MISMATCH" } else { "AUTH_TOKEN_MISMATCH" };
+    match token {
+        None if own.is_none() => Ok(false),
+        None => Err(device_token_refusal(mismatch, "device_token_mismatch", "device token mismatch")),
+        Some(token) if covers(&token.scopes, &connect.scopes) => Ok(true),
+        Some(_) if version == ProtocolVersion::V4 => Err(device_token_refusal(
+            "AUTH_SCOPE_MISMATCH",
+            "scope_mismatch",
+            "the device token is not approved for all requested scopes",
+        )),
+        Some(_) => Err(device_token_refusal(mismatch, "device_token_mismatch", "device token mismatch")),
+    }
+}
+
+fn device_token_refusal(code: &'static str, reason: &str, what: &str) -> Refusal {
+    Refusal::new(
+        error_code::INVALID_REQUEST,
+        code,
+        format!(
+            "unauthorized: {what} (connect with the gateway's shared credential once, or rotate the token with \
+                 `leanclaw devices rotate`)"
+        ),
+        json!({"code": code, "authReason": reason, "canRetryWithDeviceToken": false,
+            "recommendedNextStep": "update_auth_credentials"}),
+    )
+}
+
+fn flawed(flaw: Flaw) -> Refusal {
+    let (message, code, reason) = flaw.words();
+    Refusal::new(error_code::INVALID_REQUEST, code, message, json!({"code": code, "reason": reason}))
+}
+
+/// Nodes and pages are known by their device only.
+fn needs_device(role: &str, client: &ClientInfo) -> Result<(), Refusal> {
+    let code = match role {
+        "node" => "DEVICE_IDENTITY_REQUIRED",
+        _ if is_page_client(client) => "CONTROL_UI_DEVICE_IDENTITY_REQUIRED",
+        _ => return Ok(()),
+    };
+    let message = match code {
+        "DEVICE_IDENTITY_REQUIRED" => "device identity required",
+        _ => "control ui requires device identity (use HTTPS or localhost secure context)",
+    };
+    Err(Refusal::new(error_code::NOT_PAIRED, code, message, json!({"code": code})))
+}
+
+/// Whether a client is a web page by its own account.
+pub(crate) fn is_page_client(client: &ClientInfo) -> bool {
+    client.mode == "webchat" || matches!(client.id.as_str(), "openclaw-control-ui" | "webchat-ui")
 }
 
 fn check_page(door: &Door<'_>, peer: &Peer, client: &ClientInfo) -> Result<(), Refusal> {
-    let page_client = client.mode == "webchat" || matches!(client.id.as_str(), "openclaw-control-ui" | "webchat-ui");
-    if peer.origin.is_none() && !page_client {
+    if peer.origin.is_none() && !is_page_client(client) {
         return Ok(());
     }
     peer.check_origin(door.config).map_err(|reason| {
@@ -96,61 +260,39 @@ fn check_page(door: &Door<'_>, peer: &Peer, client: &ClientInfo) -> Result<(), R
     })
 }
 
-fn check_token(
-    door: &Door<'_>,
-    peer: &Peer,
-    version: ProtocolVersion,
-    connect: &ConnectParams,
-    token: &Secret,
-) -> Result<(), Refusal> {
-    let nothing = ConnectAuth::default();
-    let auth = connect.auth.as_ref().unwrap_or(&nothing);
-    // Version 3 reads the token from its own field only; version 4 takes it from either.
-    let password = auth.password.as_deref().filter(|_| version == ProtocolVersion::V4);
-    let given: Vec<&str> = auth.token.as_deref().into_iter().chain(password).filter(|text| !text.is_empty()).collect();
-    // Every field is compared, whichever matches first.
-    let right = given.iter().fold(false, |right, text| right | same(text, token));
-    let locked_ms = door.lockout.locked(peer, door.now_ms);
-    if let Some(left_ms) = locked_ms.filter(|_| version == ProtocolVersion::V4 || !given.is_empty() && !right) {
-        return Err(rate_limited(version, left_ms));
-    }
-    if right {
-        door.lockout.succeeded(peer);
-        return Ok(());
-    }
-    if !given.is_empty() {
-        door.lockout.failed(peer, door.now_ms);
-        return Err(token_refusal("AUTH_TOKEN_MISMATCH", "token_mismatch", "mismatch", version, &connect.client));
-    }
-    let shows_anything = auth.password.is_some() || auth.device_token.is_some() || auth.bootstrap_token.is_some();
-    if connect.device.is_none() && !shows_anything {
-        return Err(nothing_to_show(peer));
-    }
-    Err(token_refusal("AUTH_TOKEN_MISSING", "token_missing", "missing", version, &connect.client))
-}
-
-fn token_refusal(
-    code: &'static str,
-    reason: &str,
-    what: &str,
-    version: ProtocolVersion,
-    client: &ClientInfo,
-) -> Refusal {
-    let hint = match (client.id.as_str(), client.mode.as_str(), version) {
-        ("openclaw-control-ui" | "webchat-ui", ..) | (_, "webchat", _) => {
-            "open the dashboard URL and paste the token in Control UI settings"
-        }
-        ("cli", _, ProtocolVersion::V3) => "set gateway.remote.token to match gateway.auth.token",
-        ("cli", _, ProtocolVersion::V4) => "use this gateway's gateway.auth.token or pair the device",
-        _ => "provide gateway auth token",
+fn credential_refusal(kind: &str, what: &str, version: ProtocolVersion, connect: &ConnectParams) -> Refusal {
+    let (code, reason) = match (kind, what) {
+        ("password", "missing") => ("AUTH_PASSWORD_MISSING", "password_missing"),
+        ("password", _) => ("AUTH_PASSWORD_MISMATCH", "password_mismatch"),
+        (_, "missing") => ("AUTH_TOKEN_MISSING", "token_missing"),
+        _ => ("AUTH_TOKEN_MISMATCH", "token_mismatch"),
     };
-    let next = if what == "missing" { "update_auth_configuration" } else { "update_auth_credentials" };
+    let hint = hint(kind, version, &connect.client);
+    // Whoever has a device may have a token of its own at hand.
+    let retry = what == "mismatch" && connect.device.is_some();
+    let next = match what {
+        _ if retry => "retry_with_device_token",
+        "missing" => "update_auth_configuration",
+        _ => "update_auth_credentials",
+    };
     Refusal::new(
         error_code::INVALID_REQUEST,
         code,
-        format!("unauthorized: gateway token {what} ({hint})"),
-        json!({"code": code, "authReason": reason, "canRetryWithDeviceToken": false, "recommendedNextStep": next}),
+        format!("unauthorized: gateway {kind} {what} ({hint})"),
+        json!({"code": code, "authReason": reason, "canRetryWithDeviceToken": retry, "recommendedNextStep": next}),
     )
+}
+
+fn hint(kind: &str, version: ProtocolVersion, client: &ClientInfo) -> &'static str {
+    match (kind, client.id.as_str(), version) {
+        ("password", ..) if is_page_client(client) => "enter the password in Control UI settings",
+        ("password", "cli", _) => "set gateway.remote.password to match gateway.auth.password",
+        ("password", ..) => "provide gateway auth password",
+        _ if is_page_client(client) => "open the dashboard URL and paste the token in Control UI settings",
+        (_, "cli", ProtocolVersion::V3) => "set gateway.remote.token to match gateway.auth.token",
+        (_, "cli", ProtocolVersion::V4) => "use this gateway's gateway.auth.token or pair the device",
+        _ => "provide gateway auth token",
+    }
 }
 
 fn rate_limited(version: ProtocolVersion, left_ms: u64) -> Refusal {
@@ -186,23 +328,6 @@ fn nothing_to_show(peer: &Peer) -> Refusal {
     )
 }
 
-fn node(connect: &ConnectParams) -> Refusal {
-    if connect.device.is_none() {
-        return Refusal::new(
-            error_code::NOT_PAIRED,
-            "DEVICE_IDENTITY_REQUIRED",
-            "device identity required",
-            json!({"code": "DEVICE_IDENTITY_REQUIRED"}),
-        );
-    }
-    Refusal::new(
-        error_code::NOT_PAIRED,
-        "PAIRING_REQUIRED",
-        "pairing required: this gateway takes no nodes; connect with role operator",
-        json!({"code": "PAIRING_REQUIRED", "reason": "not-paired"}),
-    )
-}
-
 /// What an HTTP caller without access is told.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HttpRefusal {
@@ -222,9 +347,9 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         ));
     }
     let admin = |id: &str| Caller::client(id, "operator", vec!["operator.admin".into()]);
-    let Some(token) = &door.config.auth.token else {
+    let Some((method, secret)) = door.config.auth.credential() else {
         if peer.direct_loopback && !peer.from_page {
-            return Ok(Access { method: "none", caller: admin("loopback") });
+            return Ok(Access { method: "none", caller: admin("loopback"), device: None, token: None });
         }
         return Err(HttpRefusal::Forbidden(
             "without a token only direct callers on the gateway's own machine are let in; set LEANCLAW_GATEWAY_API_KEY \
@@ -235,12 +360,12 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         return Err(HttpRefusal::Locked(left_ms));
     }
     let Some(given) = authorization.and_then(bearer) else { return Err(HttpRefusal::Unauthorized) };
-    if !same(given, token) {
+    if !same(given, secret) {
         door.lockout.failed(peer, door.now_ms);
         return Err(HttpRefusal::Unauthorized);
     }
     door.lockout.succeeded(peer);
-    Ok(Access { method: "token", caller: admin("token") })
+    Ok(Access { method, caller: admin(method), device: None, token: None })
 }
 
 /// The credential in an `Authorization` header.

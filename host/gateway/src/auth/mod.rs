@@ -2,19 +2,21 @@
 //!
 //! | who | gets in |
 //! |---|---|
-//! | shows the shared token | yes, with the scopes it asks for |
-//! | no token configured, direct loopback, no web page | yes, with the scopes it asks for |
-//! | a web page (an `Origin` header) without a token | no |
+//! | shows the shared token or password | yes, with the scopes it asks for; its device, if it has one, must be paired too |
+//! | shows the token of its own paired device | yes, with scopes that device was approved for |
+//! | no credential configured, direct loopback, no web page | yes, with the scopes it asks for |
+//! | no credential configured, a web page on this machine | only as a device that an admin approved |
 //! | behind a proxy on this machine that is not trusted | no |
 //! | anyone else | no |
 //!
-//! Decisions use the socket's address, the headers a proxy or browser cannot help sending, and the shared token.
-//! A device block is neither verified nor believed here: it grants nothing.
+//! Decisions use the socket's address, the headers a proxy or browser cannot help sending, the shared credential and
+//! device signatures. Pairing itself is the business of [`crate::devices`].
 
 pub(crate) mod credential;
+pub(crate) mod device;
 pub(crate) mod door;
 pub(crate) mod lockout;
 pub(crate) mod peer;
 
-pub(crate) use credential::{Access, decide, decide_http};
+pub(crate) use credential::{Access, Proven, Refusal, decide, decide_http, is_page_client};
 pub(crate) use peer::Peer;

@@ -22,12 +22,12 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::auth::Peer;
 use crate::gateway::State;
-use crate::handshake::{self, Outcome, Session};
+use crate::handshake::{self, Session};
 use crate::hub::{Event, Seat, Signal};
 use crate::wire;
 use socket::{Ending, Incoming, Socket};
 
-pub(crate) use calls::{Answer, Call};
+pub(crate) use calls::{Answer, Call, Outcome};
 
 /// Requests read before the answers so far are written.
 const READS_PER_TURN: usize = 64;
@@ -83,6 +83,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
             let mut connection = Connection::new(Arc::clone(&state), socket, session);
             let end = std::future::poll_fn(|context| connection.poll(context)).await;
             state.hub.leave(connection.seat.id);
+            state.presence.went(&connection.session, state.now_ms());
             tracing::debug!(connection = %connection.session.id, "a client left");
             socket = connection.into_socket();
             end
@@ -95,7 +96,8 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
 
 /// Sends the challenge and answers the first frame.
 async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Session, End> {
-    let challenge = format!("{{\"nonce\":\"{}\",\"ts\":{}}}", uuid::Uuid::new_v4(), state.now_ms());
+    let nonce = uuid::Uuid::new_v4().to_string();
+    let challenge = format!("{{\"nonce\":\"{nonce}\",\"ts\":{}}}", state.now_ms());
     socket.push(wire::event(&wire::event_head("connect.challenge", &challenge), None, None));
     let first = std::future::poll_fn(|context| {
         if let Poll::Ready(Err(ending)) = socket.poll_flush(context) {
@@ -114,12 +116,12 @@ async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Sessio
         Ok(_) => return Err(End::close(CloseCode::Normal, "")),
         Err(ending) => return Err(ending.into()),
     };
-    match handshake::answer(state, peer, text.as_str()) {
-        Outcome::Welcome(session, hello) => {
+    match handshake::answer(state, peer, &nonce, text.as_str()).await {
+        handshake::Outcome::Welcome(session, hello) => {
             socket.push(hello);
             Ok(session)
         }
-        Outcome::Goodbye(response, code, reason) => {
+        handshake::Outcome::Goodbye(response, code, reason) => {
             if let Some(response) = response {
                 socket.push(response);
             }
@@ -154,9 +156,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn new(state: Arc<State>, socket: Socket, session: Session) -> Self {
-        let seat = state.hub.join(Arc::clone(&session.caller));
+        let session = Arc::new(session);
+        let seat = state.hub.join(Arc::clone(&session));
+        state.presence.came(&session, state.now_ms());
         let mut connection = Self {
-            session: Arc::new(session),
+            session,
             socket,
             seat,
             calls: FuturesUnordered::new(),
@@ -203,6 +207,9 @@ impl Connection {
             }
             if self.seat.flags.lagged.load(Ordering::Acquire) {
                 return Poll::Ready(slow_consumer());
+            }
+            if self.seat.flags.expelled.load(Ordering::Acquire) {
+                return Poll::Ready(End::close(CloseCode::Policy, "access was taken back"));
             }
             while let Poll::Ready(Some(answer)) = self.calls.poll_next_unpin(context) {
                 progress = true;

@@ -1,14 +1,18 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
+pub(crate) mod devices;
 pub(crate) mod health;
 pub(crate) mod plugins;
 pub(crate) mod send;
+pub(crate) mod system;
 pub(crate) mod tools;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,6 +23,12 @@ use crate::phrase::Shape;
 pub(crate) const ADMIN: &str = "operator.admin";
 const READ: &str = "operator.read";
 const WRITE: &str = "operator.write";
+const PAIRING: &str = "operator.pairing";
+
+/// The parameters of a method that takes none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +52,14 @@ const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answ
 
 /// Every method the gateway answers; what plugins add is not here.
 pub(crate) static TABLE: &[Method] = &[
+    method("device.pair.approve", Scope::Needs(PAIRING), devices::approve),
+    method("device.pair.list", Scope::Needs(PAIRING), devices::list),
+    method("device.pair.reject", Scope::Needs(PAIRING), devices::reject),
+    method("device.pair.remove", Scope::Needs(PAIRING), devices::remove),
+    method("device.pair.rename", Scope::Needs(PAIRING), devices::rename),
+    method("device.token.revoke", Scope::Needs(PAIRING), devices::revoke),
+    method("device.token.rotate", Scope::Needs(PAIRING), devices::rotate),
+    method("gateway.identity.get", Scope::Needs(READ), devices::identity),
     method("health", Scope::Open, health::health),
     method("plugins.list", Scope::Needs(READ), plugins::list),
     method("plugins.inspect", Scope::Needs(READ), plugins::inspect),
@@ -50,6 +68,8 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.revoke", Scope::Needs(ADMIN), plugins::revoke),
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
     method("send", Scope::Needs(WRITE), send::send),
+    method("system-event", Scope::Needs(ADMIN), system::event),
+    method("system-presence", Scope::Needs(READ), system::presence),
     method("tools.catalog", Scope::Needs(READ), tools::catalog),
     method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
 ];

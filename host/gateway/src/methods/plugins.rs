@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::error::failure_to_error;
 use crate::phrase::Shape;
@@ -22,10 +23,6 @@ const ALIASES: [(&str, &str); 3] = [("plugin", "pluginId"), ("id", "pluginId"), 
 
 /// The most log lines in one answer.
 const MAX_LOG_LINES: u32 = 5000;
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

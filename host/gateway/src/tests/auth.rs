@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, FakeHost, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
+use super::{Client, FakeHost, MemoryRecords, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
 use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
 
 async fn knock(client: &mut Client, protocol: u64, id: &str, auth: Value) -> Value {
@@ -66,25 +66,32 @@ async fn wrong_and_missing_tokens_are_told_apart() {
 }
 
 #[tokio::test]
-async fn version_4_takes_the_token_from_either_field_and_a_device_block_adds_nothing() {
+async fn version_4_takes_the_token_from_either_field() {
     let server = start(with_token()).await;
     let mut client = server.open().await;
     assert_eq!(knock(&mut client, 4, "cli", json!({"password": TOKEN})).await["ok"], true);
+}
 
+#[tokio::test]
+async fn a_password_stands_in_for_the_token() {
+    let mut config = with_token();
+    config.auth.password = Some(Secret::new("open sesame"));
+    let server = start(config).await;
     let mut client = server.open().await;
-    let mut params = connect_params(4, 4);
-    params["auth"] = json!({"token": TOKEN});
-    params["scopes"] = json!(["operator.read"]);
-    params["device"] = json!({"id": "d", "publicKey": "k", "signature": "s", "signedAt": 1, "nonce": "n"});
-    let response = client.call("connect", params.clone()).await;
-    assert_eq!(
-        response["payload"]["auth"],
-        json!({"method": "token", "role": "operator", "scopes": ["operator.read"]})
-    );
-
-    params["auth"] = json!({});
+    let response = knock(&mut client, 3, "cli", json!({"password": "open sesame"})).await;
+    assert_eq!(response["payload"]["snapshot"]["authMode"], "password", "{response}");
     let mut client = server.open().await;
-    assert_eq!(client.call("connect", params).await["error"]["details"]["code"], "AUTH_TOKEN_MISSING");
+    let response = knock(&mut client, 4, "cli", json!({"token": "open sesame"})).await;
+    assert_eq!(response["payload"]["auth"]["method"], "password");
+    for (protocol, auth, code) in [
+        (3, json!({"token": "open sesame"}), "AUTH_PASSWORD_MISSING"),
+        (4, json!({"token": TOKEN}), "AUTH_PASSWORD_MISMATCH"),
+        (3, json!({"password": TOKEN}), "AUTH_PASSWORD_MISMATCH"),
+    ] {
+        let error = refused(&server, protocol, "cli", auth).await;
+        assert_eq!(error["details"]["code"], code);
+        assert!(error["message"].as_str().unwrap().starts_with("unauthorized: gateway password m"));
+    }
 }
 
 #[tokio::test]
@@ -243,7 +250,8 @@ async fn an_open_address_without_a_token_is_not_served() {
         let mut config = GatewayConfig::new("0");
         config.auth.token = token;
         let host = Arc::new(FakeHost::default());
-        let gateway = Gateway::new(config, Services::new(host, Arc::new(Rows::default())));
+        let services = Services::new(host, Arc::new(MemoryRecords::default()), Arc::new(Rows::default()));
+        let gateway = Gateway::open(config, services).await.unwrap();
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let stop = CancellationToken::new();
         stop.cancel();

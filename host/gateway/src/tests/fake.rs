@@ -15,7 +15,7 @@ use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast};
 
-use crate::{AuditSink, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
+use crate::{AuditSink, PluginHost, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest};
 
 #[derive(Default)]
 pub(super) struct Rows(Mutex<Vec<AuditRecord>>);
@@ -23,6 +23,40 @@ pub(super) struct Rows(Mutex<Vec<AuditRecord>>);
 impl AuditSink for Rows {
     fn audit(&self, record: AuditRecord) {
         self.0.lock().unwrap().push(record);
+    }
+}
+
+/// Documents in memory.
+#[derive(Default)]
+pub(crate) struct MemoryRecords {
+    documents: Mutex<BTreeMap<(String, String), String>>,
+    pub(crate) audit: Mutex<Vec<AuditRecord>>,
+    /// Whether storing fails.
+    pub(crate) broken: AtomicBool,
+}
+
+#[async_trait]
+impl Records for MemoryRecords {
+    fn load(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
+        let documents = self.documents.lock().unwrap();
+        let of_kind = documents.iter().filter(|((own, _), _)| own == kind);
+        Ok(of_kind.map(|((_, id), body)| (id.clone(), body.clone())).collect())
+    }
+
+    async fn change(&self, changes: Vec<RecordChange>, audit: Vec<AuditRecord>) -> Result<(), Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::unavailable("the disk is full"));
+        }
+        let mut documents = self.documents.lock().unwrap();
+        for change in changes {
+            let key = (change.kind.to_owned(), change.id);
+            match change.body {
+                Some(body) => drop(documents.insert(key, body)),
+                None => drop(documents.remove(&key)),
+            }
+        }
+        self.audit.lock().unwrap().extend(audit);
+        Ok(())
     }
 }
 

@@ -1,12 +1,14 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
 mod auth;
+mod devices;
 mod events;
-mod fake;
+pub(crate) mod fake;
 mod flow;
 mod frames;
 mod handshake;
 mod methods;
+mod presence;
 mod web;
 
 use std::net::SocketAddr;
@@ -25,7 +27,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
-use fake::{FakeHost, Rows};
+use fake::{FakeHost, MemoryRecords, Rows};
 
 /// Longer than anything here takes, shorter than a person waits.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +37,7 @@ const TOKEN: &str = "the-token";
 struct Server {
     address: SocketAddr,
     host: Arc<FakeHost>,
+    records: Arc<MemoryRecords>,
     audit: Arc<Rows>,
     clock: Arc<ManualClock>,
     gateway: Gateway,
@@ -49,18 +52,23 @@ fn with_token() -> GatewayConfig {
 }
 
 async fn start(config: GatewayConfig) -> Server {
+    start_on(config, Arc::default()).await
+}
+
+/// As [`start`], on what another gateway has kept.
+async fn start_on(config: GatewayConfig, records: Arc<MemoryRecords>) -> Server {
     let host = Arc::new(FakeHost::default());
     let audit = Arc::new(Rows::default());
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-    let mut services = Services::new(Arc::clone(&host) as _, Arc::clone(&audit) as _);
+    let mut services = Services::new(Arc::clone(&host) as _, Arc::clone(&records) as _, Arc::clone(&audit) as _);
     services.clock = Arc::clone(&clock) as _;
     services.readiness = vec![Arc::clone(&host) as _];
-    let gateway = Gateway::new(config, services);
+    let gateway = Gateway::open(config, services).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
-    Server { address, host, audit, clock, gateway, stop, running }
+    Server { address, host, records, audit, clock, gateway, stop, running }
 }
 
 impl Server {

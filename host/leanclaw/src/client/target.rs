@@ -6,7 +6,7 @@ use leanclaw_types::redact::Secret;
 use url::{Host, Url};
 
 use super::error::ClientError;
-use crate::config::Config;
+use crate::config::{Config, GatewayAuth};
 
 /// A gateway and the token for it.
 #[derive(Debug, Clone)]
@@ -51,8 +51,8 @@ impl Target {
         if !host.is_loopback() && UdpSocket::bind((host, 0)).is_err() {
             return Err(ClientError::Foreign { address });
         }
-        let token = config.gateway.token().cloned();
-        let token_from = token.as_ref().map(|_| "LEANCLAW_GATEWAY_API_KEY".to_owned());
+        let token = config.gateway.credential().cloned();
+        let token_from = token.as_ref().map(|_| secret_name(config).to_owned());
         Ok(Self { url: parse(&format!("ws://{address}"))?, token, token_from })
     }
 
@@ -63,8 +63,8 @@ impl Target {
     /// [`ClientError::Url`] or [`ClientError::Tls`].
     pub fn named(config: &Config, url: &str) -> Result<Self, ClientError> {
         let target = Self::at(url)?;
-        Ok(match config.gateway.token() {
-            Some(token) if target.is_loopback() => target.with_token(token.clone(), "LEANCLAW_GATEWAY_API_KEY"),
+        Ok(match config.gateway.credential() {
+            Some(token) if target.is_loopback() => target.with_token(token.clone(), secret_name(config)),
             _ => target,
         })
     }
@@ -106,6 +106,14 @@ impl Target {
             Some(Host::Domain(name)) => name == "localhost",
             None => false,
         }
+    }
+}
+
+/// The variable that holds the configured secret.
+fn secret_name(config: &Config) -> &'static str {
+    match config.gateway.auth {
+        GatewayAuth::Password(_) => "LEANCLAW_GATEWAY_PASSWORD",
+        GatewayAuth::Token(_) | GatewayAuth::Open => "LEANCLAW_GATEWAY_API_KEY",
     }
 }
 

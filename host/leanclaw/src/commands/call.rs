@@ -1,17 +1,14 @@
 //! `leanclaw call METHOD [JSON]`: one gateway request.
 
 use std::io::Read as _;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use leanclaw_types::redact::Secret;
 use serde_json::Value;
 
-use super::{block_on, configure};
-use crate::client::{GatewayClient, Target};
-use crate::config::{Config, Flags};
-use crate::locate::{self, Named, Place};
+use super::block_on;
+use super::gateway::Which;
+use crate::config::Flags;
 use crate::output;
 use crate::report::Advice;
 
@@ -24,15 +21,8 @@ pub(crate) struct Arguments {
     method: String,
     /// Its parameters as JSON; `-` reads them from standard input
     params: Option<String>,
-    /// Address of the gateway instead of the configured one
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Token instead of LEANCLAW_GATEWAY_API_KEY (other users of this machine can see it while the command runs)
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
-    /// Milliseconds to wait for the connection, and again for the response
-    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
-    timeout: u64,
+    #[command(flatten)]
+    gateway: Which,
     /// Accepted as everywhere else: the result is JSON with it and without it
     #[arg(long)]
     json: bool,
@@ -40,31 +30,14 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
     let params = arguments.params.as_deref().map(read_params).transpose()?;
-    let named = Named::by(&flags);
-    let config = configure(flags)?;
-    let target = target(&config, named, arguments.url.as_deref(), arguments.token)?;
+    let gateway = arguments.gateway.find(flags)?;
     let payload = block_on(async {
-        let mut client = GatewayClient::connect(&target, Duration::from_millis(arguments.timeout)).await?;
+        let mut client = gateway.connect().await?;
         let payload = client.request(&arguments.method, params).await?;
         client.close().await;
         Ok(payload)
     })?;
     output::json(&payload)
-}
-
-/// The gateway to call, with the token to show.
-fn target(config: &Config, named: Named, url: Option<&str>, token: Option<String>) -> Result<Target> {
-    let target = match url {
-        Some(url) => Target::named(config, url)?,
-        None => match locate::find(config, named)? {
-            Place::Running(target, _) | Place::Perhaps(target) => target,
-            Place::Stored => Target::configured(config)?,
-        },
-    };
-    Ok(match token.filter(|token| !token.is_empty()) {
-        Some(token) => target.with_token(Secret::new(token), "--token"),
-        None => target,
-    })
 }
 
 fn read_params(given: &str) -> Result<Value> {

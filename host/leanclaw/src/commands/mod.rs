@@ -8,6 +8,8 @@ use crate::output;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod completions;
+pub(crate) mod devices;
+pub(crate) mod gateway;
 pub(crate) mod plugin;
 pub(crate) mod settings;
 pub(crate) mod start;

@@ -90,7 +90,6 @@ const OPENCLAW_KEYS: &[&str] = &[
     "env",
     "gateway.allowRealIpFallback",
     "gateway.auth.allowTailscale",
-    "gateway.auth.password",
     "gateway.auth.rateLimit",
     "gateway.auth.trustedProxy",
     "gateway.channelHealthCheckMinutes",

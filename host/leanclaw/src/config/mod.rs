@@ -77,11 +77,11 @@ impl GatewayConfig {
         SocketAddr::new(self.host, self.port)
     }
 
-    /// The token that clients must present; none when the gateway is open.
+    /// The token or password that clients must present; none when the gateway is open.
     #[must_use]
-    pub fn token(&self) -> Option<&Secret> {
+    pub fn credential(&self) -> Option<&Secret> {
         match &self.auth {
-            GatewayAuth::Token(token) => Some(token),
+            GatewayAuth::Token(secret) | GatewayAuth::Password(secret) => Some(secret),
             GatewayAuth::Open => None,
         }
     }
@@ -94,6 +94,8 @@ pub enum GatewayAuth {
     Open,
     /// They present this token.
     Token(Secret),
+    /// They present this password.
+    Password(Secret),
 }
 
 /// The plugin engine.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use leanclaw_types::redact::Secret;
 use serde_json::Value;
 
 use super::file::{self, FileSettings};
@@ -10,7 +11,7 @@ use super::layer::{Raw, RawLayer, Source};
 use super::plugins::{PluginsConfig, Section};
 use super::problem::{ConfigError, Problem};
 use super::sources::{FileText, Sources};
-use super::value::{self, PathBase};
+use super::value::{self, AuthMode, PathBase};
 use super::variables::{self, Variable};
 use super::{BuildConfig, Config, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
 
@@ -192,34 +193,55 @@ impl Reader<'_> {
     }
 
     fn auth(&mut self) -> Option<GatewayAuth> {
-        let key = self.layer.get(&variables::GATEWAY_API_KEY).cloned();
-        let checks_token = match self.layer.get(&variables::GATEWAY_AUTH).cloned() {
+        let token = self.credential(&variables::GATEWAY_API_KEY);
+        let password = self.credential(&variables::GATEWAY_PASSWORD);
+        let mode = match self.layer.get(&variables::GATEWAY_AUTH).cloned() {
             Some(raw) => {
-                let parse = |value: &Value, _: &PathBase| value::asks_for_token(value);
-                self.check(&variables::GATEWAY_AUTH, &raw, parse, |token| auth_mode(*token).to_owned())
+                let parse = |value: &Value, _: &PathBase| value::auth_mode(value);
+                self.check(&variables::GATEWAY_AUTH, &raw, parse, |mode| mode.name().to_owned())?
             }
             None => {
-                self.note(&variables::GATEWAY_AUTH, Some(auth_mode(key.is_some()).to_owned()), Source::Default);
-                Some(key.is_some())
+                let mode = match (token.is_some(), password.is_some()) {
+                    (true, _) => AuthMode::Token,
+                    (false, true) => AuthMode::Password,
+                    (false, false) => AuthMode::None,
+                };
+                self.note(&variables::GATEWAY_AUTH, Some(mode.name().to_owned()), Source::Default);
+                mode
             }
         };
-        let Some(key) = key else {
-            self.note(&variables::GATEWAY_API_KEY, None, Source::Default);
-            if checks_token? {
-                let message = "LEANCLAW_GATEWAY_AUTH is `token` and there is no token: set LEANCLAW_GATEWAY_API_KEY";
-                self.problems.push(Problem::Conflict { message: message.to_owned() });
-                return None;
+        let secrets = [
+            (AuthMode::Token, &variables::GATEWAY_API_KEY, token),
+            (AuthMode::Password, &variables::GATEWAY_PASSWORD, password),
+        ];
+        let mut wanted = None;
+        for (of, variable, secret) in secrets {
+            if of == mode {
+                wanted = Some((variable, secret));
+            } else if secret.is_some() {
+                // Its owner believes otherwise.
+                let (mode, name) = (mode.name(), variable.name);
+                self.warnings.push(format!("LEANCLAW_GATEWAY_AUTH is `{mode}`, so {name} is not asked for"));
             }
-            return Some(GatewayAuth::Open);
-        };
-        let token =
-            self.check(&variables::GATEWAY_API_KEY, &key, |value, _| value::secret(value), ToString::to_string)?;
-        if checks_token? {
-            return Some(GatewayAuth::Token(token));
         }
-        let warning = "LEANCLAW_GATEWAY_AUTH is `none`, so LEANCLAW_GATEWAY_API_KEY is not asked for";
-        self.warnings.push(warning.to_owned());
-        Some(GatewayAuth::Open)
+        let Some((variable, secret)) = wanted else { return Some(GatewayAuth::Open) };
+        let Some(secret) = secret else {
+            let (mode, name) = (mode.name(), variable.name);
+            let message = format!("LEANCLAW_GATEWAY_AUTH is `{mode}` and there is no {mode}: set {name}");
+            self.problems.push(Problem::Conflict { message });
+            return None;
+        };
+        let secret = secret?;
+        Some(if mode == AuthMode::Password { GatewayAuth::Password(secret) } else { GatewayAuth::Token(secret) })
+    }
+
+    /// A secret that may be set: none when it is not, some of none when it is wrong.
+    fn credential(&mut self, variable: &'static Variable) -> Option<Option<Secret>> {
+        let Some(raw) = self.layer.get(variable).cloned() else {
+            self.note(variable, None, Source::Default);
+            return None;
+        };
+        Some(self.check(variable, &raw, |value, _| value::secret(value), ToString::to_string))
     }
 
     /// An open gateway is for this machine only.
@@ -262,10 +284,6 @@ impl Reader<'_> {
         self.note(variable, Some(zone_name(&zone)), Source::Default);
         Some(zone)
     }
-}
-
-fn auth_mode(checks_token: bool) -> &'static str {
-    if checks_token { "token" } else { "none" }
 }
 
 fn zone_name(zone: &jiff::tz::TimeZone) -> String {

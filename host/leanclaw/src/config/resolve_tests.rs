@@ -111,11 +111,28 @@ fn a_good_secret_is_used_and_not_shown() {
     let mut sources = empty();
     sources.environment = environment(&[("LEANCLAW_GATEWAY_API_KEY", "hunter2")]);
     let resolution = resolve(&sources).unwrap();
-    assert_eq!(resolution.config.gateway.token().map(|token| token.expose()), Some("hunter2"));
+    assert_eq!(resolution.config.gateway.credential().map(|token| token.expose()), Some("hunter2"));
     let shown: Vec<_> = resolution.effective.iter().map(|value| value.to_json().to_string()).collect();
     assert!(shown.iter().any(|value| value.contains("[redacted]")), "{shown:?}");
     assert!(!shown.join("").contains("hunter2"), "{shown:?}");
     assert!(!format!("{:?}", resolution.config).contains("hunter2"));
+}
+
+#[test]
+fn a_password_is_one_of_the_ways_to_prove_oneself() {
+    let auth = |pairs: &[(&str, &str)]| {
+        let sources = Sources { environment: environment(pairs), ..empty() };
+        resolve(&sources).map(|resolution| (resolution.config.gateway.auth, resolution.warnings))
+    };
+    let (mode, warnings) = auth(&[("LEANCLAW_GATEWAY_PASSWORD", "sesame")]).unwrap();
+    assert_eq!(mode, GatewayAuth::Password(Secret::new("sesame")));
+    assert!(warnings.is_empty());
+    let both = [("LEANCLAW_GATEWAY_PASSWORD", "sesame"), ("LEANCLAW_GATEWAY_API_KEY", "t")];
+    let (mode, warnings) = auth(&both).unwrap();
+    assert_eq!(mode, GatewayAuth::Token(Secret::new("t")));
+    assert!(warnings[0].contains("LEANCLAW_GATEWAY_PASSWORD is not asked for"), "{warnings:?}");
+    let missing = auth(&[("LEANCLAW_GATEWAY_AUTH", "password"), ("LEANCLAW_GATEWAY_API_KEY", "t")]).unwrap_err();
+    assert!(messages(&missing)[0].contains("set LEANCLAW_GATEWAY_PASSWORD"), "{missing}");
 }
 
 #[test]

@@ -59,9 +59,27 @@ pub(crate) fn instances(value: &Value) -> Option<u32> {
     whole_number(value, 1, 100_000).and_then(|count| count.try_into().ok())
 }
 
-/// Whether the admin asked for a token to be checked.
-pub(crate) fn asks_for_token(value: &Value) -> Option<bool> {
-    choice(value, &[("token", true), ("none", false)])
+/// How the admin wants clients to prove themselves.
+pub(crate) fn auth_mode(value: &Value) -> Option<AuthMode> {
+    choice(value, &[("token", AuthMode::Token), ("password", AuthMode::Password), ("none", AuthMode::None)])
+}
+
+/// How clients prove themselves, before the secret for it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AuthMode {
+    Token,
+    Password,
+    None,
+}
+
+impl AuthMode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Password => "password",
+            Self::None => "none",
+        }
+    }
 }
 
 pub(crate) fn secret(value: &Value) -> Option<Secret> {

@@ -54,11 +54,12 @@ pub const GATEWAY_PORT: Variable = Variable {
 /// How clients prove who they are.
 pub const GATEWAY_AUTH: Variable = Variable {
     name: "LEANCLAW_GATEWAY_AUTH",
-    expects: "`token` or `none`",
-    default_note: "`token` when LEANCLAW_GATEWAY_API_KEY is set, else `none`",
+    expects: "`token`, `password` or `none`",
+    default_note: "`token` when LEANCLAW_GATEWAY_API_KEY is set, else `password` when LEANCLAW_GATEWAY_PASSWORD is, else \
+                   `none`",
     keys: &["gateway.auth.mode"],
-    doc: "How clients prove themselves: `token` asks for LEANCLAW_GATEWAY_API_KEY, `none` lets everybody in who can \
-          reach a loopback address.",
+    doc: "How clients prove themselves: `token` asks for LEANCLAW_GATEWAY_API_KEY, `password` for \
+          LEANCLAW_GATEWAY_PASSWORD, `none` lets every program in that can reach a loopback address.",
     ..PLAIN
 };
 
@@ -68,6 +69,16 @@ pub const GATEWAY_API_KEY: Variable = Variable {
     expects: "a text of 1 to 512 visible ASCII characters",
     keys: &["gateway.auth.token", "gateway.apiKey"],
     doc: "The secret that gateway clients present. The command line uses it too when it calls the gateway.",
+    secret: true,
+    ..PLAIN
+};
+
+/// The password clients present.
+pub const GATEWAY_PASSWORD: Variable = Variable {
+    name: "LEANCLAW_GATEWAY_PASSWORD",
+    expects: "a text of 1 to 512 visible ASCII characters",
+    keys: &["gateway.auth.password"],
+    doc: "The password that gateway clients present where LEANCLAW_GATEWAY_AUTH is `password`.",
     secret: true,
     ..PLAIN
 };
@@ -192,6 +203,7 @@ pub const ALL: &[&Variable] = &[
     &GATEWAY_PORT,
     &GATEWAY_AUTH,
     &GATEWAY_API_KEY,
+    &GATEWAY_PASSWORD,
     &GATEWAY_TRUSTED_PROXIES,
     &GATEWAY_ALLOWED_ORIGINS,
     &PLUGIN_DIR,

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use leanclaw_gateway::{AuditSink, Channel, PluginHost, Readiness, RouteBody, WebhookReply, WebhookRequest};
+use leanclaw_gateway::{
+    AuditSink, Channel, PluginHost, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
+};
 use leanclaw_plugin::{CallContext, Plugins};
 use leanclaw_store::Store;
 use leanclaw_types::audit::AuditRecord;
@@ -150,6 +152,22 @@ impl PluginHost for PluginGateway {
 impl AuditSink for PluginGateway {
     fn audit(&self, record: AuditRecord) {
         self.store.audit_soon(record);
+    }
+}
+
+#[async_trait]
+impl Records for PluginGateway {
+    fn load(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
+        Ok(self.store.records(kind)?)
+    }
+
+    async fn change(&self, changes: Vec<RecordChange>, audit: Vec<AuditRecord>) -> Result<(), Failure> {
+        let stored = |change: RecordChange| leanclaw_store::RecordChange {
+            kind: change.kind.to_owned(),
+            id: change.id,
+            body: change.body,
+        };
+        Ok(self.store.change_records(changes.into_iter().map(stored).collect(), audit).await?)
     }
 }
 

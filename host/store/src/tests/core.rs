@@ -1,6 +1,6 @@
 use leanclaw_types::redact::Secret;
 
-use super::{denied, grant, granted, key, received, store};
+use super::{denied, grant, granted, key, received, record, store};
 use crate::specs::MAX_SPECS;
 use crate::{AuditQuery, Store, StoreError, Submitted};
 
@@ -10,7 +10,7 @@ async fn everything_is_there_after_a_reopen() {
     store.put_grant(grant("notes/work"), granted("notes/work")).await.unwrap();
     store.put_specs("aa", "{}").await.unwrap();
     store.put_secret(&key("notes"), "token", Secret::new("hunter2"), denied("s")).await.unwrap();
-    assert!(store.set_enabled(&"units".parse().unwrap(), false).await.unwrap());
+    store.change_records(vec![record("device", "ada", Some("{}"))], Vec::new()).await.unwrap();
     let first = store.submit(received("m1")).await.unwrap();
     drop(store);
 
@@ -19,7 +19,7 @@ async fn everything_is_there_after_a_reopen() {
     assert_eq!(store.grants().await.unwrap(), [grant("notes/work")]);
     assert_eq!(store.specs("aa").await.unwrap().as_deref(), Some("{}"));
     assert_eq!(store.secret(&key("notes"), "token").unwrap().unwrap().expose(), "hunter2");
-    assert_eq!(store.disabled_plugins().await.unwrap(), ["units".parse().unwrap()]);
+    assert_eq!(store.records("device").unwrap(), [("ada".to_owned(), "{}".to_owned())]);
     let inbox = store.inbox_after(0, 10).await.unwrap();
     assert_eq!(inbox.len(), 1);
     assert_eq!(inbox[0].received, received("m1"));
@@ -146,14 +146,27 @@ async fn secrets_are_listed_by_name_and_removed_for_good() {
 }
 
 #[tokio::test]
-async fn switching_off_is_idempotent() {
+async fn documents_change_together_with_their_audit_rows_or_not_at_all() {
     let (_folder, store) = store();
-    let plugin = "notes".parse().unwrap();
-    assert!(!store.set_enabled(&plugin, true).await.unwrap());
-    assert!(store.set_enabled(&plugin, false).await.unwrap());
-    assert!(!store.set_enabled(&plugin, false).await.unwrap());
-    assert!(store.set_enabled(&plugin, true).await.unwrap());
-    assert!(store.disabled_plugins().await.unwrap().is_empty());
+    let both =
+        vec![record("device", "b", Some("1")), record("device", "a", Some("2")), record("agent", "a", Some("3"))];
+    store.change_records(both, vec![denied("s")]).await.unwrap();
+    let text = |id: &str, body: &str| (id.to_owned(), body.to_owned());
+    assert_eq!(store.records("device").unwrap(), [text("a", "2"), text("b", "1")]);
+    let change = vec![record("device", "a", Some("4")), record("device", "b", None)];
+    store.change_records(change, vec![denied("s")]).await.unwrap();
+    assert_eq!(store.records("device").unwrap(), [text("a", "4")]);
+    assert_eq!(store.records("agent").unwrap(), [text("a", "3")]);
+    assert_eq!(store.audit_tail(AuditQuery::default()).await.unwrap().len(), 2);
+    let trigger = |connection: &rusqlite::Connection| {
+        let refuse = "CREATE TEMP TRIGGER t BEFORE DELETE ON main.records BEGIN SELECT RAISE(ABORT, 'no'); END";
+        Ok::<_, StoreError>(connection.execute_batch(refuse)?)
+    };
+    store.database.write(crate::queue::Lane::Host, 0, trigger).await.unwrap();
+    let half = vec![record("device", "c", Some("5")), record("agent", "a", None)];
+    assert!(store.change_records(half, vec![denied("s")]).await.is_err());
+    assert_eq!(store.records("device").unwrap(), [text("a", "4")]);
+    assert_eq!(store.audit_tail(AuditQuery::default()).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -183,10 +196,8 @@ async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
         store.put_grant(grant(owner), granted(owner)).await.unwrap();
         store.put_secret(&key(owner), "token", Secret::new("x"), denied("s")).await.unwrap();
     }
-    store.set_enabled(&key("notes").plugin, false).await.unwrap();
     store.forget(&key("notes").plugin, denied("s")).await.unwrap();
     assert_eq!(store.grants().await.unwrap(), [grant("notes2")]);
-    assert!(store.disabled_plugins().await.unwrap().is_empty());
     for (owner, names) in [("notes", 0), ("notes/work", 0), ("notes2", 1)] {
         assert_eq!(store.secret_names(&key(owner)).await.unwrap().len(), names, "{owner}");
     }

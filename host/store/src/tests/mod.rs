@@ -14,7 +14,7 @@ use leanclaw_types::message::{Blob, Inbound, Part, Person, Place, Received};
 use leanclaw_types::permission::Permissions;
 use tempfile::TempDir;
 
-use crate::{GrantRow, KvStore, Store};
+use crate::{GrantRow, KvStore, RecordChange, Store};
 
 fn store() -> (TempDir, Store) {
     let folder = TempDir::new().unwrap();
@@ -44,6 +44,10 @@ fn granted(plugin: &str) -> AuditRecord {
     let event =
         AuditEvent::PluginGranted { plugin: plugin.into(), added: vec!["inbox".into()], granted: vec!["inbox".into()] };
     AuditRecord { at_ms: 2, actor: "client:cli".into(), event }
+}
+
+fn record(kind: &str, id: &str, body: Option<&str>) -> RecordChange {
+    RecordChange { kind: kind.into(), id: id.into(), body: body.map(str::to_owned) }
 }
 
 fn grant(plugin: &str) -> GrantRow {

@@ -158,7 +158,7 @@ async fn a_version_1_core_database_keeps_all_it_holds() {
     assert_eq!(inbox[0].received.message.parts[0].blob.as_ref().unwrap().data, b"hi");
     assert_eq!(store.submit(received("m1")).await.unwrap(), crate::Submitted::Duplicate { id: 3 });
     assert_eq!(store.secret(&key("notes/work"), "key").unwrap().unwrap().expose(), "hunter2");
-    assert_eq!(store.disabled_plugins().await.unwrap(), ["old".parse().unwrap()]);
+    assert_eq!(store.records("device").unwrap(), [("old".to_owned(), "{\"a\":1}".to_owned())]);
 }
 
 #[tokio::test]

@@ -35,17 +35,21 @@ fn hold(store: &Store) -> (mpsc::Sender<()>, Answer<'_, ()>) {
     (release, first)
 }
 
-fn switch_off(name: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static {
+fn keep(name: &'static str) -> impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static {
     move |connection| {
-        connection.execute("INSERT INTO disabled_plugins VALUES (?1)", [name])?;
+        connection.execute("INSERT INTO records VALUES ('k', ?1, '')", [name])?;
         Ok(())
     }
+}
+
+fn kept(store: &Store) -> Vec<String> {
+    store.records("k").unwrap().into_iter().map(|(id, _)| id).collect()
 }
 
 fn outside(store: &Store) -> impl FnMut() -> i64 + Send + use<> {
     let path = store.database.read(|connection| Ok::<_, StoreError>(connection.path().unwrap().to_owned())).unwrap();
     let other = Connection::open(path).unwrap();
-    move || other.query_row("SELECT count(*) FROM disabled_plugins", [], |row| row.get(0)).unwrap()
+    move || other.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap()
 }
 
 #[tokio::test]
@@ -53,13 +57,13 @@ async fn a_batch_is_one_transaction_and_is_answered_after_it() {
     let (_folder, store) = store();
     let mut count_outside = outside(&store);
     let (release, first) = hold(&store);
-    let mut one = accept(&store, switch_off("a"));
-    let two = accept(&store, switch_off("b"));
+    let mut one = accept(&store, keep("a"));
+    let two = accept(&store, keep("b"));
     let (seen, during) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
     let mut look_outside = outside(&store);
     let three = accept(&store, move |connection| {
-        let inside: i64 = connection.query_row("SELECT count(*) FROM disabled_plugins", [], |row| row.get(0))?;
+        let inside: i64 = connection.query_row("SELECT count(*) FROM records", [], |row| row.get(0))?;
         seen.send((inside, look_outside())).unwrap();
         let _ = wait.recv();
         Ok(())
@@ -79,34 +83,34 @@ async fn a_batch_is_one_transaction_and_is_answered_after_it() {
 async fn a_write_that_fails_takes_no_other_with_it() {
     let (_folder, store) = store();
     let (release, first) = hold(&store);
-    let good = accept(&store, switch_off("a"));
+    let good = accept(&store, keep("a"));
     let bad = accept(&store, |connection| {
-        connection.execute("INSERT INTO disabled_plugins VALUES ('half')", [])?;
-        connection.execute("INSERT INTO disabled_plugins VALUES ('a')", [])?;
+        connection.execute("INSERT INTO records VALUES ('k', 'half', '')", [])?;
+        connection.execute("INSERT INTO records VALUES ('k', 'a', '')", [])?;
         Ok(())
     });
-    let late = accept(&store, switch_off("b"));
+    let late = accept(&store, keep("b"));
     drop(release);
     first.await.unwrap();
     good.await.unwrap();
     assert!(matches!(bad.await, Err(StoreError::Sqlite { .. })));
     late.await.unwrap();
-    assert_eq!(store.disabled_plugins().await.unwrap(), ["a", "b"].map(|name| name.parse().unwrap()));
+    assert_eq!(kept(&store), ["a", "b"]);
 }
 
 #[tokio::test]
 async fn nobody_is_told_yes_when_the_transaction_is_lost() {
     let (_folder, store) = store();
     let (release, first) = hold(&store);
-    let before = accept(&store, switch_off("a"));
+    let before = accept(&store, keep("a"));
     // What SQLite does by itself on some failures of the disk.
     let failing = accept(&store, |connection| {
         connection.execute_batch("ROLLBACK")?;
         Err::<(), _>(StoreError::row("x", "y"))
     });
-    let after = accept(&store, switch_off("b"));
+    let after = accept(&store, keep("b"));
     let unaware = accept(&store, |connection| Ok(connection.execute_batch("ROLLBACK")?));
-    let last = accept(&store, switch_off("c"));
+    let last = accept(&store, keep("c"));
     drop(release);
     first.await.unwrap();
     assert!(matches!(before.await, Err(StoreError::RolledBack { .. })));
@@ -114,7 +118,7 @@ async fn nobody_is_told_yes_when_the_transaction_is_lost() {
     assert!(matches!(after.await, Err(StoreError::RolledBack { .. })));
     assert!(matches!(unaware.await, Err(StoreError::RolledBack { .. })));
     last.await.unwrap();
-    assert_eq!(store.disabled_plugins().await.unwrap(), ["c".parse().unwrap()]);
+    assert_eq!(kept(&store), ["c"]);
 }
 
 #[tokio::test]
@@ -143,7 +147,7 @@ async fn a_full_disk_is_said_and_survived() {
 async fn an_accepted_write_happens_even_if_nobody_waits() {
     let (folder, store) = store();
     let (release, first) = hold(&store);
-    drop(accept(&store, switch_off("a")));
+    drop(accept(&store, keep("a")));
     let mut message: Pin<Box<dyn Future<Output = _>>> = Box::pin(store.submit(received("m1")));
     assert!(message.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     drop(message);
@@ -151,7 +155,7 @@ async fn an_accepted_write_happens_even_if_nobody_waits() {
     drop(release);
     drop(store);
     let store = Store::open(folder.path()).unwrap();
-    assert_eq!(store.disabled_plugins().await.unwrap().len(), 1);
+    assert_eq!(kept(&store), ["a"]);
     assert_eq!(store.inbox_after(0, 10).await.unwrap().len(), 1);
 }
 
@@ -159,7 +163,7 @@ async fn an_accepted_write_happens_even_if_nobody_waits() {
 async fn a_closed_store_says_so() {
     let (folder, store) = store();
     let (release, first) = hold(&store);
-    let accepted = accept(&store, switch_off("a"));
+    let accepted = accept(&store, keep("a"));
     let closing = async {
         drop(release);
         store.close().await;
@@ -194,7 +198,7 @@ async fn an_answer_means_on_disk() {
 async fn a_reader_cannot_write() {
     let (_folder, store) = store();
     let write = |connection: &Connection| {
-        connection.execute("INSERT INTO disabled_plugins VALUES ('a')", [])?;
+        connection.execute("INSERT INTO records VALUES ('k', 'a', '')", [])?;
         Ok::<_, StoreError>(())
     };
     assert!(matches!(store.database.read(write), Err(StoreError::NoAccess { .. })));

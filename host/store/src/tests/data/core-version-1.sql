@@ -58,8 +58,11 @@ CREATE TABLE secrets (
     PRIMARY KEY (plugin, account, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE disabled_plugins (
-    plugin TEXT NOT NULL PRIMARY KEY
+CREATE TABLE records (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO grants VALUES ('notes', 'default', '{"kv":{"quotaBytes":1000}}', 1700000000000, 'client:cli', '{"kv":{"quotaBytes":1000}}');
@@ -68,4 +71,4 @@ INSERT INTO specs VALUES (1, 'aa', '{"tools":[]}');
 INSERT INTO inbox VALUES (3, 'chat', 'default', 'chat', 'm1', '{"plugin":"chat","account":"default","channel":"chat","receivedAtMs":5,"message":{"id":"m1","sender":{"id":"ada","bot":false},"place":{"id":"room","kind":"group"},"parts":[{"kind":"file","blob":{"mediaType":"text/plain","data":[]}}],"sentAtMs":4}}');
 INSERT INTO inbox_blobs VALUES (3, 0, x'6869');
 INSERT INTO secrets VALUES ('notes', 'work', 'key', 'hunter2');
-INSERT INTO disabled_plugins VALUES ('old');
+INSERT INTO records VALUES ('device', 'old', '{"a":1}');

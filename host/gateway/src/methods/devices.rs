@@ -1,0 +1,269 @@
+//! `device.pair.*` and `device.token.*`: who may connect, and with what token.
+//!
+//! Nobody gives a device more than they hold themselves. Whatever is taken back closes the device's connections at once.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::Caller;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Nothing;
+use crate::connection::{Answer, Call, Outcome};
+use crate::devices::{Device, covers, resolved, unknown_device};
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::phrase::Shape;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    #[schemars(length(min = 1))]
+    request_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    #[schemars(length(min = 1))]
+    device_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rename {
+    #[schemars(length(min = 1))]
+    device_id: String,
+    #[schemars(length(min = 1, max = 64))]
+    label: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TokenOf {
+    #[schemars(length(min = 1))]
+    device_id: String,
+    #[schemars(length(min = 1))]
+    role: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rotate {
+    #[schemars(length(min = 1))]
+    device_id: String,
+    #[schemars(length(min = 1))]
+    role: String,
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    scopes: Option<Vec<String>>,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<Request>);
+static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
+static TOKEN_OF: LazyLock<Shape> = LazyLock::new(Shape::of::<TokenOf>);
+static ROTATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Rotate>);
+
+/// `device.pair.list {}` → `{pending, paired}`.
+pub(crate) fn list(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let devices = &call.state.devices;
+    let connected = call.state.hub.sessions();
+    let row = |device: Arc<Device>| {
+        let id = &device.about.device_id;
+        let mut shown = device.shown();
+        if let Some(tokens) = shown.get_mut("tokens").and_then(Value::as_array_mut) {
+            for token in tokens.iter_mut().filter_map(Value::as_object_mut) {
+                let role = token.get("role").and_then(Value::as_str).unwrap_or_default();
+                if let Some(at_ms) = devices.last_used(id, role) {
+                    token.insert("lastUsedAtMs".into(), json!(at_ms));
+                }
+            }
+        }
+        if call.session.version == ProtocolVersion::V4
+            && let Some(shown) = shown.as_object_mut()
+        {
+            let here = connected.iter().any(|session| session.device.as_ref() == Some(id));
+            shown.insert("connected".into(), json!(here));
+        }
+        shown
+    };
+    let paired: Vec<Value> = devices.all().into_iter().map(row).collect();
+    Answer::json(&json!({"pending": devices.pending(call.state.now_ms()), "paired": paired}))
+}
+
+/// `device.pair.approve {requestId}` → `{requestId, device}`.
+pub(crate) fn approve(call: &Call<'_>) -> Answer {
+    let request: Request = match call.read(&REQUEST, &[]) {
+        Ok(request) => request,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, session| async move {
+        let now_ms = state.now_ms();
+        let pending = state.devices.take(&request.request_id, now_ms)?;
+        if !covers(&session.caller.scopes, &pending.scopes) {
+            let missing = missing(&session.caller, &pending.scopes);
+            state.devices.put_back(pending);
+            return Err(ErrorShape::invalid(format!("missing scope: {missing}")));
+        }
+        let approved = state.devices.approve(pending.clone().into(), "owner", &actor(&session), now_ms).await;
+        let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
+        resolved(&state, &request.request_id, &device.about.device_id, "approved");
+        Ok(Payload::json(&json!({"requestId": request.request_id, "device": device.shown()})))
+    })
+}
+
+/// `device.pair.reject {requestId}` → `{requestId, deviceId}`.
+pub(crate) fn reject(call: &Call<'_>) -> Answer {
+    let read = call.read::<Request>(&REQUEST, &[]);
+    let taken = read.and_then(|request| call.state.devices.take(&request.request_id, call.state.now_ms()));
+    match taken {
+        Ok(request) => {
+            let device = &request.about.device_id;
+            resolved(call.state, &request.request_id, device, "rejected");
+            Answer::json(&json!({"requestId": request.request_id, "deviceId": device}))
+        }
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `device.pair.remove {deviceId}` → `{deviceId}`.
+pub(crate) fn remove(call: &Call<'_>) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, session| async move {
+        state.devices.remove(&which.device_id, &actor(&session), state.now_ms()).await?;
+        state.hub.close_where(|other| other.device.as_ref() == Some(&which.device_id));
+        Ok(Payload::json(&json!({"deviceId": which.device_id})))
+    })
+}
+
+/// `device.pair.rename {deviceId, label}` → `{deviceId, label}`.
+pub(crate) fn rename(call: &Call<'_>) -> Answer {
+    let rename: Rename = match call.read(&RENAME, &[]) {
+        Ok(rename) => rename,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, session| async move {
+        let (actor, label) = (actor(&session), rename.label.clone());
+        let what = ("renamed", actor.as_str(), state.now_ms());
+        let change = |device: &mut Device| {
+            device.label = Some(label);
+            Ok(())
+        };
+        state.devices.change(&rename.device_id, what, change).await?;
+        Ok(Payload::json(&json!({"deviceId": rename.device_id, "label": rename.label})))
+    })
+}
+
+/// `device.token.rotate {deviceId, role, scopes?}` → `{deviceId, role, scopes, rotatedAtMs}` and the new token, which
+/// version 4 gives to the device itself only.
+pub(crate) fn rotate(call: &Call<'_>) -> Answer {
+    let rotate: Rotate = match call.read(&ROTATE, &[]) {
+        Ok(rotate) => rotate,
+        Err(error) => return Answer::error(error),
+    };
+    let unknown = unknown_token(call.session.version, "rotation");
+    later(call, |state, session| async move {
+        let (actor, now_ms, salt) = (actor(&session), state.now_ms(), state.devices.salt()?);
+        let Rotate { device_id, role, scopes } = rotate;
+        let what = ("token-rotated", actor.as_str(), now_ms);
+        let change = |device: &mut Device| {
+            let approved = device.scopes.clone();
+            let token = device.tokens.iter_mut().find(|token| token.role == role).ok_or_else(|| unknown.clone())?;
+            if let Some(wanted) = scopes {
+                if !covers(&approved, &wanted) || !covers(&session.caller.scopes, &wanted) {
+                    return Err(unknown.clone());
+                }
+                token.scopes = wanted;
+                token.scopes.sort();
+                token.scopes.dedup();
+            }
+            token.salt = salt;
+            token.rotated_at_ms = Some(now_ms);
+            token.revoked_at_ms = None;
+            Ok(token.scopes.clone())
+        };
+        let scopes = state.devices.change(&device_id, what, change).await;
+        let scopes = scopes.map_err(|error| if error == unknown_device() { unknown } else { error })?;
+        let own = session.device.as_ref() == Some(&device_id);
+        // Whoever came in by the old token has to show the new one.
+        state.hub.close_where(|other| {
+            other.device.as_ref() == Some(&device_id) && other.caller.role == role && other.id != session.id
+        });
+        let mut answer = json!({"deviceId": device_id, "role": role, "scopes": scopes, "rotatedAtMs": now_ms});
+        if let Some(answer) = answer.as_object_mut() {
+            let newest = session.version == ProtocolVersion::V4;
+            if own || !newest {
+                let text = state.devices.token_text(&device_id, &role).map(|(text, _)| text);
+                answer.insert("token".into(), json!(text));
+            }
+            if newest {
+                let delivery = if own { "in-band" } else { "withheld-cross-device" };
+                answer.insert("tokenDelivery".into(), json!(delivery));
+            }
+        }
+        Ok(Payload::json(&answer))
+    })
+}
+
+/// `device.token.revoke {deviceId, role}` → `{deviceId, role, revokedAtMs}`.
+pub(crate) fn revoke(call: &Call<'_>) -> Answer {
+    let token_of: TokenOf = match call.read(&TOKEN_OF, &[]) {
+        Ok(token_of) => token_of,
+        Err(error) => return Answer::error(error),
+    };
+    let unknown = unknown_token(call.session.version, "revocation");
+    later(call, |state, session| async move {
+        let (actor, now_ms) = (actor(&session), state.now_ms());
+        let TokenOf { device_id, role } = token_of;
+        let change = |device: &mut Device| {
+            let token = device.tokens.iter_mut().find(|token| token.role == role).ok_or_else(|| unknown.clone())?;
+            token.revoked_at_ms = Some(now_ms);
+            Ok(())
+        };
+        let what = ("token-revoked", actor.as_str(), now_ms);
+        let revoked = state.devices.change(&device_id, what, change).await;
+        revoked.map_err(|error| if error == unknown_device() { unknown } else { error })?;
+        state.hub.close_where(|other| other.device.as_ref() == Some(&device_id) && other.caller.role == role);
+        Ok(Payload::json(&json!({"deviceId": device_id, "role": role, "revokedAtMs": now_ms})))
+    })
+}
+
+/// `gateway.identity.get` → `{deviceId, publicKey}`. Parameters are ignored, as the real gateway ignores them.
+pub(crate) fn identity(call: &Call<'_>) -> Answer {
+    let (device_id, public_key) = call.state.keys.identity();
+    Answer::json(&json!({"deviceId": device_id, "publicKey": public_key}))
+}
+
+/// Runs a call that stores something.
+fn later<F: Future<Output = Outcome> + Send + 'static>(
+    call: &Call<'_>,
+    work: impl FnOnce(Arc<State>, Arc<Session>) -> F,
+) -> Answer {
+    Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session))))
+}
+
+fn actor(session: &Session) -> String {
+    format!("{}:{}", session.caller.kind, session.caller.id)
+}
+
+fn missing(caller: &Caller, wanted: &[String]) -> String {
+    wanted.iter().find(|scope| !caller.holds(scope)).cloned().unwrap_or_default()
+}
+
+fn unknown_token(version: ProtocolVersion, what: &str) -> ErrorShape {
+    match version {
+        ProtocolVersion::V3 => ErrorShape::invalid("unknown deviceId/role"),
+        ProtocolVersion::V4 => ErrorShape::invalid(format!("device token {what} denied")),
+    }
+}

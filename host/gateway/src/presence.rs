@@ -1,0 +1,221 @@
+//! Who is here: the gateway itself, the clients, and what was reported by `system-event`.
+//!
+//! Entries are bounded in number and age. That somebody came or went is told to the others a moment later, so that a
+//! thousand who come at once make a few events and not a million.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use leanclaw_types::frame::ClientInfo;
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::hub::Event;
+
+/// Time an entry is shown after it was last heard of, unless its connection is open.
+const KEPT_FOR_MS: u64 = 5 * 60 * 1000;
+const MAX_ENTRIES: usize = 200;
+/// Time that changes are collected before they are told.
+const COLLECTED_FOR: Duration = Duration::from_millis(100);
+
+/// Everyone who is or was here.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    entries: Mutex<Vec<Entry>>,
+    version: AtomicU64,
+    changed: Notify,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Tells entries apart: a device, an instance, or a connection.
+    key: String,
+    /// The open connection it stands for.
+    connection: Option<String>,
+    at_ms: u64,
+    shown: Map<String, Value>,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), version: AtomicU64::new(1), changed: Notify::new() }
+    }
+}
+
+impl Presence {
+    /// Rises with every change.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Notes that a client came. A command line that comes and goes with every command is not shown.
+    pub(crate) fn came(&self, session: &Session, now_ms: u64) {
+        if session.client.id == "cli" && session.caller.role == "operator" {
+            return;
+        }
+        let key = key(session.device.as_deref(), session.client.instance_id.as_deref(), &session.id);
+        let mut shown = described(&session.client);
+        shown.insert("ip".into(), json!(session.remote.to_string()));
+        shown.insert("reason".into(), json!("connect"));
+        shown.insert("roles".into(), json!([session.caller.role]));
+        if !session.caller.scopes.is_empty() {
+            shown.insert("scopes".into(), json!(session.caller.scopes));
+        }
+        if let Some(device) = &session.device {
+            shown.insert("deviceId".into(), json!(device));
+        }
+        self.put(Entry { key, connection: Some(session.id.clone()), at_ms: now_ms, shown }, now_ms);
+    }
+
+    /// Notes that a client went.
+    pub(crate) fn went(&self, session: &Session, now_ms: u64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
+        let Some(entry) = entries.iter_mut().find(own) else { return };
+        entry.connection = None;
+        entry.at_ms = now_ms;
+        entry.shown.insert("reason".into(), json!("disconnect"));
+        drop(entries);
+        self.note_change();
+    }
+
+    /// Notes what a client reported.
+    pub(crate) fn reported(
+        &self,
+        device: Option<&str>,
+        instance: Option<&str>,
+        shown: Map<String, Value>,
+        now_ms: u64,
+    ) {
+        let text = shown.get("text").and_then(Value::as_str).unwrap_or_default();
+        let key = key(device, instance, text);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {
+            entry.at_ms = now_ms;
+            entry.shown.extend(shown);
+            drop(entries);
+            self.note_change();
+            return;
+        }
+        drop(entries);
+        self.put(Entry { key, connection: None, at_ms: now_ms, shown }, now_ms);
+    }
+
+    fn put(&self, entry: Entry, now_ms: u64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|other| {
+            other.key != entry.key && (other.connection.is_some() || other.at_ms + KEPT_FOR_MS > now_ms)
+        });
+        if entries.len() >= MAX_ENTRIES {
+            // Who is gone makes room first, then who came first.
+            let gone = entries.iter().position(|other| other.connection.is_none()).unwrap_or(0);
+            entries.remove(gone);
+        }
+        entries.push(entry);
+        drop(entries);
+        self.note_change();
+    }
+
+    fn note_change(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_one();
+    }
+
+    /// Newest first.
+    fn shown(&self, now_ms: u64) -> Vec<Value> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = entries.iter().filter(|entry| entry.connection.is_some() || entry.at_ms + KEPT_FOR_MS > now_ms);
+        let mut shown: Vec<(u64, Value)> = fresh
+            .map(|entry| {
+                let mut shown = entry.shown.clone();
+                shown.insert("ts".into(), json!(entry.at_ms));
+                (entry.at_ms, Value::Object(shown))
+            })
+            .collect();
+        shown.sort_by_key(|(at_ms, _)| std::cmp::Reverse(*at_ms));
+        shown.into_iter().map(|(_, entry)| entry).collect()
+    }
+}
+
+impl State {
+    /// Who is here, the gateway itself first.
+    pub(crate) fn presence(&self) -> Value {
+        let now_ms = self.now_ms();
+        let own = json!({
+            "version": self.config.version,
+            "platform": std::env::consts::OS,
+            "mode": "gateway",
+            "reason": "self",
+            "text": format!("Gateway: LeanClaw {} ({})", self.config.version, std::env::consts::OS),
+            "ts": now_ms,
+        });
+        let mut all = vec![own];
+        all.extend(self.presence.shown(now_ms));
+        Value::Array(all)
+    }
+
+    /// Tells everyone who came and who went, until cancelled.
+    pub(crate) async fn announce_presence(&self) {
+        loop {
+            self.presence.changed.notified().await;
+            tokio::time::sleep(COLLECTED_FOR).await;
+            let payload = json!({"presence": self.presence()}).to_string();
+            let event = Event::new("presence", &payload)
+                .scope_v4("operator.read")
+                .droppable()
+                .state_version(self.state_version());
+            self.hub.broadcast(event);
+        }
+    }
+}
+
+fn key(device: Option<&str>, instance: Option<&str>, otherwise: &str) -> String {
+    match (device, instance) {
+        (Some(device), _) => format!("device:{device}"),
+        (None, Some(instance)) => format!("instance:{instance}"),
+        (None, None) => format!("other:{otherwise}"),
+    }
+}
+
+fn described(client: &ClientInfo) -> Map<String, Value> {
+    let host = client.display_name.as_deref().unwrap_or(&client.id);
+    let all = json!({
+        "host": host, "version": client.version, "platform": client.platform, "mode": client.mode,
+        "deviceFamily": client.device_family, "modelIdentifier": client.model_identifier,
+        "timeZone": client.time_zone, "instanceId": client.instance_id,
+        "text": format!("Client: {host} · {} · {}", client.version, client.mode),
+    });
+    let Value::Object(all) = all else { return Map::new() };
+    all.into_iter().filter(|(_, value)| !value.is_null()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Map<String, Value> {
+        json!({"text": text}).as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn entries_are_merged_forgotten_and_bounded() {
+        let presence = Presence::default();
+        presence.reported(None, Some("a"), text("first"), 1000);
+        let mut more = text("second");
+        more.insert("mode".into(), json!("node"));
+        presence.reported(None, Some("a"), more, 2000);
+        let shown = presence.shown(2000);
+        assert_eq!(shown, [json!({"text": "second", "mode": "node", "ts": 2000})]);
+        assert_eq!(presence.shown(2000 + KEPT_FOR_MS), Vec::<Value>::new());
+        let before = presence.version();
+        for number in 0..1000 {
+            presence.reported(None, Some(&number.to_string()), text("x"), 3000 + number);
+        }
+        assert_eq!(presence.shown(4000).len(), MAX_ENTRIES);
+        assert_eq!(presence.shown(4000)[0]["ts"], 3999, "the newest comes first and stays");
+        assert_eq!(presence.version(), before + 1000);
+    }
+}

@@ -1,0 +1,62 @@
+//! Which gateway a command talks to, and talking to it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use leanclaw_types::redact::Secret;
+
+use super::configure;
+use crate::client::{ClientError, GatewayClient, Target};
+use crate::config::{Config, Flags};
+use crate::locate::{self, Named, Place};
+
+/// The gateway that a command is meant for.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Address of the gateway instead of the configured one
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Token instead of LEANCLAW_GATEWAY_API_KEY (other users of this machine can see it while the command runs)
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Milliseconds to wait for the connection, and again for the response
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    timeout: u64,
+}
+
+/// A gateway that was found, not yet connected.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The settings of this command.
+    pub(crate) config: Config,
+    target: Target,
+    timeout: Duration,
+}
+
+impl Which {
+    /// Finds the gateway: the one that is named, else the one that runs with this data directory, else the configured one.
+    pub(crate) fn find(self, flags: Flags) -> Result<Found> {
+        let named = Named::by(&flags);
+        let config = configure(flags)?;
+        let target = match self.url.as_deref() {
+            Some(url) => Target::named(&config, url)?,
+            None => match locate::find(&config, named)? {
+                Place::Running(target, _) | Place::Perhaps(target) => target,
+                Place::Stored => Target::configured(&config)?,
+            },
+        };
+        let target = match self.token.filter(|token| !token.is_empty()) {
+            Some(token) => target.with_token(Secret::new(token), "--token"),
+            None => target,
+        };
+        Ok(Found { config, target, timeout: Duration::from_millis(self.timeout) })
+    }
+}
+
+impl Found {
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<GatewayClient, ClientError> {
+        GatewayClient::connect(&self.target, self.timeout).await
+    }
+}
