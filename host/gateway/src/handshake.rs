@@ -38,7 +38,7 @@ pub(crate) struct Session {
 /// What the first frame led to.
 pub(crate) enum Outcome {
     /// In.
-    Welcome(Session, Utf8Bytes),
+    Welcome(Arc<Session>, Utf8Bytes),
     /// Out, with a response first when there is one.
     Goodbye(Option<Utf8Bytes>, CloseCode, Utf8Bytes),
 }
@@ -107,7 +107,7 @@ fn welcome(
         device: access.device,
         remote: peer.ip(),
     };
-    Outcome::Welcome(session, wire::response(id, &payload))
+    Outcome::Welcome(Arc::new(session), wire::response(id, &payload))
 }
 
 fn refuse(id: &Id, error: ErrorShape, code: CloseCode) -> Outcome {

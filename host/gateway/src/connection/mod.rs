@@ -95,7 +95,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
 }
 
 /// Sends the challenge and answers the first frame.
-async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Session, End> {
+async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Arc<Session>, End> {
     let nonce = uuid::Uuid::new_v4().to_string();
     let challenge = format!("{{\"nonce\":\"{nonce}\",\"ts\":{}}}", state.now_ms());
     socket.push(wire::event(&wire::event_head("connect.challenge", &challenge), None, None));
@@ -155,8 +155,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(state: Arc<State>, socket: Socket, session: Session) -> Self {
-        let session = Arc::new(session);
+    fn new(state: Arc<State>, socket: Socket, session: Arc<Session>) -> Self {
         let seat = state.hub.join(Arc::clone(&session));
         state.presence.came(&session, state.now_ms());
         let mut connection = Self {

@@ -156,9 +156,9 @@ fn a_token_that_is_asked_for_must_be_there() {
     let mut sources = empty();
     sources.config_file.1 = text("{gateway: {auth: {mode: 'token'}}}");
     assert!(resolve(&sources).unwrap_err().to_string().contains("there is no token"));
-    sources.config_file.1 = text("{gateway: {auth: {mode: 'password', password: 'x'}}}");
+    sources.config_file.1 = text("{gateway: {auth: {mode: 'trusted-proxy'}}}");
     let shown = resolve(&sources).unwrap_err().to_string();
-    assert!(shown.contains("LEANCLAW_GATEWAY_AUTH is `password`"), "{shown}");
+    assert!(shown.contains("LEANCLAW_GATEWAY_AUTH is `trusted-proxy`"), "{shown}");
 }
 
 #[test]
