@@ -73,10 +73,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
             looked.store(true, Ordering::Release);
         }
     });
+    let announcing = tokio::spawn({
+        let (plugins, shutdown) = (parts.plugins.clone(), shutdown.clone());
+        async move {
+            shutdown.cancelled().await;
+            plugins.announce_end();
+        }
+    });
     let served = leanclaw_gateway::serve(listener, gateway, shutdown).await;
     // The gateway has drained its calls; what plugins do on their own account ends now.
     stop_plugins.cancel();
     loading.abort();
+    announcing.abort();
     parts.close().await;
     served?;
     tracing::info!("stopped");

@@ -94,26 +94,38 @@ impl Actor {
     }
 
     /// Runs `call`, now or when it is its turn. Dropping the future takes back a call that still waits; one that runs is
-    /// finished all the same.
+    /// finished all the same, and its guest is told that nobody waits.
     pub(crate) async fn call(
         self: &Arc<Self>,
         unit: &Arc<Unit>,
         call: GuestCall,
         context: CallContext,
     ) -> Result<GuestReply, Failure> {
-        let (mut turn, call, context) = match self.arrive(unit, call, context)? {
-            Arrival::Turn(turn, call, context) => (turn, call, context),
-            Arrival::Waits(answered) => return answered.await.unwrap_or_else(|_| Err(gone(unit))),
+        // Dropped with this future, it tells a guest that goes on without its caller.
+        let waiting = context.waiting();
+        let (mut turn, call, context) = match self.arrive(unit, call, context) {
+            Ok(Arrival::Turn(turn, call, context)) => (turn, call, context),
+            Ok(Arrival::Waits(answered)) => {
+                let answer = answered.await.unwrap_or_else(|_| Err(gone(unit)));
+                waiting.is_over();
+                return answer;
+            }
+            Err(refusal) => {
+                waiting.is_over();
+                return Err(refusal);
+            }
         };
         let mut work = Box::pin(async move {
             let result = turn.serve(call, context).await;
             turn.pass_on();
             result
         });
-        match std::future::poll_fn(|task| Poll::Ready(work.as_mut().poll(task))).await {
+        let answer = match std::future::poll_fn(|task| Poll::Ready(work.as_mut().poll(task))).await {
             Poll::Ready(result) => result,
             Poll::Pending => tokio::spawn(work).await.unwrap_or_else(|_| Err(gone(unit))),
-        }
+        };
+        waiting.is_over();
+        answer
     }
 
     /// Takes the idle instance, or a place in the mailbox.
@@ -251,7 +263,7 @@ impl Resident {
             none => {
                 self.served = 0;
                 self.born = Some(Instant::now());
-                none.insert(Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await)
+                none.insert(Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await?)
             }
         };
         let result = match unit.run(live, call).await {

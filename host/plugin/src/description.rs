@@ -67,9 +67,9 @@ pub(crate) async fn ask(unit: &Arc<Unit>, interfaces: Interfaces) -> Result<Desc
     let frame = Unit::frame(CallContext::of(Caller::host("loader")));
     let exports = interfaces.served_exports();
     let mut found = Description { interfaces: interfaces.clone(), ..Description::default() };
-    let mut live = Live::new(unit.wasm(), guest, shared, frame).await;
+    let mut live = Live::new(unit.wasm(), guest, shared, frame).await.map_err(PluginError::Call)?;
     let asked = live
-        .run(unit.wall_clock(), async |store, live| {
+        .run("describe", unit.wall_clock(), async |store, live| {
             if exports.contains(&"skill") {
                 let tools = live.skill(store)?.call_tools(&mut *store).await?;
                 found.tools = match tools {

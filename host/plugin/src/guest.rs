@@ -1,16 +1,23 @@
 //! A component that is linked and ready to be instantiated, and one instance of it.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use leanclaw_types::Failure;
 use leanclaw_wasm::{CallError, GuestStore, Wasm};
+use tracing::Span;
+use tracing::field::Empty;
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::bindings::exports;
 use crate::diagnose::CONTRACT_VERSION;
+use crate::error::outcome;
 use crate::linker::{Linkers, Shape};
-use crate::state::{Frame, InstanceState, Shared};
+use crate::logs::LOG_TARGET;
+use crate::state::{Frame, InstanceState, Shared, call_id};
 
 /// A linked component with the indices of the exports it has.
 pub(crate) struct Guest {
@@ -128,21 +135,34 @@ pub(crate) struct Live {
 
 impl Live {
     /// Makes a store for the call in `frame`. The instance itself is made inside the first call, under its bounds.
-    pub(crate) async fn new(wasm: &Wasm, guest: Arc<Guest>, shared: Arc<Shared>, frame: Frame) -> Self {
+    ///
+    /// # Errors
+    /// `unavailable` when no instance became free within the time of a call.
+    pub(crate) async fn new(
+        wasm: &Wasm,
+        guest: Arc<Guest>,
+        shared: Arc<Shared>,
+        frame: Frame,
+    ) -> Result<Self, Failure> {
         let permit = match wasm.try_instance_permit() {
             Some(permit) => permit,
-            None => wasm.instance_permit().await,
+            None => tokio::time::timeout(shared.limits.wall_clock, wasm.instance_permit())
+                .await
+                .map_err(|_| crowded(wasm, &shared))?,
         };
         let store = GuestStore::new(permit, InstanceState::new(shared, frame));
-        Self { store, instance: None, guest }
+        Ok(Self { store, instance: None, guest })
     }
 
-    /// Runs `work` on the instance, instantiating it first if this is the first call. Any error is final for the store.
+    /// Runs `work`, a call of `export`, on the instance, instantiating it first if this is the first call. Any outer error
+    /// is final for the store.
     pub(crate) async fn run<R>(
         &mut self,
-        wall_clock: std::time::Duration,
-        work: impl AsyncFnOnce(&mut Store<InstanceState>, &mut LiveInstance) -> wasmtime::Result<R>,
-    ) -> Result<R, CallError> {
+        export: &'static str,
+        wall_clock: Duration,
+        work: impl AsyncFnOnce(&mut Store<InstanceState>, &mut LiveInstance) -> wasmtime::Result<Result<R, Failure>>,
+    ) -> Result<Result<R, Failure>, CallError> {
+        let span = call_span(self.store.data(), export);
         let Self { store, instance, guest } = self;
         let pipe = store.data().pipe().clone();
         let call = store.call(wall_clock, async |store| {
@@ -155,6 +175,54 @@ impl Live {
             };
             work(store, live).await
         });
-        pipe.attend(std::pin::pin!(call)).await
+        observed(&span, pin!(pipe.attend(pin!(call)))).await
     }
+}
+
+/// The span of one guest call. Most programs show none of it, so it costs one look at a flag then.
+fn call_span(state: &InstanceState, export: &'static str) -> Span {
+    tracing::debug_span!(
+        target: LOG_TARGET,
+        "guest_call",
+        call_id = call_id(state.frame.call),
+        plugin = %state.shared.key,
+        export,
+        outcome = Empty,
+        duration_us = Empty,
+    )
+}
+
+/// Runs a guest call inside its span, and closes it with how it ended and how long it took.
+///
+/// Pinned by the caller: taken by value, a large future would lie in this one twice.
+async fn observed<R>(
+    span: &Span,
+    mut call: Pin<&mut impl Future<Output = Result<Result<R, Failure>, CallError>>>,
+) -> Result<Result<R, Failure>, CallError> {
+    if span.is_disabled() {
+        return call.await;
+    }
+    let started = Instant::now();
+    let result = std::future::poll_fn(|task| span.in_scope(|| call.as_mut().poll(task))).await;
+    let outcome = match &result {
+        Ok(Ok(_)) => "ok",
+        Ok(Err(_)) => "failure",
+        Err(error) => outcome(error),
+    };
+    let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    span.record("outcome", outcome).record("duration_us", duration_us);
+    span.in_scope(|| tracing::debug!(target: LOG_TARGET, "guest call ended"));
+    result
+}
+
+/// Every instance there may be is in use, and stayed so.
+fn crowded(wasm: &Wasm, shared: &Shared) -> Failure {
+    let most = wasm.settings().max_instances;
+    let waited = shared.limits.wall_clock;
+    let key = &shared.key;
+    let message = format!("The plugin `{key}` got no instance within {waited:?}: all {most} there may be are in use.");
+    Failure::unavailable(message)
+        .hint("raise LEANCLAW_MAX_INSTANCES")
+        .hint("leanclaw plugin list shows which plugins are resident or busy")
+        .retry_after(1000)
 }

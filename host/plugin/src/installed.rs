@@ -285,6 +285,10 @@ impl Inner {
     pub(crate) fn unload(&self, installed: &mut Installed, id: &PluginId, reason: &str, by: &str) {
         if let Some(entry) = installed.plugins.remove(id) {
             stop(&entry);
+            // Other than for a replaced version, whose calls end as they would have.
+            for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
+                ready.unit.shared().ending.cancel();
+            }
             tracing::info!(plugin = %id, "plugin removed");
             self.audit(
                 by,
@@ -373,6 +377,7 @@ impl Inner {
 
     /// Ends what plugins do on their own account.
     pub(crate) fn stop_all(&self) {
+        self.loader.ending.cancel();
         self.lock().plugins.values().for_each(stop);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use leanclaw_types::message::{Outbound, Place, Receipt};
+use leanclaw_types::message::{Inbound, Outbound, Place, Receipt, Received};
 use leanclaw_types::plugin::{MethodSpec, ToolOutput, ToolSpec};
-use leanclaw_types::{Failure, PluginKey};
+use leanclaw_types::{Caller, Failure, PluginKey};
 use serde_json::Value;
 
 use crate::actor::Role;
@@ -164,8 +164,18 @@ impl Plugins {
     ///
     /// # Errors
     /// `denied` when a hook says `deny` or `skip`, with its reason.
-    pub async fn hook(&self, event: &str, mut payload: Value, context: &CallContext) -> Result<Value, Failure> {
-        for ready in self.hooks(event) {
+    pub async fn hook(&self, event: &str, payload: Value, context: &CallContext) -> Result<Value, Failure> {
+        self.ask_hooks(self.hooks(event), event, payload, context).await
+    }
+
+    async fn ask_hooks(
+        &self,
+        hooks: Vec<Ready>,
+        event: &str,
+        mut payload: Value,
+        context: &CallContext,
+    ) -> Result<Value, Failure> {
+        for ready in hooks {
             let key = &ready.unit.shared().key;
             let decision = match self.ask_hook(&ready, event, &payload, context).await {
                 Ok(decision) => decision,
@@ -185,6 +195,32 @@ impl Plugins {
             }
         }
         Ok(payload)
+    }
+
+    /// Runs the hooks on a message that came in, except those of the plugin that hands it in: it knows what it says, and
+    /// may be busy with just that. A rewrite may change the message, not its id nor what the host vouches for.
+    ///
+    /// # Errors
+    /// `denied` when a hook says `deny` or `skip`; `internal` when a rewrite is no message.
+    pub(crate) async fn message_received(&self, mut received: Received) -> Result<Received, Failure> {
+        const EVENT: &str = "message-received";
+        let is_own = |ready: &Ready| ready.unit.shared().key.plugin == received.plugin;
+        let hooks: Vec<Ready> = self.hooks(EVENT).into_iter().filter(|ready| !is_own(ready)).collect();
+        if hooks.is_empty() {
+            return Ok(received);
+        }
+        let payload = serde_json::to_value(&received).map_err(|error| Failure::internal(error.to_string()))?;
+        let mut context = CallContext::of(Caller::host("inbox"));
+        context.is_about_message = true;
+        let mut payload = self.ask_hooks(hooks, EVENT, payload, &context).await?;
+        let message = payload.get_mut("message").map(Value::take).unwrap_or_default();
+        let mut message: Inbound = serde_json::from_value(message).map_err(|error| {
+            Failure::internal(format!("A hook made the message unreadable: {error}."))
+                .hint("leanclaw plugin revoke ID hook:message-received keeps a hook from messages")
+        })?;
+        message.id = received.message.id;
+        received.message = message;
+        Ok(received)
     }
 
     async fn ask_hook(

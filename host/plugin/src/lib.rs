@@ -51,6 +51,6 @@ pub use error::PluginError;
 pub use logs::LOG_TARGET;
 pub use package::{ComponentFile, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in};
 pub use runtime::{Mode, Plugins, PluginsOptions};
-pub use state::{CallContext, CallUpdate};
+pub use state::CallContext;
 pub use validate::schema_problem;
 pub use watch::EgressWatch;

@@ -12,6 +12,7 @@ use leanclaw_types::redact::Secret;
 use leanclaw_types::{AccountId, PluginId, PluginKey};
 use leanclaw_wasm::{Digest, LazyComponent, Limits, LoadError, Wasm, WasmSource};
 use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::actor::Recycling;
 use crate::description::{self, Description};
@@ -20,6 +21,7 @@ use crate::error::PluginError;
 use crate::linker::Linkers;
 use crate::logs::LogRing;
 use crate::package::{self, ComponentFile, Package};
+use crate::runtime::Inner;
 use crate::services::{Secrets, Services};
 use crate::state::Shared;
 use crate::stats::Stats;
@@ -82,6 +84,10 @@ pub(crate) struct Loader {
     pub(crate) faulted: mpsc::UnboundedSender<Faulted>,
     /// When resident instances are replaced.
     pub(crate) recycling: Recycling,
+    /// The program this is a part of.
+    pub(crate) program: Weak<Inner>,
+    /// Cancelled when the program ends.
+    pub(crate) ending: CancellationToken,
     linkers: Arc<Linkers>,
     kept: Mutex<Kept>,
 }
@@ -115,10 +121,12 @@ impl Loader {
         services: Services,
         events: broadcast::Sender<Arc<PluginEvent>>,
         faulted: mpsc::UnboundedSender<Faulted>,
+        program: Weak<Inner>,
     ) -> Self {
         let linkers = Arc::new(Linkers::new(wasm.engine().clone()));
-        let recycling = Recycling::default();
-        Self { wasm, egress, services, events, faulted, recycling, linkers, kept: Mutex::default() }
+        let (recycling, ending) = (Recycling::default(), CancellationToken::new());
+        let kept = Mutex::default();
+        Self { wasm, egress, services, events, faulted, recycling, program, ending, linkers, kept }
     }
 
     /// The log ring of a plugin; it stays when the plugin is replaced.
@@ -289,6 +297,8 @@ impl Loader {
             logs: self.logs(&key.plugin),
             events: self.events.clone(),
             services: self.services.clone(),
+            program: Weak::clone(&self.program),
+            ending: self.ending.child_token(),
         };
         let concurrency = manifest.limits.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
         Unit::new(UnitParts {

@@ -91,10 +91,11 @@ impl Plugins {
     pub fn new(options: PluginsOptions) -> Self {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (faulted, faults) = mpsc::unbounded_channel();
-        let mut loader = Loader::new(options.wasm, options.egress, options.services, events.clone(), faulted);
-        loader.recycling = options.recycling;
-        let plugins = Self {
-            inner: Arc::new(Inner {
+        let inner = Arc::new_cyclic(|inner| {
+            let (wasm, egress, services) = (options.wasm, options.egress, options.services);
+            let mut loader = Loader::new(wasm, egress, services, events.clone(), faulted, inner.clone());
+            loader.recycling = options.recycling;
+            Inner {
                 loader,
                 folder: options.folder,
                 mode: options.mode,
@@ -104,8 +105,9 @@ impl Plugins {
                 listing: ArcSwap::default(),
                 events,
                 decisions: tokio::sync::Mutex::default(),
-            }),
-        };
+            }
+        });
+        let plugins = Self { inner };
         options.watch.attach(Arc::downgrade(&plugins.inner));
         tokio::spawn(note_faults(Arc::downgrade(&plugins.inner), faults));
         plugins
@@ -144,6 +146,12 @@ impl Plugins {
             }
             inner.stop_all();
         });
+    }
+
+    /// Tells every call that runs, and every later one, that the program is about to end. Guests that ask (`cancelled`)
+    /// can come to an end by themselves.
+    pub fn announce_end(&self) {
+        self.inner.loader.ending.cancel();
     }
 
     /// Every plugin and account, sorted.

@@ -1,20 +1,22 @@
 //! The data of one store: what belongs to the instance, and the frame of the call that is running in it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use leanclaw_egress::{EgressError, EgressHandle};
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::{Caller, Failure, PluginKey};
 use leanclaw_wasm::{Limited, Limiter, Limits};
 use serde_json::Value;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::host::wasi_http::{EgressHooks, FIELDS_BYTES};
 use crate::logs::LogRing;
+use crate::runtime::Inner;
 use crate::services::Services;
 use crate::stdio::LogPipe;
 use leanclaw_types::plugin::PluginEvent;
@@ -39,22 +41,10 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
     /// The rest of the program.
     pub(crate) services: Services,
-}
-
-/// One piece of what a call reports while it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallUpdate {
-    /// Text to be appended.
-    Text(String),
-    /// How far it is.
-    Progress {
-        /// Units done.
-        done: u64,
-        /// Units in all, if known.
-        total: Option<u64>,
-        /// A few words.
-        note: Option<String>,
-    },
+    /// The plugins of the program, for the hooks on what this one hands in.
+    pub(crate) program: Weak<Inner>,
+    /// Cancelled when the plugin is removed or the program ends: calls that run are asked to come to an end.
+    pub(crate) ending: CancellationToken,
 }
 
 /// What one call carries beside its arguments.
@@ -63,21 +53,39 @@ pub struct CallContext {
     /// Who calls; the host's own statement.
     pub caller: Arc<Caller>,
     /// Set to true, it tells the guest that nobody waits any more.
-    pub cancelled: Arc<AtomicBool>,
-    /// Where updates go, if anyone wants them. A full queue fails the guest's `emit-text` with `rate-limited`.
-    pub updates: Option<mpsc::Sender<CallUpdate>>,
+    cancelled: Arc<AtomicBool>,
+    /// Whether the call is a question about a message that came in.
+    pub(crate) is_about_message: bool,
 }
 
 impl CallContext {
-    /// A call by `caller` whose updates nobody reads.
+    /// A call by `caller`.
     #[must_use]
     pub fn of(caller: impl Into<Arc<Caller>>) -> Self {
-        Self { caller: caller.into(), cancelled: Arc::new(AtomicBool::new(false)), updates: None }
+        Self { caller: caller.into(), cancelled: Arc::default(), is_about_message: false }
     }
 
-    /// Tells the guest that nobody waits for its answer.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
+    /// Tells the guest that nobody waits for its answer, when what is returned is dropped before [`Waiting::is_over`].
+    pub(crate) fn waiting(&self) -> Waiting {
+        Waiting(Some(Arc::clone(&self.cancelled)))
+    }
+}
+
+/// Somebody waits for an answer.
+pub(crate) struct Waiting(Option<Arc<AtomicBool>>);
+
+impl Waiting {
+    /// The answer is there.
+    pub(crate) fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(cancelled) = &self.0 {
+            cancelled.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -181,6 +189,11 @@ impl InstanceState {
             parked_bytes: 0,
             pipe,
         }
+    }
+
+    /// Whether nobody wants the answer of the running call any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.frame.context.cancelled.load(Ordering::Acquire) || self.shared.ending.is_cancelled()
     }
 
     /// Starts the next call of a resident instance.

@@ -148,7 +148,7 @@ impl Unit {
     ///
     /// # Errors
     /// What the guest answered, or what became of the call: `timed-out`, `budget-exhausted`, `internal`, `rate-limited`
-    /// when too many calls wait, `unavailable` when a resident instance is being rebuilt.
+    /// when too many calls wait, `unavailable` when a resident instance is being rebuilt or no instance became free in time.
     pub(crate) async fn call(
         self: &Arc<Self>,
         role: Role,
@@ -165,7 +165,7 @@ impl Unit {
         let frame = Self::frame(context);
         let number = frame.call;
         let export = call.export();
-        let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await;
+        let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await?;
         let result = self.run(&mut live, call).await?;
         self.parts.stats.memory(live.store.memory_bytes());
         self.settle(number, export, result)
@@ -224,7 +224,8 @@ impl Unit {
         self.check_rights()?;
         let export = call.export();
         let wall_clock = self.parts.shared.limits.wall_clock;
-        let mut work = pin!(live.run(wall_clock, async |store, instance| calls::run(call, store, instance).await));
+        let mut work =
+            pin!(live.run(export, wall_clock, async |store, instance| calls::run(call, store, instance).await));
         let mut revoked = pin!(self.revoked.cancelled());
         let outcome = std::future::poll_fn(|task| {
             if let Poll::Ready(result) = work.as_mut().poll(task) {

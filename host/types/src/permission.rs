@@ -48,10 +48,14 @@ pub struct Permissions {
     /// Whether `/plugins/<id>/http/` reaches the plugin (`wasi:http/incoming-handler`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub http_routes: bool,
-    /// Hook events the plugin may see and veto.
+    /// Hook events the plugin may see and veto: before-run, message-received, before-tool-call, after-tool-call,
+    /// before-send.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
 }
+
+/// The hook events there are.
+pub const HOOKS: [&str; 5] = ["before-run", "message-received", "before-tool-call", "after-tool-call", "before-send"];
 
 /// A key-value store with a size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -277,6 +281,10 @@ impl Permissions {
                 problems.push(format!("event `{shown}`: use 1 to 64 of A-Z, a-z, 0-9, `-`, `_`, `.`"));
             }
         }
+        for hook in self.hooks.iter().filter(|hook| !HOOKS.contains(&hook.as_str())) {
+            let shown = hook.chars().take(80).collect::<String>().escape_debug().to_string();
+            problems.push(format!("there is no hook `{shown}`; there are: {}", HOOKS.join(", ")));
+        }
         problems
     }
 }
@@ -303,6 +311,16 @@ mod tests {
         assert!(asked.missing_from(&asked).is_empty());
         let larger = permissions(json!({"kv": {"quotaBytes": 200}}));
         assert!(!asked.missing_from(&larger).iter().any(|item| item.starts_with("kv")));
+    }
+
+    #[test]
+    fn an_unknown_hook_is_refused_with_those_there_are() {
+        let problems = permissions(json!({"hooks": ["before-send", "before-sent\u{1b}"]})).problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        for part in ["`before-sent\\u{1b}`", "before-run", "message-received", "before-tool-call", "after-tool-call"] {
+            assert!(problems[0].contains(part), "{part}: {problems:?}");
+        }
+        assert!(permissions(json!({"hooks": HOOKS})).problems().is_empty());
     }
 
     #[test]

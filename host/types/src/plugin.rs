@@ -199,7 +199,7 @@ pub struct LogLine {
     pub level: String,
     /// The call it belongs to; empty when it belongs to none.
     pub call_id: String,
-    /// Where it came from: `log`, `stdout`, `stderr`, `host`.
+    /// Where it came from: `log`, `stdout`, `stderr`, `progress` and `text` (said by a call about itself), `host`.
     pub source: String,
     /// The text, escaped so that it is safe on a terminal.
     pub message: String,

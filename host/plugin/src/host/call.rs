@@ -1,15 +1,13 @@
-//! `call`: what a guest may know and say about the call it serves.
+//! `call`: what a guest may know and say about the call it serves. What it says while it runs goes where its log goes.
 
-use std::sync::atomic::Ordering;
-
-use leanclaw_types::{Caller, Failure};
+use leanclaw_types::{Caller, Failure, failure::code};
 use leanclaw_wasm::Limited;
-use tokio::sync::mpsc::error::TrySendError;
 use wasmtime::component::Resource;
 
 use crate::bindings::imports::call::{Host, HostContext};
 use crate::bindings::imports::types;
-use crate::state::{CallUpdate, InstanceState, call_id, to_guest};
+use crate::logs::{Level, cut};
+use crate::state::{InstanceState, call_id, to_guest};
 
 /// The handle a guest gets for one call. It holds nothing and is in no table: its number is the call's, and what it shows
 /// is the frame of the running call. So a handle kept from an earlier call never shows another caller's, and one that is
@@ -70,7 +68,7 @@ impl HostContext for InstanceState {
 
     fn cancelled(&mut self, context: Resource<Context>) -> wasmtime::Result<bool> {
         self.check(&context)?;
-        Ok(self.frame.context.cancelled.load(Ordering::Acquire))
+        Ok(self.is_cancelled())
     }
 
     fn progress(
@@ -81,29 +79,28 @@ impl HostContext for InstanceState {
         note: Option<String>,
     ) -> wasmtime::Result<()> {
         self.check(&context)?;
-        if let Some(updates) = &self.frame.context.updates {
-            // Progress may be skipped: the next one says more.
-            let _ = updates.try_send(CallUpdate::Progress { done, total, note });
+        let mut text = total.map_or_else(|| done.to_string(), |total| format!("{done} of {total}"));
+        if let Some(note) = note {
+            text.push(' ');
+            text.push_str(cut(&note, self.limiter().limits().log_line_bytes));
         }
+        // Progress that is over the limit may be lost: it changes nothing.
+        self.write_line(Level::Debug, "progress", &text);
         Ok(())
     }
 
     fn emit_text(&mut self, context: Resource<Context>, delta: String) -> wasmtime::Result<Result<(), types::Failure>> {
         self.check(&context)?;
-        let Some(updates) = &self.frame.context.updates else { return Ok(Ok(())) };
-        Ok(match updates.try_send(CallUpdate::Text(delta)) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(_)) => {
-                let failure = Failure::new("rate-limited", "The reader of this call is behind.")
-                    .hint("wait a moment and say it again, in larger pieces")
-                    .retry_after(20);
-                Err(to_guest(&failure))
-            }
-            Err(TrySendError::Closed(_)) => {
-                let failure = Failure::new("cancelled", "Nobody reads this call any more.");
-                Err(to_guest(&failure.hint("stop working and return")))
-            }
-        })
+        if self.is_cancelled() {
+            let failure = Failure::new(code::CANCELLED, "Nobody waits for the answer of this call any more.");
+            return Ok(Err(to_guest(&failure.hint("stop working and return"))));
+        }
+        if self.write_line(Level::Debug, "text", &delta) {
+            return Ok(Ok(()));
+        }
+        let failure = Failure::new(code::BUDGET_EXHAUSTED, "This call has written as many lines as one call may.")
+            .hint("emit larger pieces, or give the whole text as the answer");
+        Ok(Err(to_guest(&failure)))
     }
 
     fn drop(&mut self, _context: Resource<Context>) -> wasmtime::Result<()> {

@@ -1,15 +1,20 @@
 //! `inbox`: messages that people wrote, stored before the guest is told so.
 //!
 //! Which plugin, account and channel a message came through, and when, is stamped here; a guest's own claims about
-//! those are not even representable.
+//! those are not even representable. Other plugins' hooks see a message before it is stored.
 
-use leanclaw_types::Failure;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 use leanclaw_types::message::{Blob, Inbound, Part, Person, Place, Received};
+use leanclaw_types::{Failure, failure::code};
 use serde_json::Value;
 
 use crate::bindings::imports::inbox::Host;
 use crate::bindings::imports::{messages, types};
-use crate::state::{InstanceState, to_guest};
+use crate::logs::Level;
+use crate::runtime::Plugins;
+use crate::state::{InstanceState, Shared, call_id, to_guest};
 
 fn json(what: &str, text: Option<String>) -> Result<Option<Value>, Failure> {
     text.map(|text| {
@@ -80,11 +85,33 @@ fn assemble(
     })
 }
 
+/// Asks the hooks and stores what they leave of a message.
+async fn store(shared: &Shared, call: u64, received: Received) -> Result<String, Failure> {
+    let Some(inner) = shared.program.upgrade() else {
+        return Err(Failure::unavailable("The program ends.").retry_after(1000));
+    };
+    // Boxed and of a named type: asking runs guest code, whose host functions lead here again.
+    let asked: BoxFuture<'_, _> = Box::pin(async move { Plugins { inner }.message_received(received).await });
+    match asked.await {
+        Ok(received) => shared.services.inbox.submit(received).await,
+        Err(veto) if veto.code == code::DENIED => {
+            shared.logs.write(Level::Warn, "host", &call_id(call), &format!("message dropped: {}", veto.message));
+            Ok("denied".into())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
 impl messages::Host for InstanceState {}
 
 impl Host for InstanceState {
     async fn submit(&mut self, message: messages::Inbound) -> wasmtime::Result<Result<String, types::Failure>> {
         self.enter()?;
+        if self.frame.context.is_about_message {
+            let failure = Failure::denied("A plugin that is asked about a message cannot hand in another meanwhile.")
+                .hint("answer `replace` to change the message that came in");
+            return Ok(Err(to_guest(&failure)));
+        }
         let message = match self.inbound(message)? {
             Ok(message) => message,
             Err(failure) => return Ok(Err(to_guest(&failure))),
@@ -97,7 +124,7 @@ impl Host for InstanceState {
             received_at_ms: self.shared.services.clock.now_ms(),
             message,
         };
-        let stored = self.shared.services.inbox.submit(received).await;
-        Ok(stored.map_err(|failure| to_guest(&failure)))
+        let (shared, call) = (Arc::clone(&self.shared), self.frame.call);
+        Ok(store(&shared, call, received).await.map_err(|failure| to_guest(&failure)))
     }
 }

@@ -9,23 +9,28 @@ use crate::state::{InstanceState, call_id};
 /// Fields kept of one line.
 const MAX_FIELDS: usize = 32;
 
+impl InstanceState {
+    /// Writes a line of the running call, cut to the length of one; says whether the call had one left.
+    pub(crate) fn write_line(&mut self, level: Level, source: &str, text: &str) -> bool {
+        let call = call_id(self.frame.call);
+        let limiter = self.limiter();
+        let line_bytes = limiter.limits().log_line_bytes;
+        if limiter.admit_log_line() {
+            self.shared.logs.write(level, source, &call, cut(text, line_bytes));
+            return true;
+        }
+        if limiter.log_lines_dropped() == 1 {
+            let message = "log limit of this call reached; later lines are dropped";
+            self.shared.logs.write(Level::Warn, "host", &call, message);
+        }
+        false
+    }
+}
+
 impl Host for InstanceState {
     fn write(&mut self, level: String, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
         self.enter()?;
-        let limiter = self.limiter();
-        let line_bytes = limiter.limits().log_line_bytes;
-        let call = call_id(self.frame.call);
-        if !self.limiter().admit_log_line() {
-            if self.limiter().log_lines_dropped() == 1 {
-                self.shared.logs.write(
-                    Level::Warn,
-                    "host",
-                    &call,
-                    "log limit of this call reached; later lines are dropped",
-                );
-            }
-            return Ok(());
-        }
+        let line_bytes = self.limiter().limits().log_line_bytes;
         let mut text = cut(&message, line_bytes).to_owned();
         for (name, value) in fields.iter().take(MAX_FIELDS) {
             text.push(' ');
@@ -33,7 +38,7 @@ impl Host for InstanceState {
             text.push('=');
             text.push_str(cut(value, line_bytes));
         }
-        self.shared.logs.write(Level::from_guest(&level), "log", &call, cut(&text, line_bytes));
+        self.write_line(Level::from_guest(&level), "log", &text);
         Ok(())
     }
 }

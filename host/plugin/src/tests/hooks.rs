@@ -152,3 +152,107 @@ async fn a_message_can_be_rewritten_but_stays_the_same_message() {
     assert_failed(&failure, "internal");
     bench.close().await;
 }
+
+/// A channel `chat` whose webhook hands in the message `m1` and answers what became of it. Its own hook denies every
+/// message; it is not asked about its own.
+async fn with_chat() -> Bench {
+    let bench = Bench::with_witness().await;
+    let message = json!({
+        "id": "m1", "sender": {"id": "s"}, "place": {"id": "p", "kind": "direct"},
+        "parts": [{"kind": "text", "text": "my password is 1234"}], "sent-at": 7
+    });
+    let guest = Guest::new("import inbox; export webhook; export hook;")
+        .arguments("message", "inbox.submit", vec![message])
+        .fields(super::webhooks::REPLY)
+        .answer("hook.events", json!([MESSAGE]))
+        .answer("hook.handle", json!({"ok": {"verdict": "deny"}}))
+        .run(
+            "webhook.handle",
+            "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))
+             (call $reply (i32.const 200) (i32.load offset=8 (local.get $area)) (i32.load offset=12 (local.get $area)))",
+        );
+    let chat = asking("chat", json!({"inbox": true, "webhook": true, "hooks": [MESSAGE]}));
+    bench.install(&with(chat, json!({"channels": ["chat"]})), &guest.build().unwrap()).await;
+    bench
+}
+
+const MESSAGE: &str = "message-received";
+
+async fn handed_in(bench: &Bench) -> String {
+    let request = super::webhooks::request("");
+    let reply = bench.plugins.webhook(&"chat".parse().unwrap(), request, context()).await.unwrap();
+    String::from_utf8(reply.body.to_vec()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_came_in_can_be_dropped_with_the_grant_only() {
+    let bench = with_chat().await;
+    assert_eq!(handed_in(&bench).await, "accepted");
+    bench.install(&asks("denies", MESSAGE), &decides(MESSAGE, json!({"verdict": "deny", "reason": "spam"}))).await;
+    assert_eq!(handed_in(&bench).await, "denied");
+    assert_eq!(bench.memory.inbox.lock().unwrap().len(), 1, "it is not stored");
+    let line = bench.until_line("chat", "message dropped").await;
+    assert!(line.message.contains("denies") && line.message.contains("spam"), "{}", line.message);
+    assert!(line.call_id.starts_with("call-"), "{line:?}");
+    bench.revoke("denies").await;
+    assert_eq!(handed_in(&bench).await, "accepted");
+    assert_eq!(bench.memory.inbox.lock().unwrap().len(), 2);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_came_in_is_stored_as_it_was_rewritten() {
+    let bench = with_chat().await;
+    let clean = json!({
+        "id": "forged", "sender": {"id": "s"}, "place": {"id": "p", "kind": "direct"},
+        "parts": [{"kind": "text", "text": "my password is ****"}], "sentAtMs": 7
+    });
+    let payload = json!({"message": clean, "plugin": "witness", "receivedAtMs": 0}).to_string();
+    let hook = decides(MESSAGE, json!({"verdict": "replace", "payload": payload}));
+    bench.install(&asks("cleans", MESSAGE), &hook).await;
+    assert_eq!(handed_in(&bench).await, "accepted");
+    let stored = bench.memory.inbox.lock().unwrap()[0].clone();
+    assert_eq!(stored.message.parts[0].text.as_deref(), Some("my password is ****"));
+    assert_eq!((stored.message.id.as_str(), stored.plugin.as_str()), ("m1", "chat"), "those are not the hook's to say");
+    assert!(stored.received_at_ms > 0);
+    bench.revoke("cleans").await;
+    let hook = decides(MESSAGE, json!({"verdict": "replace", "payload": r#"{"message":{}}"#}));
+    bench.install(&asks("breaks", MESSAGE), &hook).await;
+    assert_eq!(handed_in(&bench).await, "internal", "what should have been cleaned is not stored as it was");
+    assert_eq!(bench.memory.inbox.lock().unwrap().len(), 1);
+    bench.close().await;
+}
+
+/// Else two plugins that answer messages with messages would do so without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_is_asked_about_a_message_hands_in_none() {
+    let bench = with_chat().await;
+    let message = json!({"id": "m2", "sender": {"id": "s"}, "place": {"id": "p"}});
+    let guest = Guest::new("import inbox; export hook;")
+        .arguments("message", "inbox.submit", vec![message])
+        .answer("hook.events", json!([MESSAGE]))
+        .run(
+            "hook.handle",
+            "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))
+             (if (i32.eqz (i32.load8_u (local.get $area))) (then unreachable))
+             (call $room)",
+        );
+    let asks = asking("answers", json!({"inbox": true, "hooks": [MESSAGE]}));
+    bench.install(&asks, &guest.build().unwrap()).await;
+    assert_eq!(handed_in(&bench).await, "accepted");
+    assert_eq!(bench.audited("plugin-trap", "answers"), 0, "it was refused");
+    assert_eq!(bench.inspect("answers").stats.calls, 1, "it was asked");
+    assert_eq!(bench.memory.inbox.lock().unwrap().len(), 1);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_does_not_exist_is_refused_with_those_that_do() {
+    let bench = Bench::with_witness().await;
+    bench.drop_in(&asks("typo", "before-sent"), &decides("before-sent", json!({"verdict": "deny"})));
+    let reason = bench.until_refused("typo").await;
+    for part in ["`before-sent`", "before-run", "message-received", "before-send", "hint:"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    bench.close().await;
+}

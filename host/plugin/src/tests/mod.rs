@@ -15,5 +15,6 @@ mod logs;
 mod resident;
 mod rights;
 mod routes;
+mod running;
 mod swaps;
 mod webhooks;
