@@ -107,11 +107,11 @@ impl Actor {
             Ok(Arrival::Turn(turn, call, context)) => (turn, call, context),
             Ok(Arrival::Waits(answered)) => {
                 let answer = answered.await.unwrap_or_else(|_| Err(gone(unit)));
-                waiting.is_over();
+                waiting.over();
                 return answer;
             }
             Err(refusal) => {
-                waiting.is_over();
+                waiting.over();
                 return Err(refusal);
             }
         };
@@ -124,7 +124,7 @@ impl Actor {
             Poll::Ready(result) => result,
             Poll::Pending => tokio::spawn(work).await.unwrap_or_else(|_| Err(gone(unit))),
         };
-        waiting.is_over();
+        waiting.over();
         answer
     }
 

@@ -65,7 +65,7 @@ impl CallContext {
         Self { caller: caller.into(), cancelled: Arc::default(), is_about_message: false }
     }
 
-    /// Tells the guest that nobody waits for its answer, when what is returned is dropped before [`Waiting::is_over`].
+    /// Tells the guest that nobody waits for its answer, when what is returned is dropped before [`Waiting::over`].
     pub(crate) fn waiting(&self) -> Waiting {
         Waiting(Some(Arc::clone(&self.cancelled)))
     }
@@ -76,7 +76,7 @@ pub(crate) struct Waiting(Option<Arc<AtomicBool>>);
 
 impl Waiting {
     /// The answer is there.
-    pub(crate) fn is_over(mut self) {
+    pub(crate) fn over(mut self) {
         self.0 = None;
     }
 }
