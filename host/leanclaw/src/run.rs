@@ -106,7 +106,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
 /// Makes the plugin folder, so that it can be watched. Without it the program still serves.
 fn ensure_folder(config: &Config) {
     let folder = &config.plugins.dir;
-    if let Err(error) = std::fs::create_dir_all(folder) {
+    if let Err(error) = crate::author::folder::make(folder) {
         tracing::warn!(folder = %folder.display(), %error, "the plugin folder cannot be made; no plugin will be loaded");
     }
 }

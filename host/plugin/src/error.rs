@@ -12,6 +12,9 @@ pub enum PluginError {
     /// The package cannot be read.
     #[error("{0}")]
     Package(String),
+    /// Others than the user of this program may change the package; the text says what to do.
+    #[error("{0}")]
+    Untrusted(String),
     /// The manifest was refused.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -50,6 +53,7 @@ impl PluginError {
         match self {
             Self::Load(error) => error.hints(),
             Self::Incompatible(diagnosis) => diagnosis.hints.clone(),
+            Self::Untrusted(_) => Vec::new(),
             Self::Link(_) => vec![
                 "build the component against this host's `wit` folder, or use a host as new as the component's contract"
                     .into(),

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::package::{Fingerprint, candidates};
+use crate::trust;
 
 /// Time between two looks at something that changed; equal looks mean that it is complete. The tests put whole files
 /// into the folder, and wait for many of them.
@@ -25,54 +26,90 @@ const RECHECK: Duration = Duration::from_secs(60);
 /// What lies in the folder, by path.
 pub(crate) type Contents = BTreeMap<PathBuf, Fingerprint>;
 
-/// Looks at the folder. A folder that is not there is empty.
-pub(crate) async fn look(folder: &Path) -> Contents {
+/// What a look found, or why nothing can be said of the folder, with what to do about it.
+pub(crate) type Look = Result<Contents, String>;
+
+/// Looks at the folder. A folder that is not there is empty. One that cannot be read, or that others may write to, is
+/// neither empty nor to be believed.
+///
+/// # Errors
+/// The reason, for people.
+pub(crate) async fn look(folder: &Path) -> Look {
     let folder = folder.to_path_buf();
-    let looked = tokio::task::spawn_blocking(move || {
-        let paths = candidates(&folder).unwrap_or_default();
-        paths.into_iter().map(|path| (path.clone(), Fingerprint::of(&path))).collect()
-    });
-    looked.await.unwrap_or_default()
+    let looked = tokio::task::spawn_blocking(move || look_now(&folder));
+    looked.await.unwrap_or_else(|error| Err(format!("the plugin folder cannot be looked at: {error}")))
 }
 
-/// Sends the folder's contents whenever they have changed and come to rest, until `stop`.
+fn look_now(folder: &Path) -> Look {
+    let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    if folder.symlink_metadata().as_ref().is_err_and(is_gone) {
+        return Ok(Contents::new());
+    }
+    if let Some(reason) = trust::problem(folder) {
+        return Err(reason);
+    }
+    let paths = candidates(folder).map_err(|error| {
+        format!(
+            "the plugin folder cannot be read: {error}\nhint: what runs goes on; nothing is loaded until it can be read"
+        )
+    })?;
+    Ok(paths.into_iter().map(|path| (path.clone(), Fingerprint::of(&path))).collect())
+}
+
+/// Sends the folder's contents whenever they have changed and come to rest, until `stop`; and once, when nothing can be
+/// said of it any more. What was known stands until it can be read again.
 pub(crate) async fn watch(
     folder: PathBuf,
     mut known: Contents,
-    settled: mpsc::Sender<Contents>,
+    mut trouble: Option<String>,
+    settled: mpsc::Sender<Look>,
     stop: CancellationToken,
 ) {
     let (wake, mut woken) = mpsc::channel::<()>(1);
     let watcher = start_watcher(&folder, wake);
-    let interval = if watcher.is_some() { RECHECK } else { POLL };
     loop {
         // The first look comes after the watcher is there: what changed before that was not told.
-        let mut seen = look(&folder).await;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(SETTLE) => {}
-            }
-            let again = look(&folder).await;
-            let rested = at_rest(&known, &seen, &again);
-            if rested != known {
-                known.clone_from(&rested);
-                if settled.send(rested).await.is_err() {
-                    return;
-                }
-            }
-            // One quiet look is not enough even when nothing has changed: what is written into a new folder before the
-            // system watches that folder is not told.
-            if again == seen && again == known {
-                break;
-            }
-            seen = again;
+        let rested = tokio::select! {
+            () = stop.cancelled() => return,
+            rested = come_to_rest(&folder, &mut known, &settled) => rested,
+        };
+        let said = match &rested {
+            Ok(()) if trouble.is_some() => settled.send(Ok(known.clone())).await,
+            Err(reason) if trouble.as_ref() != Some(reason) => settled.send(Err(reason.clone())).await,
+            _ => Ok(()),
+        };
+        if said.is_err() {
+            return;
         }
+        trouble = rested.err();
+        let interval = if watcher.is_some() && trouble.is_none() { RECHECK } else { POLL };
         tokio::select! {
             () = stop.cancelled() => return,
             event = woken.recv(), if watcher.is_some() => if event.is_none() { return },
             () = tokio::time::sleep(interval) => {}
         }
+    }
+}
+
+/// Looks until nothing changes any more, and tells of what changed. Whoever is told having gone away ends it too.
+async fn come_to_rest(folder: &Path, known: &mut Contents, settled: &mpsc::Sender<Look>) -> Result<(), String> {
+    let mut seen = look(folder).await?;
+    loop {
+        tokio::time::sleep(SETTLE).await;
+        let again = look(folder).await?;
+        let rested = at_rest(known, &seen, &again);
+        if rested != *known {
+            known.clone_from(&rested);
+            if settled.send(Ok(rested)).await.is_err() {
+                return Ok(());
+            }
+        }
+        // One quiet look is not enough even when nothing has changed: what is written into a new folder before the
+        // system watches that folder is not told.
+        if again == seen && again == *known {
+            return Ok(());
+        }
+        seen = again;
     }
 }
 
@@ -148,7 +185,7 @@ mod tests {
         })
         .unwrap();
         watcher.watch(folder.path(), RecursiveMode::Recursive).unwrap();
-        look(folder.path()).await;
+        look(folder.path()).await.unwrap();
         let marker = folder.path().join("plugin/leanclaw.plugin.json");
         std::fs::write(&marker, "{}").unwrap();
         let mut woken = Vec::new();

@@ -375,6 +375,13 @@ impl Inner {
         self.publish();
     }
 
+    /// Shows that nothing can be said of the plugin folder. What runs goes on.
+    pub(crate) fn folder_trouble(&self, folder: &Path, reason: &str) {
+        tracing::warn!(folder = %folder.display(), "{reason}");
+        self.lock().problems.insert(folder.to_path_buf(), reason.to_owned());
+        self.publish();
+    }
+
     /// Ends what plugins do on their own account.
     pub(crate) fn stop_all(&self) {
         self.loader.ending.cancel();

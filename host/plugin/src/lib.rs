@@ -36,6 +36,7 @@ mod state;
 mod stats;
 mod stdio;
 mod table;
+mod trust;
 mod unit;
 mod validate;
 mod watch;

@@ -12,6 +12,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::error::PluginError;
 use crate::services::Memo;
+use crate::trust;
 
 /// A plugin on disk.
 #[derive(Debug, Clone)]
@@ -94,15 +95,20 @@ pub fn plugins_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 /// What a plugin's files looked like, to notice changes without reading them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Fingerprint(Vec<(PathBuf, FileStamp)>);
+pub(crate) struct Fingerprint {
+    stamps: Vec<(PathBuf, FileStamp)>,
+    /// Whether others may write to it: to be seen again once that is put right.
+    is_trusted: bool,
+}
 
 impl Fingerprint {
     /// Stamps the manifest and the component at `path`. Unreadable parts are left out: reading reports them.
     pub(crate) fn of(path: &Path) -> Self {
         let stamp =
             |path: &Path| std::fs::symlink_metadata(path).ok().map(|found| (path.to_path_buf(), FileStamp::of(&found)));
+        let is_trusted = trust::problem(path).is_none();
         if !path.is_dir() {
-            return Self(stamp(path).into_iter().collect());
+            return Self { stamps: stamp(path).into_iter().collect(), is_trusted };
         }
         let mut stamps: Vec<_> = manifest::FILE_NAMES.iter().filter_map(|name| stamp(&path.join(name))).collect();
         if let Ok(manifest) = read_folder_manifest(path)
@@ -110,7 +116,8 @@ impl Fingerprint {
         {
             stamps.extend(stamp(&path.join(main)));
         }
-        Self(stamps)
+        let is_trusted = is_trusted && stamps.iter().all(|(file, _)| trust::problem_below(path, file).is_none());
+        Self { stamps, is_trusted }
     }
 }
 
@@ -125,7 +132,10 @@ pub(crate) fn candidates(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         }
         let path = entry.path();
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        let has_manifest = manifest::FILE_NAMES.iter().any(|name| path.join(name).symlink_metadata().is_ok());
+        let mut has_manifest = false;
+        for name in manifest::FILE_NAMES {
+            has_manifest |= may_be_there(&path.join(name))?;
+        }
         let is_component = path.extension().is_some_and(|extension| extension == "wasm");
         if has_manifest || is_component || (is_link && path.is_dir()) {
             found.push(path);
@@ -133,6 +143,19 @@ pub(crate) fn candidates(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Whether there is something, as far as can be told: what may not be looked into is for whoever reads it to refuse.
+fn may_be_there(path: &Path) -> std::io::Result<bool> {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            NotFound | NotADirectory => Ok(false),
+            PermissionDenied => Ok(true),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Reads the package at `path`.
@@ -146,6 +169,7 @@ pub(crate) async fn read(path: &Path, memo: &dyn Memo) -> Result<Package, Plugin
             path.display()
         )));
     }
+    trusted(trust::problem(path))?;
     if path.is_dir() { read_folder(path, memo).await } else { read_bare(path, memo).await }
 }
 
@@ -173,12 +197,18 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|error| Err(PluginError::Package(format!("it could not be read: {error}"))))
 }
 
+fn trusted(problem: Option<String>) -> Result<(), PluginError> {
+    problem.map_or(Ok(()), |problem| Err(PluginError::Untrusted(problem)))
+}
+
 async fn read_folder(folder: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
+    trusted(trust::problem_below(folder, &manifest_file(folder)?))?;
     let place = folder.to_path_buf();
     let manifest = blocking(move || read_folder_manifest(&place)).await?;
     let component = match &manifest.main {
         Some(main) if manifest.names_a_component() => {
             let path = inside(folder, main)?;
+            trusted(trust::problem_below(folder, &folder.join(main)))?;
             let digest = digest(&path, memo).await?;
             Some(ComponentFile { path, digest })
         }

@@ -117,8 +117,14 @@ impl Plugins {
     /// a state, which is `loading` at first; in [`Mode::Passive`], when everything is loaded.
     pub async fn start(&self, stop: CancellationToken) {
         let Some(folder) = self.inner.folder.clone() else { return };
-        let contents = folder::look(&folder).await;
+        let (contents, trouble) = match folder::look(&folder).await {
+            Ok(contents) => (contents, None),
+            Err(reason) => (Contents::new(), Some(reason)),
+        };
         let wishes = self.inner.admit_all(&contents, &Contents::new()).await;
+        if let Some(reason) = &trouble {
+            self.inner.folder_trouble(&folder, reason);
+        }
         let wishes: Vec<_> = wishes.into_iter().map(Wish::at_start).collect();
         if self.inner.mode == Mode::Passive {
             self.inner.fulfil_all(wishes).await;
@@ -127,7 +133,7 @@ impl Plugins {
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move { inner.fulfil_all(wishes).await });
         let (settled, mut changes) = mpsc::channel(1);
-        tokio::spawn(folder::watch(folder, contents.clone(), settled, stop.clone()));
+        tokio::spawn(folder::watch(folder.clone(), contents.clone(), trouble, settled, stop.clone()));
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
             let mut known = contents;
@@ -135,7 +141,14 @@ impl Plugins {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     change = changes.recv() => {
-                        let Some(contents) = change else { break };
+                        let Some(change) = change else { break };
+                        let contents = match change {
+                            Ok(contents) => contents,
+                            Err(reason) => {
+                                inner.folder_trouble(&folder, &reason);
+                                continue;
+                            }
+                        };
                         let wishes = inner.admit_all(&contents, &known).await;
                         known = contents;
                         // Not waited for: a large component must not keep the next change from being seen.

@@ -3,6 +3,7 @@
 //! A program may be watching: what is being prepared has a name that starts with a dot, which it leaves alone, and a
 //! replacement takes the old one's place in one step wherever the file system can do that.
 
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -38,7 +39,7 @@ pub(crate) struct Placed {
 
 /// Puts a plugin into the folder, in the place of the one with its id.
 pub(crate) fn place(folder: &Path, bundle: &Bundle) -> Result<Placed> {
-    std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    make(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let id = bundle.id();
     let component = bundle.component()?;
     let before: Vec<PathBuf> = find(folder, id).into_iter().map(|(path, _)| path).collect();
@@ -59,6 +60,7 @@ pub(crate) fn place(folder: &Path, bundle: &Bundle) -> Result<Placed> {
     } else {
         bundle.write_folder(&staged, component)?
     };
+    close_to_others(&staged).with_context(|| format!("{} cannot be closed to other users", staged.display()))?;
     exchange(&staged, &target).with_context(|| format!("the plugin cannot be moved to {}", target.display()))?;
     discard(&staged);
     // More of this id than one are refused by whoever loads them: only the new one is left.
@@ -82,6 +84,26 @@ pub(crate) fn remove(folder: &Path, id: &PluginId) -> Result<Vec<PathBuf>> {
         take_away(folder, path, id)?;
     }
     Ok(found)
+}
+
+/// Makes the plugin folder, if it is not there. Nothing is loaded from one that others may write to, whatever the umask.
+pub(crate) fn make(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)
+}
+
+/// Takes the right to write from everybody but the owner: nothing else is loaded.
+fn close_to_others(path: &Path) -> std::io::Result<()> {
+    let mode = path.symlink_metadata()?.permissions().mode();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & !0o022))?;
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_symlink() {
+                close_to_others(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A name in the folder that whoever watches leaves alone.

@@ -1,11 +1,29 @@
 //! `leanclaw start`: settings, log, data directory, lock, signals; then the program itself.
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::resolve;
 use crate::config::Flags;
 use crate::data_dir::{self, Prepared};
 use crate::{lock, shutdown, telemetry};
+
+/// With fewer files than this a busy program may not be able to open the next one.
+const FEW_FILES: u64 = 4096;
+
+/// Lets the program open as many files as it may: connections, plugins and stores all take some.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    // None is no limit.
+    if let Some(files) = current.filter(|files| *files < FEW_FILES) {
+        tracing::warn!(
+            files,
+            "few files may be open at once; raise the hard limit (ulimit -Hn, or LimitNOFILE= of a service)"
+        );
+    }
+}
 
 pub(crate) fn run(flags: Flags) -> Result<()> {
     let resolution = resolve(flags)?;
@@ -18,6 +36,7 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         let path = config.data_dir.display();
         tracing::warn!(%path, "other users could read the data directory (mode {from_mode:o}); its mode is now 700");
     }
+    raise_open_files();
     let _lock = lock::acquire(&config.data_dir)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime could be made")?;

@@ -17,4 +17,5 @@ mod rights;
 mod routes;
 mod running;
 mod swaps;
+mod trouble;
 mod webhooks;
