@@ -12,6 +12,7 @@ use crate::auth::Peer;
 use crate::auth::credential::Door;
 use crate::auth::door::Counter;
 use crate::auth::lockout::Lockout;
+use crate::auth::refusals::Refusals;
 use crate::config::GatewayConfig;
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
@@ -63,6 +64,7 @@ impl Gateway {
             keys,
             devices,
             lockout: Lockout::new(&config.limits),
+            refusals: Refusals::default(),
             hub: Hub::default(),
             presence: Presence::default(),
             sockets: Arc::default(),
@@ -90,6 +92,7 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
+    refusals: Refusals,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
     /// WebSockets before `hello-ok`, per address.
@@ -123,8 +126,11 @@ impl State {
         self.services.audit.audit(AuditRecord { at_ms: self.now_ms(), actor, event });
     }
 
+    /// Writes down that somebody was refused. The same refusal of the same host again within a minute is only counted, so
+    /// that nobody fills the disk by knocking.
     pub(crate) fn audit_refusal(&self, peer: &Peer, code: &str) {
-        let event = AuditEvent::AuthDenied { remote: peer.address.to_string(), code: code.to_owned() };
+        let Some(repeated) = self.refusals.note(peer.ip(), code, self.now_ms()) else { return };
+        let event = AuditEvent::AuthDenied { remote: peer.address.to_string(), code: code.to_owned(), repeated };
         self.audit("host:gateway".into(), event);
     }
 }

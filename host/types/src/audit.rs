@@ -99,6 +99,9 @@ pub enum AuditEvent {
         remote: String,
         /// The detail code the client got.
         code: String,
+        /// How many equal ones of the same host came since the last row about it; those have no row of their own.
+        #[serde(default)]
+        repeated: u64,
     },
     /// A device was paired, changed or removed.
     DeviceChanged {

@@ -19,7 +19,8 @@ pub mod kind {
     pub const HOST: &str = "host";
 }
 
-/// Who is behind a call. The host fills this in; what a guest or a client claims about itself is never copied here.
+/// Who is behind a call. The host fills this in; what a guest or a client claims about itself is never copied here. The
+/// one thing a client chooses is the session it acts in: whoever holds `operator.write` may act in any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Caller {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::id::PluginId;
+use crate::id::{PluginId, RESERVED_PLUGIN_IDS};
 use crate::permission::Permissions;
 
 /// File names of a manifest, the winner first.
@@ -186,6 +186,9 @@ impl Manifest {
         let field = |field, problem: Option<String>| {
             problem.map_or(Ok(()), |problem| Err(ManifestError::Field { field, problem }))
         };
+        let reserved = RESERVED_PLUGIN_IDS.contains(&self.id.as_str());
+        let why = || "names of the gateway's own methods and events begin with it; choose another".to_owned();
+        field("id", reserved.then(why))?;
         field("main", self.main.as_deref().and_then(path_problem))?;
         for folder in &self.skills {
             field("skills", path_problem(folder))?;
@@ -287,6 +290,13 @@ mod tests {
         }
         assert!(parse(r#"{"id":"x","main":"dist/x.wasm"}"#).unwrap().names_a_component());
         assert!(!parse(r#"{"id":"x","main":"index.js"}"#).unwrap().names_a_component());
+    }
+
+    #[test]
+    fn an_id_is_not_a_name_of_the_gateway() {
+        let error = parse(r#"{"id":"sessions"}"#).unwrap_err();
+        assert!(matches!(error, ManifestError::Field { field: "id", .. }), "{error}");
+        assert!(parse(r#"{"id":"my-sessions"}"#).is_ok());
     }
 
     #[test]

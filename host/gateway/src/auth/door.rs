@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Counts per address; entries vanish at zero, so memory is bounded by what is open.
+/// Counts per address (IPv6 per /64, which one host owns whole); entries vanish at zero, so memory is bounded by what is open.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     open: Mutex<HashMap<IpAddr, usize>>,
@@ -13,6 +13,7 @@ pub(crate) struct Counter {
 impl Counter {
     /// Counts one more for `ip` until the ticket is dropped; none when `most` are open already.
     pub(crate) fn enter(self: &Arc<Self>, ip: IpAddr, most: usize) -> Option<Ticket> {
+        let ip = network(ip);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(ip).or_insert(0);
         if *count >= most {
@@ -24,6 +25,14 @@ impl Counter {
         *count += 1;
         drop(open);
         Some(Ticket { counter: Arc::clone(self), ip })
+    }
+}
+
+/// What one host can have of addresses: an IPv4 address, an IPv6 /64.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
@@ -61,5 +70,16 @@ mod tests {
         drop(first);
         assert!(counter.enter(one, 2).is_some());
         assert_eq!(counter.open.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_host_with_a_whole_network_is_one_host() {
+        let counter = Arc::new(Counter::default());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let _first = counter.enter(ip("2001:db8:1:2::1"), 1).unwrap();
+        assert!(counter.enter(ip("2001:db8:1:2:3:4:5:6"), 1).is_none());
+        assert!(counter.enter(ip("2001:db8:1:3::1"), 1).is_some());
+        let _mapped = counter.enter(ip("::ffff:9.9.9.9"), 1).unwrap();
+        assert!(counter.enter(ip("9.9.9.9"), 1).is_none());
     }
 }

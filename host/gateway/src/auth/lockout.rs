@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Peer;
+use crate::auth::door::network;
 use crate::config::Limits;
 
 /// The most addresses that are remembered: a flood of distinct addresses must not become a flood of memory.
@@ -81,10 +82,7 @@ fn key(peer: &Peer) -> Option<IpAddr> {
     if ip.is_loopback() && !peer.from_page && !peer.hidden_behind_proxy {
         return None;
     }
-    Some(match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
-    })
+    Some(network(ip))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

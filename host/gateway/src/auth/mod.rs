@@ -17,6 +17,7 @@ pub(crate) mod device;
 pub(crate) mod door;
 pub(crate) mod lockout;
 pub(crate) mod peer;
+pub(crate) mod refusals;
 
 pub(crate) use credential::{Access, Proven, Refusal, decide, decide_http, is_page_client};
 pub(crate) use peer::Peer;

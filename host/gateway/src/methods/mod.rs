@@ -101,3 +101,18 @@ impl Call<'_> {
         shape.read(self.session.version, value).map_err(invalid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leanclaw_types::id::RESERVED_PLUGIN_IDS;
+
+    use crate::hub::OWN_EVENTS;
+
+    #[test]
+    fn no_plugin_can_have_a_name_that_the_gateway_uses() {
+        for name in super::TABLE.iter().map(|method| method.name).chain(OWN_EVENTS) {
+            let first = name.split('.').next().unwrap();
+            assert!(RESERVED_PLUGIN_IDS.contains(&first), "{name}");
+        }
+    }
+}

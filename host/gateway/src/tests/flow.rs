@@ -34,7 +34,6 @@ async fn calls_in_flight_are_bounded_and_the_rest_waits() {
     config.limits.calls_in_flight = 2;
     let server = start(config).await;
     let mut client = server.connect(4, &["operator.read"]).await;
-    client.event("presence").await;
     for id in ["a", "b", "c"] {
         client.send(slow(id)).await;
     }

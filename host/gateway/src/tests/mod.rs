@@ -145,8 +145,18 @@ impl Client {
         tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the gateway should say something")
     }
 
-    /// The next frame.
+    /// The next frame. That others came or went is left out: it may be told at any time.
     async fn next(&mut self) -> Value {
+        loop {
+            let frame = self.any().await;
+            if frame["event"] != "presence" {
+                return frame;
+            }
+        }
+    }
+
+    /// The next frame, whatever it is.
+    async fn any(&mut self) -> Value {
         loop {
             match self.message().await {
                 Some(Ok(Message::Text(text))) => return serde_json::from_str(text.as_str()).unwrap(),
@@ -159,7 +169,7 @@ impl Client {
     /// The next event of that name; other events are skipped.
     async fn event(&mut self, name: &str) -> Value {
         loop {
-            let frame = self.next().await;
+            let frame = self.any().await;
             if frame["event"] == name {
                 return frame;
             }
