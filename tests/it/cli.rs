@@ -3,4 +3,5 @@
 mod calls;
 mod ending;
 mod json;
+mod log_and_settings;
 mod settings;

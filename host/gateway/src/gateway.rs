@@ -1,5 +1,6 @@
 //! The gateway's shared state: what every connection, route and method can reach.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -20,6 +21,7 @@ use crate::hub::Hub;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::services::{AuditSink, Readiness, Records};
+use crate::settings::Settings;
 use crate::snapshot::HealthCache;
 
 /// What the program lends the gateway.
@@ -33,6 +35,10 @@ pub struct Services {
     pub audit: Arc<dyn AuditSink>,
     /// What `/ready` waits for.
     pub readiness: Vec<Arc<dyn Readiness>>,
+    /// The file the program writes its log to, one JSON object per line; none when it writes none.
+    pub log_file: Option<PathBuf>,
+    /// The configuration file; none when the program has none.
+    pub settings: Option<Arc<dyn Settings>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -40,7 +46,15 @@ pub struct Services {
 impl Services {
     /// Services with the machine's clock and nothing that `/ready` waits for.
     pub fn new(plugins: Arc<dyn PluginHost>, records: Arc<dyn Records>, audit: Arc<dyn AuditSink>) -> Self {
-        Self { plugins, records, audit, readiness: Vec::new(), clock: Arc::new(SystemClock) }
+        Self {
+            plugins,
+            records,
+            audit,
+            readiness: Vec::new(),
+            log_file: None,
+            settings: None,
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -73,6 +87,7 @@ impl Gateway {
             boot_id: uuid::Uuid::new_v4().to_string(),
             started: Instant::now(),
             draining: AtomicBool::new(false),
+            settings_turn: tokio::sync::Mutex::default(),
             config,
             services,
         };
@@ -103,6 +118,8 @@ pub(crate) struct State {
     pub(crate) boot_id: String,
     pub(crate) started: Instant,
     pub(crate) draining: AtomicBool,
+    /// Held while the configuration file is changed.
+    pub(crate) settings_turn: tokio::sync::Mutex<()>,
 }
 
 impl State {

@@ -26,6 +26,8 @@ pub(crate) struct Event {
     pub(crate) scope: Option<&'static str>,
     /// The scope a connection that speaks version 4 needs to get it; version 3 tells everyone.
     scope_v4: Option<&'static str>,
+    /// Whether version 3 does not know it.
+    newest_only: bool,
     /// Whether a slow client may miss it.
     pub(crate) droppable: bool,
     /// Sent with `presence` and `health`.
@@ -40,6 +42,7 @@ impl Event {
             head_v4: wire::event_head(name, payload),
             scope: None,
             scope_v4: None,
+            newest_only: false,
             droppable: false,
             state_version: None,
         }
@@ -61,6 +64,12 @@ impl Event {
         self
     }
 
+    /// Version 3 does not get it.
+    pub(crate) fn newest_only(mut self) -> Self {
+        self.newest_only = true;
+        self
+    }
+
     pub(crate) fn droppable(mut self) -> Self {
         self.droppable = true;
         self
@@ -70,7 +79,9 @@ impl Event {
     fn is_for(&self, session: &Session) -> bool {
         let newest = session.version == ProtocolVersion::V4;
         let allowed = |scope: &str| session.caller.role == "operator" && session.caller.holds(scope);
-        self.scope.is_none_or(allowed) && self.scope_v4.filter(|_| newest).is_none_or(allowed)
+        (newest || !self.newest_only)
+            && self.scope.is_none_or(allowed)
+            && self.scope_v4.filter(|_| newest).is_none_or(allowed)
     }
 
     pub(crate) fn state_version(mut self, version: StateVersion) -> Self {
@@ -198,13 +209,14 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 8] = [
+pub(crate) const OWN_EVENTS: [&str; 9] = [
     "connect.challenge",
     "tick",
     "health",
     "presence",
     "shutdown",
     "plugins.changed",
+    "config.changed",
     "device.pair.requested",
     "device.pair.resolved",
 ];

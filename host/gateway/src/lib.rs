@@ -12,6 +12,7 @@
 //! [`serve`] runs it until its token is cancelled.
 
 mod auth;
+mod clock_text;
 mod config;
 mod connection;
 mod devices;
@@ -20,12 +21,14 @@ mod gateway;
 mod handshake;
 mod hello;
 mod hub;
+mod log_file;
 mod methods;
 mod phrase;
 mod plugins;
 mod presence;
 mod server;
 mod services;
+mod settings;
 mod shelf;
 mod snapshot;
 #[cfg(test)]
@@ -36,6 +39,8 @@ mod wire;
 pub use config::{Auth, GatewayConfig, Limits, check_bind};
 pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
+pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};
 pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records};
+pub use settings::{CheckedSettings, Reload, Settings, SettingsIssue, merge_settings, without_secrets};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{audit, call, completions, devices, plugin, settings, start, version};
+use crate::commands::{audit, call, completions, devices, logs, plugin, settings, start, version};
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
@@ -31,7 +31,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the gateway and the plugins until a signal stops them
     Start,
-    /// Show the settings in effect and where each comes from
+    /// Show the settings in effect and where each comes from, and change them
     Config(settings::Arguments),
     /// Show the version
     Version(version::Arguments),
@@ -43,6 +43,8 @@ enum Command {
     /// Manage the devices that may connect to the gateway
     #[command(subcommand, visible_alias = "pairing")]
     Devices(devices::Command),
+    /// Read the log of the program
+    Logs(logs::Arguments),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -80,6 +82,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Call(arguments) => call::run(flags, arguments),
         Command::Plugin(command) => plugin::run(flags, command),
         Command::Devices(command) => devices::run(flags, command),
+        Command::Logs(arguments) => logs::run(flags, arguments),
         Command::Audit(command) => audit::run(flags, command),
         Command::Completions(arguments) => completions::run(&arguments),
     }

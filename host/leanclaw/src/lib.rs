@@ -12,6 +12,7 @@ pub mod config;
 pub mod data_dir;
 mod locate;
 pub mod lock;
+pub mod log_file;
 mod output;
 mod report;
 pub mod run;

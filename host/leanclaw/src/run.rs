@@ -11,9 +11,9 @@ use leanclaw_plugin::Mode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, GatewayAuth};
-use crate::lock;
-use crate::wiring::{self, PluginGateway, PluginsReady};
+use crate::config::{Config, GatewayAuth, Sources};
+use crate::wiring::{self, PluginGateway, PluginsReady, SettingsFile};
+use crate::{lock, log_file};
 
 /// The gateway's address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +41,11 @@ impl BindError {
     }
 }
 
-/// Runs LeanClaw until `shutdown` is cancelled.
+/// Runs LeanClaw until `shutdown` is cancelled. `sources` is what `config` was resolved from.
 ///
 /// # Errors
 /// Something the program cannot do without is not there: the address, the stores, the engine.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
+pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) -> Result<()> {
     let gateway_config = gateway_config(&config);
     let address = config.gateway.listen_address();
     // Refused before anything is opened: an open address must not be listened on for a moment.
@@ -62,6 +62,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     let looked = Arc::new(AtomicBool::new(false));
     let mut services = Services::new(joined.clone(), joined.clone(), joined);
     services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));
+    let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
+    services.settings = Some(Arc::new(settings));
+    services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
 
     let stop_plugins = CancellationToken::new();

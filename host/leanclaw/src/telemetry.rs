@@ -1,4 +1,5 @@
-//! Sets up the log: lines for people or JSON, to standard error, in the configured time zone.
+//! Sets up the log: lines for people or JSON, to standard error, in the configured time zone, and JSON to a file
+//! ([`crate::log_file`]).
 //!
 //! The level counts for this project's own crates and for what plugins say; of libraries only warnings and errors are shown, unless everything
 //! is asked for (`trace`). Libraries that see what goes over the wire never show more: it holds tokens and keys. Text
@@ -17,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat, LogLevel};
+use crate::log_file::LogFile;
 use crate::output;
 
 /// A log was set up before.
@@ -26,16 +28,19 @@ pub struct AlreadySetUp;
 
 /// Sets up the log of this process.
 ///
+/// The lines go to the log file as well, once it is opened.
+///
 /// # Errors
 /// [`AlreadySetUp`] on a second call.
-pub fn init(config: &Config) -> Result<(), AlreadySetUp> {
-    let registry = tracing_subscriber::registry().with(filter(config.log.level));
+pub fn init(config: &Config) -> Result<LogFile, AlreadySetUp> {
+    let file = LogFile::default();
+    let registry = tracing_subscriber::registry().with(filter(config.log.level)).with(file.clone());
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(Clock(config.time_zone.clone()));
     let result = match config.log.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true).with_ansi(false)).try_init(),
         LogFormat::Pretty => registry.with(layer.with_ansi(output::has_colours())).try_init(),
     };
-    result.map_err(|_| AlreadySetUp)
+    result.map(|()| file).map_err(|_| AlreadySetUp)
 }
 
 fn filter(level: LogLevel) -> Targets {

@@ -112,6 +112,13 @@ pub enum AuditEvent {
         /// The scopes it is approved for.
         scopes: Vec<String>,
     },
+    /// The configuration file was changed.
+    ConfigChanged {
+        /// `set`, `apply` or `patch`.
+        action: String,
+        /// The keys that changed; never their values.
+        keys: Vec<String>,
+    },
     /// A caller lacked the scope for a method.
     ScopeDenied {
         /// The method.
@@ -166,6 +173,7 @@ impl AuditEvent {
             Self::SecretChanged { .. } => "secret-changed",
             Self::AuthDenied { .. } => "auth-denied",
             Self::DeviceChanged { .. } => "device-changed",
+            Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::AuditOverflow { .. } => "audit-overflow",
         }
@@ -183,7 +191,10 @@ impl AuditEvent {
             | Self::PluginInstalled { plugin, .. }
             | Self::SecretChanged { plugin, .. } => Some(plugin),
             Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
-            Self::AuthDenied { .. } | Self::DeviceChanged { .. } | Self::ScopeDenied { .. } => None,
+            Self::AuthDenied { .. }
+            | Self::ConfigChanged { .. }
+            | Self::DeviceChanged { .. }
+            | Self::ScopeDenied { .. } => None,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct Keys {
     /// The raw public key of the gateway's identity.
     public: Vec<u8>,
     tokens: hmac::Key,
+    revisions: hmac::Key,
     random: SystemRandom,
 }
 
@@ -46,7 +47,9 @@ impl Keys {
         let pair = Ed25519KeyPair::from_pkcs8(&document).map_err(|_| broken())?;
         let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &document), b"device tokens");
         let tokens = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
-        Ok(Self { public: pair.public_key().as_ref().to_vec(), tokens, random })
+        let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &document), b"config revisions");
+        let revisions = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
+        Ok(Self { public: pair.public_key().as_ref().to_vec(), tokens, revisions, random })
     }
 
     /// The gateway's device id and public key, as clients know such.
@@ -58,6 +61,11 @@ impl Keys {
     pub(crate) fn token(&self, device: &str, token: &Token) -> String {
         let text = format!("{device}|{}|{}", token.role, token.salt);
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.tokens, text.as_bytes()))
+    }
+
+    /// What a configuration text is called by: 43 characters.
+    pub(crate) fn revision(&self, text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.revisions, text.as_bytes()))
     }
 
     /// 128 random bits.

@@ -1,7 +1,9 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
+pub(crate) mod config;
 pub(crate) mod devices;
 pub(crate) mod health;
+pub(crate) mod logs;
 pub(crate) mod plugins;
 pub(crate) mod send;
 pub(crate) mod system;
@@ -52,6 +54,12 @@ const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answ
 
 /// Every method the gateway answers; what plugins add is not here.
 pub(crate) static TABLE: &[Method] = &[
+    method("config.apply", Scope::Needs(ADMIN), config::apply),
+    method("config.get", Scope::Needs(READ), config::get),
+    method("config.patch", Scope::Needs(ADMIN), config::patch),
+    method("config.schema", Scope::Needs(READ), config::schema),
+    method("config.schema.lookup", Scope::Needs(READ), config::lookup),
+    method("config.set", Scope::Needs(ADMIN), config::set),
     method("device.pair.approve", Scope::Needs(PAIRING), devices::approve),
     method("device.pair.list", Scope::Needs(PAIRING), devices::list),
     method("device.pair.reject", Scope::Needs(PAIRING), devices::reject),
@@ -61,6 +69,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("device.token.rotate", Scope::Needs(PAIRING), devices::rotate),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
     method("health", Scope::Open, health::health),
+    method("logs.tail", Scope::Needs(READ), logs::tail),
     method("plugins.list", Scope::Needs(READ), plugins::list),
     method("plugins.inspect", Scope::Needs(READ), plugins::inspect),
     method("plugins.logs", Scope::Needs(READ), plugins::logs),

@@ -1,12 +1,14 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
 mod auth;
+mod config;
 mod devices;
 mod events;
 pub(crate) mod fake;
 mod flow;
 mod frames;
 mod handshake;
+mod logs;
 mod methods;
 mod presence;
 mod web;
@@ -57,12 +59,18 @@ async fn start(config: GatewayConfig) -> Server {
 
 /// As [`start`], on what another gateway has kept.
 async fn start_on(config: GatewayConfig, records: Arc<MemoryRecords>) -> Server {
+    start_with(config, records, |_| {}).await
+}
+
+/// As [`start_on`], with other services.
+async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: impl FnOnce(&mut Services)) -> Server {
     let host = Arc::new(FakeHost::default());
     let audit = Arc::new(Rows::default());
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     let mut services = Services::new(Arc::clone(&host) as _, Arc::clone(&records) as _, Arc::clone(&audit) as _);
     services.clock = Arc::clone(&clock) as _;
     services.readiness = vec![Arc::clone(&host) as _];
+    change(&mut services);
     let gateway = Gateway::open(config, services).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -23,6 +23,11 @@ impl Online {
         Self { client }
     }
 
+    /// Calls a method.
+    pub(crate) async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+        Ok(self.client.request(method, Some(params)).await?)
+    }
+
     /// Calls a method and reads one field of its result.
     async fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Value, field: &str) -> Result<T> {
         let mut payload = self.client.request(method, Some(params)).await?;

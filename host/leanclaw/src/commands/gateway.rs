@@ -35,6 +35,11 @@ pub(crate) struct Found {
 }
 
 impl Which {
+    /// Whether the command line itself says which gateway it is.
+    pub(crate) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Finds the gateway: the one that is named, else the one that runs with this data directory, else the configured one.
     pub(crate) fn find(self, flags: Flags) -> Result<Found> {
         let named = Named::by(&flags);

@@ -10,15 +10,21 @@ pub(crate) mod call;
 pub(crate) mod completions;
 pub(crate) mod devices;
 pub(crate) mod gateway;
+pub(crate) mod logs;
 pub(crate) mod plugin;
 pub(crate) mod settings;
+mod settings_edit;
 pub(crate) mod start;
 pub(crate) mod version;
 
 /// Resolves the settings of this process; warnings are left to the caller.
 fn resolve(flags: Flags) -> Result<Resolution> {
-    let sources = Sources::of_process(flags).context("the working directory cannot be told")?;
-    Ok(config::resolve(&sources)?)
+    Ok(config::resolve(&sources(flags)?)?)
+}
+
+/// What the settings of this process are resolved from.
+fn sources(flags: Flags) -> Result<Sources> {
+    Sources::of_process(flags).context("the working directory cannot be told")
 }
 
 /// Resolves the settings of this process for a command that a person runs: warnings go to standard error.

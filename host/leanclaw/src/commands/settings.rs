@@ -26,14 +26,29 @@ enum Command {
     Path,
     /// Check the settings and print only what is wrong with them
     Check,
+    /// Print what is in effect at one key, such as `gateway.port` or LEANCLAW_GATEWAY_PORT
+    Get {
+        /// The key in the configuration file, or the variable
+        key: String,
+    },
+    /// Set one key in the configuration file
+    Set {
+        /// The key in the configuration file, or the variable
+        key: String,
+        /// The value as JSON5, or a text as it is; `null` takes the key out
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
 }
 
 pub(crate) fn run(flags: Flags, arguments: &Arguments) -> Result<()> {
-    match arguments.command {
+    match &arguments.command {
         None => show(&resolve(flags)?, arguments.json),
         Some(Command::Variables) => list(arguments.json),
         Some(Command::Path) => path(flags, arguments.json),
         Some(Command::Check) => check(&resolve(flags)?, arguments.json),
+        Some(Command::Get { key }) => super::settings_edit::get(flags, key, arguments.json),
+        Some(Command::Set { key, value }) => super::settings_edit::put(flags, key, value, arguments.json),
     }
 }
 

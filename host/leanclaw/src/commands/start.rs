@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::resolve;
-use crate::config::Flags;
+use super::sources;
+use crate::config::{self, Flags};
 use crate::data_dir::{self, Prepared};
-use crate::{lock, shutdown, telemetry};
+use crate::{lock, log_file, shutdown, telemetry};
 
 /// With fewer files than this a busy program may not be able to open the next one.
 const FEW_FILES: u64 = 4096;
@@ -26,9 +26,10 @@ fn raise_open_files() {
 }
 
 pub(crate) fn run(flags: Flags) -> Result<()> {
-    let resolution = resolve(flags)?;
+    let sources = sources(flags)?;
+    let resolution = config::resolve(&sources)?;
     let config = resolution.config;
-    telemetry::init(&config)?;
+    let log = telemetry::init(&config)?;
     for warning in &resolution.warnings {
         tracing::warn!("{warning}");
     }
@@ -38,10 +39,14 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
     }
     raise_open_files();
     let _lock = lock::acquire(&config.data_dir)?;
+    if let Err(error) = log.open(&config.data_dir) {
+        let path = log_file::path(&config.data_dir);
+        tracing::warn!(path = %path.display(), %error, "the log file cannot be written; standard error has the log");
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime could be made")?;
     runtime.block_on(async {
         let shutdown = shutdown::on_signals().context("signals cannot be listened to")?;
-        crate::run::run(config, shutdown).await
+        crate::run::run(config, sources, shutdown).await
     })
 }

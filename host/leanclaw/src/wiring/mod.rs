@@ -4,6 +4,8 @@
 
 mod gateway;
 mod plugins;
+mod settings;
 
 pub(crate) use gateway::{PluginGateway, PluginsReady};
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
+pub(crate) use settings::{SettingsFile, set};

@@ -1,7 +1,7 @@
 //! What the plugin runtime needs, on the store and the configuration.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
@@ -21,11 +21,14 @@ use serde_json::Value;
 
 use crate::config::{Config, PluginsConfig, Pooling};
 
+/// The plugin section of the configuration, which may change while the program runs.
+pub(crate) type SharedPlugins = Arc<RwLock<PluginsConfig>>;
+
 /// The stores and the configuration, as the plugin runtime sees them.
 struct Backing {
     store: Arc<Store>,
     kv: Arc<KvStore>,
-    plugins: PluginsConfig,
+    plugins: SharedPlugins,
     clock: Arc<dyn Clock>,
 }
 
@@ -83,17 +86,23 @@ impl Grants for Backing {
     }
 }
 
+impl Backing {
+    fn plugins(&self) -> RwLockReadGuard<'_, PluginsConfig> {
+        self.plugins.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Settings for Backing {
     fn refusal(&self, plugin: &PluginId) -> Option<String> {
-        self.plugins.refusal(plugin)
+        self.plugins().refusal(plugin)
     }
 
     fn accounts(&self, plugin: &PluginId) -> Vec<AccountId> {
-        self.plugins.accounts(plugin)
+        self.plugins().accounts(plugin)
     }
 
     fn settings(&self, key: &PluginKey) -> Value {
-        Value::Object(self.plugins.settings(key))
+        Value::Object(self.plugins().settings(key))
     }
 }
 
@@ -155,6 +164,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
     kv: Arc<KvStore>,
     pub(crate) plugins: Plugins,
+    /// What the configuration says about plugins; a change counts from the next reload of a plugin on.
+    pub(crate) section: SharedPlugins,
     /// The way out, to be told where the program listens.
     pub(crate) egress: Egress,
 }
@@ -189,10 +200,11 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
     let kv = Arc::new(KvStore::open(&config.data_dir)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let wasm = Wasm::new(engine_settings(config, cache_dir)).context("the plugin engine cannot be made")?;
+    let section: SharedPlugins = Arc::new(RwLock::new(config.plugins.clone()));
     let backing = Arc::new(Backing {
         store: Arc::clone(&store),
         kv: Arc::clone(&kv),
-        plugins: config.plugins.clone(),
+        plugins: Arc::clone(&section),
         clock: Arc::clone(&clock),
     });
     let watch = EgressWatch::new(backing.clone(), Arc::clone(&clock));
@@ -210,7 +222,7 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
     let folder = Some(config.plugins.dir.clone());
     let recycling = Recycling::default();
     let options = PluginsOptions { wasm, egress: egress.clone(), watch, services, folder, mode, recycling };
-    Ok(Parts { store, kv, plugins: Plugins::new(options), egress })
+    Ok(Parts { store, kv, plugins: Plugins::new(options), section, egress })
 }
 
 fn engine_settings(config: &Config, cache_dir: PathBuf) -> EngineSettings {

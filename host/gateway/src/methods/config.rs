@@ -1,0 +1,453 @@
+//! `config.*`: reading and changing the configuration file.
+//!
+//! Reading shows no secret. Writing needs the hash of what was read, checks the whole before anything is stored, and says
+//! what counts at once and what only after a start.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Nothing, READ};
+use crate::connection::{Answer, Call, Outcome};
+use crate::error::{failure_to_error, unavailable};
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::hub::Event;
+use crate::phrase::Shape;
+use crate::settings::{
+    CheckedSettings, Reload, SENTINEL, Settings, SettingsIssue, differences, merge, redacted, redacted_text, rendered,
+    restored,
+};
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Write {
+    #[schemars(length(min = 1))]
+    raw: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    base_hash: Option<String>,
+}
+
+/// What clients send with a patch. There is no chat that could be told of a restart, so all but the text, the hash and
+/// `replacePaths` is accepted and changes nothing.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "part of the shape")]
+struct Patch {
+    #[schemars(length(min = 1))]
+    raw: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    base_hash: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    session_key: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, Value>")]
+    delivery_context: Option<Value>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    note: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    restart_delay_ms: Option<u64>,
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", length(max = 256))]
+    replace_paths: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Lookup {
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[A-Za-z0-9_./\[\]\-*]+$"))]
+    path: String,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static WRITE: LazyLock<Shape> = LazyLock::new(Shape::of::<Write>);
+static PATCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Patch>);
+static LOOKUP: LazyLock<Shape> = LazyLock::new(Shape::of::<Lookup>);
+
+/// How a text becomes the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Set,
+    Apply,
+    Patch,
+}
+
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Apply => "apply",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// A wish to change the file.
+struct Wish {
+    how: How,
+    raw: String,
+    base_hash: Option<String>,
+    replace: Vec<String>,
+}
+
+/// `config.get {}` → the file, without its secrets.
+pub(crate) fn get(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    with_settings(call, |state, session, settings| async move {
+        let version = session.version;
+        let text = load(&settings, version).await?;
+        Ok(Payload::json(&shown(&state, version, &settings, text.as_deref())))
+    })
+}
+
+/// `config.set {raw, baseHash?}` → `{ok, path, config, hash, restart}`.
+pub(crate) fn set(call: &Call<'_>) -> Answer {
+    match call.read::<Write>(&WRITE, &[]) {
+        Ok(Write { raw, base_hash }) => write(call, Wish { how: How::Set, raw, base_hash, replace: Vec::new() }),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `config.apply {raw, baseHash?, …}`: as `config.set`.
+pub(crate) fn apply(call: &Call<'_>) -> Answer {
+    match call.read::<Patch>(&PATCH, &[]) {
+        Ok(Patch { raw, base_hash, .. }) => write(call, Wish { how: How::Apply, raw, base_hash, replace: Vec::new() }),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `config.patch {raw, baseHash?, replacePaths?, …}`: a merge patch over what is there.
+pub(crate) fn patch(call: &Call<'_>) -> Answer {
+    match call.read::<Patch>(&PATCH, &[]) {
+        Ok(Patch { raw, base_hash, replace_paths, .. }) => {
+            let replace = replace_paths.unwrap_or_default();
+            write(call, Wish { how: How::Patch, raw, base_hash, replace })
+        }
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `config.schema {}` → `{schema, uiHints, version, generatedAt}`.
+pub(crate) fn schema(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
+    let (schema, hints) = settings.schema();
+    Answer::json(&json!({
+        "schema": schema, "uiHints": hints, "version": call.state.config.version,
+        "generatedAt": crate::clock_text::iso(call.state.now_ms()),
+    }))
+}
+
+/// `config.schema.lookup {path}` → one node of the schema with its children.
+pub(crate) fn lookup(call: &Call<'_>) -> Answer {
+    let params: Lookup = match call.read(&LOOKUP, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
+    let newest = call.session.version == ProtocolVersion::V4;
+    match looked_up(settings, &params.path, newest) {
+        Some(found) => Answer::json(&found),
+        None => Answer::error(ErrorShape::invalid("config schema path not found")),
+    }
+}
+
+fn looked_up(settings: &Arc<dyn Settings>, path: &str, newest: bool) -> Option<Value> {
+    let (schema, hints) = settings.schema();
+    let parts: Vec<&str> = path.split(['.', '/', '[', ']']).filter(|part| !part.is_empty()).collect();
+    let node = parts.iter().try_fold(&schema, |node, part| child(node, part))?;
+    let path = parts.join(".");
+    let describe = |path: &str| {
+        let mut about = serde_json::Map::new();
+        if let Some(hint) = hints.get(path) {
+            about.insert("hint".into(), hint.clone());
+            about.insert("hintPath".into(), path.into());
+        }
+        if newest {
+            about.insert("reloadKind".into(), settings.reload(path).name().into());
+        }
+        about
+    };
+    let required = |key: &str| {
+        let names = node.get("required").and_then(Value::as_array);
+        names.is_some_and(|names| names.iter().any(|name| name == key))
+    };
+    let children = node.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, below)| {
+        let path = format!("{path}.{key}");
+        let mut shown = describe(&path);
+        let has_children =
+            below.get("properties").is_some() || below.get("additionalProperties").is_some_and(Value::is_object);
+        shown.extend([
+            ("key".to_owned(), json!(key)),
+            ("path".to_owned(), json!(path)),
+            ("required".to_owned(), json!(required(key))),
+            ("hasChildren".to_owned(), json!(has_children)),
+        ]);
+        if let Some(kind) = below.get("type") {
+            shown.insert("type".into(), kind.clone());
+        }
+        Value::Object(shown)
+    });
+    let children: Vec<Value> = children.collect();
+    let mut own = node.clone();
+    if let Some(object) = own.as_object_mut() {
+        object.shift_remove("properties");
+    }
+    let mut shown = describe(&path);
+    shown.extend([
+        ("path".to_owned(), json!(path)),
+        ("schema".to_owned(), own),
+        ("children".to_owned(), json!(children)),
+    ]);
+    Some(Value::Object(shown))
+}
+
+fn child<'a>(node: &'a Value, key: &str) -> Option<&'a Value> {
+    let named = node.get("properties").and_then(|all| all.get(key));
+    let any = || node.get("additionalProperties").filter(|any| any.is_object());
+    let item = || node.get("items").filter(|_| key == "*" || key.bytes().all(|byte| byte.is_ascii_digit()));
+    named.or_else(any).or_else(item)
+}
+
+fn with_settings<F: Future<Output = Outcome> + Send + 'static>(
+    call: &Call<'_>,
+    work: impl FnOnce(Arc<State>, Arc<Session>, Arc<dyn Settings>) -> F,
+) -> Answer {
+    let Some(settings) = call.state.services.settings.clone() else { return Answer::error(no_settings()) };
+    Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session), settings)))
+}
+
+fn no_settings() -> ErrorShape {
+    unavailable("this program has no configuration file")
+}
+
+async fn load(settings: &Arc<dyn Settings>, version: ProtocolVersion) -> Result<Option<String>, ErrorShape> {
+    let settings = Arc::clone(settings);
+    let loaded = tokio::task::spawn_blocking(move || settings.load()).await;
+    let loaded = loaded.map_err(|error| unavailable(&format!("the configuration cannot be read: {error}")))?;
+    loaded.map_err(|failure| failure_to_error(version, &failure))
+}
+
+/// What clients call the content of the file by.
+fn hash(state: &State, version: ProtocolVersion, text: Option<&str>) -> String {
+    let text = text.unwrap_or_default();
+    match version {
+        ProtocolVersion::V3 => Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+        // A plain hash of a short file could be used to guess a secret in it.
+        ProtocolVersion::V4 => format!("hmac-sha256:v1:{}", state.keys.revision(text)),
+    }
+}
+
+fn shown(state: &State, version: ProtocolVersion, settings: &Arc<dyn Settings>, text: Option<&str>) -> Value {
+    let checked = settings.check(text.unwrap_or("{}"));
+    let mut secrets = Vec::new();
+    let parsed = redacted(settings, &checked.parsed, "", &mut secrets);
+    let resolved = redacted(settings, &checked.resolved, "", &mut Vec::new());
+    // A text that is no JSON5 may hold a secret anywhere.
+    let raw = text.filter(|_| checked.syntax.is_none());
+    let raw = raw.map(|text| redacted_text(text, &parsed, &secrets, |text| settings.check(text).parsed));
+    let raw = match version {
+        ProtocolVersion::V3 => json!(raw.unwrap_or_default()),
+        ProtocolVersion::V4 => json!(raw),
+    };
+    let hash = hash(state, version, text);
+    let mut shown = json!({
+        "path": settings.path(), "exists": text.is_some(), "raw": raw, "parsed": parsed, "resolved": resolved,
+        "valid": checked.issues.is_empty(), "config": parsed, "hash": hash, "issues": issues(&checked.issues),
+        "warnings": issues(&checked.warnings), "legacyIssues": [],
+    });
+    if version == ProtocolVersion::V4
+        && let Some(object) = shown.as_object_mut()
+    {
+        object.insert("configRevisionHash".into(), json!(hash));
+        object.insert("sourceConfig".into(), parsed);
+        object.insert("includedPaths".into(), json!([]));
+    }
+    shown
+}
+
+fn issues(issues: &[SettingsIssue]) -> Value {
+    let shown = |issue: &SettingsIssue| json!({"path": issue.path, "message": issue.message});
+    Value::Array(issues.iter().map(shown).collect())
+}
+
+fn write(call: &Call<'_>, wish: Wish) -> Answer {
+    with_settings(call, |state, session, settings| async move {
+        // One writer at a time: what a hash was checked against is still there when the file is replaced.
+        let turn = state.settings_turn.lock().await;
+        let version = session.version;
+        let before = load(&settings, version).await?;
+        let plan = plan(&state, version, &settings, before.as_deref(), &wish)?;
+        let (store, text) = (Arc::clone(&settings), plan.text.clone());
+        let stored = tokio::task::spawn_blocking(move || store.store(&text)).await;
+        let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
+        stored.map_err(|failure| failure_to_error(version, &failure))?;
+        note(&state, &session, &settings, &wish, &plan).await;
+        drop(turn);
+        let applied = settings.apply(&session.caller, &plan.changed).await;
+        Ok(Payload::json(&answer(
+            &state,
+            version,
+            &settings,
+            &wish,
+            &plan,
+            applied.err().map(|error| error.to_string()),
+        )))
+    })
+}
+
+/// What will be stored.
+struct Plan {
+    text: String,
+    parsed: Value,
+    /// Keys at which it differs from what was stored.
+    changed: Vec<String>,
+}
+
+fn plan(
+    state: &State,
+    version: ProtocolVersion,
+    settings: &Arc<dyn Settings>,
+    before: Option<&str>,
+    wish: &Wish,
+) -> Result<Plan, ErrorShape> {
+    let newest_patch = wish.how == How::Patch && version == ProtocolVersion::V4;
+    if !newest_patch {
+        check_base(state, version, before, wish, "")?;
+    }
+    let given = settings.check(&wish.raw);
+    if let Some(message) = &given.syntax {
+        return Err(ErrorShape::invalid(message.clone()));
+    }
+    let stored = settings.check(before.unwrap_or("{}"));
+    let wanted = match wish.how {
+        How::Patch => patched(&stored, &given, wish)?,
+        How::Set | How::Apply => given.parsed.clone(),
+    };
+    if newest_patch {
+        let mut touched = Vec::new();
+        differences(&stored.parsed, &wanted, "", &mut touched);
+        check_base(state, version, before, wish, touched.first().map_or("the file", String::as_str))?;
+    }
+    let found = restored(&wanted, Some(&stored.parsed), Some(&stored.resolved), "");
+    let unknown = found.unknown.into_iter().map(|path| SettingsIssue {
+        path,
+        message: format!("{SENTINEL} stands for a stored secret and there is none here; give the secret itself"),
+    });
+    let unknown: Vec<SettingsIssue> = unknown.collect();
+    if !unknown.is_empty() {
+        return Err(invalid(&unknown));
+    }
+    let parsed = found.value.unwrap_or_else(|| json!({}));
+    // The text as it was written keeps its comments, where nothing had to be put into it.
+    let text = if parsed == given.parsed && wish.how != How::Patch { wish.raw.clone() } else { rendered(&parsed) };
+    let checked = settings.check(&text);
+    if !checked.issues.is_empty() {
+        return Err(invalid(&checked.issues));
+    }
+    let mut changed = Vec::new();
+    differences(&stored.parsed, &parsed, "", &mut changed);
+    Ok(Plan { text, parsed, changed })
+}
+
+fn patched(stored: &CheckedSettings, given: &CheckedSettings, wish: &Wish) -> Result<Value, ErrorShape> {
+    if !given.parsed.is_object() {
+        return Err(ErrorShape::invalid("config.patch raw must be an object"));
+    }
+    if let Some(message) = &stored.syntax {
+        return Err(ErrorShape::invalid(format!("the stored configuration must be repaired first: {message}")));
+    }
+    let mut wanted = stored.parsed.clone();
+    merge(&mut wanted, &given.parsed, "", &wish.replace);
+    Ok(wanted)
+}
+
+/// Whoever writes must have read what is there. `path` is named where it is known.
+fn check_base(
+    state: &State,
+    version: ProtocolVersion,
+    before: Option<&str>,
+    wish: &Wish,
+    path: &str,
+) -> Result<(), ErrorShape> {
+    let Some(before) = before else { return Ok(()) };
+    let Some(given) = &wish.base_hash else {
+        return Err(ErrorShape::invalid(if path.is_empty() {
+            "config base hash required; re-run config.get and retry".to_owned()
+        } else {
+            format!("config base hash required for {path}; re-run config.get and retry with baseHash")
+        }));
+    };
+    if *given != hash(state, version, Some(before)) {
+        return Err(ErrorShape::invalid("config changed since last load; re-run config.get and retry"));
+    }
+    Ok(())
+}
+
+fn invalid(problems: &[SettingsIssue]) -> ErrorShape {
+    let path = |issue: &SettingsIssue| if issue.path.is_empty() { "<root>".to_owned() } else { issue.path.clone() };
+    let lines: Vec<String> = problems.iter().map(|issue| format!("{}: {}", path(issue), issue.message)).collect();
+    let message = format!("invalid config: {}", lines.join("; "));
+    ErrorShape::invalid(message).details(json!({"issues": issues(problems)}))
+}
+
+/// Writes down that the configuration changed and tells the others.
+async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wish: &Wish, plan: &Plan) {
+    let event = AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() };
+    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
+    let record = AuditRecord { at_ms: state.now_ms(), actor, event };
+    if let Err(failure) = state.services.records.change(Vec::new(), vec![record]).await {
+        tracing::error!(%failure, "that the configuration changed cannot be written to the audit log");
+    }
+    let payload = json!({
+        "path": settings.path(), "hash": hash(state, ProtocolVersion::V4, Some(&plan.text)), "ts": state.now_ms(),
+    });
+    state.hub.broadcast(Event::new("config.changed", &payload.to_string()).newest_only().scope(READ));
+}
+
+fn answer(
+    state: &State,
+    version: ProtocolVersion,
+    settings: &Arc<dyn Settings>,
+    wish: &Wish,
+    plan: &Plan,
+    not_applied: Option<String>,
+) -> Value {
+    let keys: Vec<&String> = plan.changed.iter().filter(|key| settings.reload(key) == Reload::Restart).collect();
+    let mut restart = json!({"ok": keys.is_empty(), "required": !keys.is_empty(), "keys": keys});
+    let object = restart.as_object_mut();
+    if let Some(object) = object {
+        if !keys.is_empty() {
+            object.insert("message".into(), json!("stop LeanClaw and start it again; until then the old values count"));
+        }
+        if let Some(reason) = &not_applied {
+            object.insert("notApplied".into(), json!(reason));
+        }
+    }
+    let mut answer = json!({
+        "ok": true, "path": settings.path(), "config": redacted(settings, &plan.parsed, "", &mut Vec::new()),
+        "hash": hash(state, version, Some(&plan.text)), "restart": restart,
+    });
+    if wish.how != How::Set
+        && let Some(object) = answer.as_object_mut()
+    {
+        // Nothing is left for a later process to tell a chat.
+        object.insert("sentinel".into(), json!({"path": null, "payload": null}));
+    }
+    answer
+}

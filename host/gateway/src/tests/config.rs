@@ -1,0 +1,222 @@
+//! The configuration file over the wire.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use leanclaw_types::{Caller, Failure};
+use serde_json::{Map, Value, json};
+
+use super::fake::MemoryRecords;
+use super::{Server, assert_invalid, start_with, with_token};
+use crate::{CheckedSettings, Reload, Settings, SettingsIssue};
+
+/// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` counts at once.
+#[derive(Default)]
+struct MemorySettings {
+    text: Mutex<Option<String>>,
+    applied: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Settings for MemorySettings {
+    fn path(&self) -> String {
+        "/c.json".into()
+    }
+
+    fn load(&self) -> Result<Option<String>, Failure> {
+        Ok(self.text.lock().unwrap().clone())
+    }
+
+    fn check(&self, text: &str) -> CheckedSettings {
+        // A comment is all of JSON5 that matters here.
+        let text: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let Ok(parsed) = serde_json::from_str::<Value>(&text.join("\n")) else {
+            let syntax = Some("JSON5 syntax at line 1".to_owned());
+            return CheckedSettings {
+                parsed: json!({}),
+                syntax,
+                issues: vec![issue("", "syntax")],
+                ..Default::default()
+            };
+        };
+        let mut resolved = parsed.clone();
+        if let Some(object) = resolved.as_object_mut() {
+            object.insert("environmentToken".into(), json!("from-environment"));
+        }
+        let mut issues = Vec::new();
+        if parsed.get("bad").is_some() {
+            issues = vec![issue("bad", "is `true`; expected nothing"), issue("", "does not fit together")];
+        }
+        CheckedSettings { parsed, resolved, issues, ..Default::default() }
+    }
+
+    fn store(&self, text: &str) -> Result<(), Failure> {
+        *self.text.lock().unwrap() = Some(text.to_owned());
+        Ok(())
+    }
+
+    async fn apply(&self, _: &Caller, changed: &[String]) -> Result<(), Failure> {
+        self.applied.lock().unwrap().extend(changed.iter().cloned());
+        Ok(())
+    }
+
+    fn is_secret(&self, key: &str) -> bool {
+        key.to_lowercase().ends_with("token")
+    }
+
+    fn reload(&self, key: &str) -> Reload {
+        if key.starts_with("hot") { Reload::Hot } else { Reload::Restart }
+    }
+
+    fn schema(&self) -> (Value, Map<String, Value>) {
+        let port = json!({"type": "integer"});
+        let gateway = json!({"type": "object", "properties": {"port": port, "token": {"type": "string"}}});
+        let any = json!({"type": "object", "additionalProperties": gateway});
+        let hints = json!({"gateway.token": {"label": "Token", "sensitive": true}});
+        let schema = json!({"type": "object", "properties": {"gateway": gateway, "entries": any}});
+        (schema, hints.as_object().unwrap().clone())
+    }
+}
+
+fn issue(path: &str, message: &str) -> SettingsIssue {
+    SettingsIssue { path: path.into(), message: message.into() }
+}
+
+async fn start(text: Option<&str>) -> (Server, Arc<MemorySettings>) {
+    let settings = Arc::new(MemorySettings::default());
+    *settings.text.lock().unwrap() = text.map(str::to_owned);
+    (start_on(&settings, Arc::default()).await, settings)
+}
+
+async fn start_on(settings: &Arc<MemorySettings>, records: Arc<MemoryRecords>) -> Server {
+    let own = Arc::clone(settings);
+    start_with(with_token(), records, |services| services.settings = Some(own)).await
+}
+
+async fn read(client: &mut super::Client) -> Value {
+    client.call("config.get", json!({})).await["payload"].clone()
+}
+
+const TEXT: &str = "{\"gateway\": {\"port\": 1, \"token\": \"hunter2\"}}";
+
+#[tokio::test]
+async fn no_secret_is_read_and_each_version_has_its_hash() {
+    let (server, _) = start(Some(TEXT)).await;
+    let mut old = server.connect(3, &["operator.read"]).await;
+    let mut new = server.connect(4, &["operator.read"]).await;
+    let (v3, v4) = (read(&mut old).await, read(&mut new).await);
+    for file in [&v3, &v4] {
+        assert!(!file.to_string().contains("hunter2") && !file.to_string().contains("from-environment"), "{file}");
+        assert_eq!(file["config"]["gateway"], json!({"port": 1, "token": "__OPENCLAW_REDACTED__"}));
+        assert_eq!(file["raw"], TEXT.replace("hunter2", "__OPENCLAW_REDACTED__"));
+        assert_eq!((file["exists"].as_bool(), file["valid"].as_bool()), (Some(true), Some(true)));
+        assert_eq!(file["resolved"]["environmentToken"], "__OPENCLAW_REDACTED__");
+    }
+    let hash = v3["hash"].as_str().unwrap();
+    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+    assert!(v4["hash"].as_str().unwrap().starts_with("hmac-sha256:v1:"), "{v4}");
+    assert_eq!(v4["configRevisionHash"], v4["hash"]);
+}
+
+#[tokio::test]
+async fn a_change_is_stored_told_and_written_down_and_is_there_after_a_restart() {
+    let (server, settings) = start(Some(TEXT)).await;
+    let mut writer = server.admin().await;
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let hash = read(&mut writer).await["hash"].clone();
+    let raw = "// mine\n{\"gateway\": {\"port\": 2, \"token\": \"__OPENCLAW_REDACTED__\"}, \"hot\": {\"x\": 1}}";
+    let answer = writer.call("config.set", json!({"raw": raw, "baseHash": hash})).await["payload"].clone();
+    assert_eq!((answer["ok"].as_bool(), answer["path"].as_str()), (Some(true), Some("/c.json")));
+    assert_eq!(answer["config"]["gateway"], json!({"port": 2, "token": "__OPENCLAW_REDACTED__"}));
+    assert_eq!(answer["restart"]["keys"], json!(["gateway.port"]));
+    assert_eq!(answer["restart"]["required"], true);
+    let event = reader.event("config.changed").await["payload"].clone();
+    assert_eq!((&event["hash"], &event["path"]), (&answer["hash"], &json!("/c.json")));
+    assert_eq!(*settings.applied.lock().unwrap(), ["gateway.port", "hot.x"]);
+    let stored = settings.check(&settings.load().unwrap().unwrap()).parsed;
+    assert_eq!(stored["gateway"]["token"], "hunter2", "the sentinel keeps what is stored");
+    let rows = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
+    assert_eq!(rows[0]["kind"], "config-changed");
+    assert_eq!((&rows[0]["action"], &rows[0]["keys"]), (&json!("set"), &json!(["gateway.port", "hot.x"])));
+    // A patch of the hot key alone needs no restart.
+    let patch = json!({"raw": "{\"hot\": {\"x\": null, \"y\": 2}}", "baseHash": answer["hash"], "note": "n"});
+    let patched = writer.call("config.patch", patch).await["payload"].clone();
+    assert_eq!((&patched["restart"]["required"], &patched["config"]["hot"]), (&json!(false), &json!({"y": 2})));
+    assert!(patched.get("sentinel").is_some());
+
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(&settings, records).await;
+    let again = read(&mut server.admin().await).await;
+    assert_eq!((&again["config"], &again["hash"]), (&patched["config"], &patched["hash"]));
+}
+
+#[tokio::test]
+async fn a_text_without_sentinels_keeps_its_comments() {
+    let (server, settings) = start(None).await;
+    let mut writer = server.connect(3, &["operator.admin"]).await;
+    let raw = "// mine\n{\"gateway\": {\"port\": 2}}";
+    let answer = writer.call("config.apply", json!({"raw": raw, "sessionKey": "main", "restartDelayMs": 0})).await;
+    assert_eq!(answer["ok"], true, "no hash is needed for the first file: {answer}");
+    assert_eq!(settings.load().unwrap().as_deref(), Some(raw));
+}
+
+#[tokio::test]
+async fn a_write_that_may_not_be_changes_nothing_and_says_why() {
+    let (server, settings) = start(Some(TEXT)).await;
+    for protocol in [3, 4] {
+        let mut writer = server.connect(protocol, &["operator.admin"]).await;
+        let hash = read(&mut writer).await["hash"].clone();
+        let set = |raw: &str, hash: &Value| json!({"raw": raw, "baseHash": hash});
+        let response = writer.call("config.set", json!({"raw": "{}"})).await;
+        assert_invalid(&response, "config base hash required; re-run config.get and retry");
+        let response = writer.call("config.set", set("{}", &json!("old"))).await;
+        assert_invalid(&response, "config changed since last load; re-run config.get and retry");
+        assert_invalid(&writer.call("config.set", set("{x", &hash)).await, "JSON5 syntax at line 1");
+        let response = writer.call("config.set", set("{\"bad\": true}", &hash)).await;
+        assert_invalid(&response, "invalid config: bad: is `true`; expected nothing; <root>: does not fit together");
+        assert_eq!(response["error"]["details"]["issues"][1], json!({"path": "", "message": "does not fit together"}));
+        let response = writer.call("config.patch", set("[1]", &hash)).await;
+        assert_invalid(&response, "config.patch raw must be an object");
+        let response =
+            writer.call("config.patch", set("{\"new\": {\"token\": \"__OPENCLAW_REDACTED__\"}}", &hash)).await;
+        assert!(
+            response["error"]["message"].as_str().unwrap().starts_with("invalid config: new.token: "),
+            "{response}"
+        );
+        let response = writer.call("config.patch", json!({"raw": "{\"ui\": {\"seamColor\": 1}}"})).await;
+        let message = match protocol {
+            3 => "config base hash required; re-run config.get and retry",
+            _ => "config base hash required for ui.seamColor; re-run config.get and retry with baseHash",
+        };
+        assert_invalid(&response, message);
+        let mut reader = server.connect(protocol, &["operator.write"]).await;
+        let response = reader.call("config.set", set("{}", &hash)).await;
+        assert_eq!(response["error"]["message"], "missing scope: operator.admin");
+    }
+    assert_eq!(settings.load().unwrap().as_deref(), Some(TEXT));
+}
+
+#[tokio::test]
+async fn the_schema_can_be_read_as_a_whole_and_by_path() {
+    let (server, _) = start(None).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    let whole = client.call("config.schema", json!({})).await["payload"].clone();
+    assert_eq!(whole["uiHints"]["gateway.token"]["sensitive"], true);
+    assert_eq!((&whole["version"], &whole["generatedAt"]), (&json!("1.2.3"), &json!("2023-11-14T22:13:20.000Z")));
+    let node = client.call("config.schema.lookup", json!({"path": "gateway"})).await["payload"].clone();
+    assert_eq!((&node["schema"], &node["reloadKind"]), (&json!({"type": "object"}), &json!("restart")));
+    let token = &node["children"][1];
+    assert_eq!(
+        (&token["key"], &token["path"], &token["type"]),
+        (&json!("token"), &json!("gateway.token"), &json!("string"))
+    );
+    assert_eq!(token["hint"]["label"], "Token");
+    let below = client.call("config.schema.lookup", json!({"path": "entries.x.port"})).await["payload"].clone();
+    assert_eq!(below["schema"], json!({"type": "integer"}));
+    let response = client.call("config.schema.lookup", json!({"path": "nope"})).await;
+    assert_invalid(&response, "config schema path not found");
+    let mut old = server.connect(3, &["operator.read"]).await;
+    let node = old.call("config.schema.lookup", json!({"path": "gateway"})).await["payload"].clone();
+    assert_eq!(node.get("reloadKind"), None);
+}

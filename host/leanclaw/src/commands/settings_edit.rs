@@ -1,0 +1,113 @@
+//! `leanclaw config get` and `config set`: one key of the settings.
+//!
+//! A change goes through the program that runs, so that it is checked, written down and applied in one place; where none
+//! runs, the command changes the file itself, by the same rules.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use leanclaw_gateway::{Settings, merge_settings, without_secrets};
+use serde_json::{Value, json};
+
+use super::{block_on, sources};
+use crate::admin::{Online, running_here};
+use crate::config::{self, Flags, json5_tree, variables};
+use crate::locate::Named;
+use crate::output;
+use crate::report::Advice;
+use crate::wiring::{SettingsFile, set};
+
+/// Prints what is in effect at a key of the configuration file or for a variable.
+pub(crate) fn get(flags: Flags, key: &str, as_json: bool) -> Result<()> {
+    let settings: Arc<dyn Settings> = Arc::new(SettingsFile::new(sources(flags)?));
+    let text = settings.load()?;
+    let checked = settings.check(text.as_deref().unwrap_or("{}"));
+    if let Some(first) = checked.issues.first() {
+        return Err(Advice::new(format!("{} is not valid: {}: {}", settings.path(), first.path, first.message))
+            .hint("`leanclaw config check` names everything that is wrong")
+            .into());
+    }
+    let shown = without_secrets(&settings, &checked.resolved);
+    let path = file_key(key);
+    let found = path.split('.').try_fold(&shown, |value, part| value.get(part));
+    match (found, as_json) {
+        (Some(value), true) => output::json(&json!({ "key": path, "value": value })),
+        (Some(Value::String(text)), false) => output::text(&output::on_terminal(text)),
+        (Some(value), false) => output::json(value),
+        (None, _) => Err(Advice::new(format!("nothing is set at `{key}` and it has no default"))
+            .hint("`leanclaw config variables` lists every setting and its keys")
+            .into()),
+    }
+}
+
+/// Sets a key of the configuration file; `null` takes it out.
+pub(crate) fn put(flags: Flags, key: &str, value: &str, as_json: bool) -> Result<()> {
+    let named = Named::by(&flags);
+    let sources = sources(flags)?;
+    let path = file_key(key);
+    // What is no JSON5 is meant as a text.
+    let value = json5_tree::parse(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    let mut patch = json!({});
+    set(&mut patch, path, value);
+    let config = config::resolve(&sources).ok().map(|resolution| resolution.config);
+    let settings: Arc<dyn Settings> = Arc::new(SettingsFile::new(sources));
+    let answer = block_on(async {
+        let running = match &config {
+            Some(config) => running_here(config, named).await?,
+            // What is set may be what repairs the file.
+            None => None,
+        };
+        match running {
+            Some(mut online) => through(&mut online, &patch).await,
+            None => directly(&settings, &patch),
+        }
+    })?;
+    if as_json {
+        return output::json(&answer);
+    }
+    output::text(&format!("{path} is set in {}.", settings.path()))?;
+    let restart = answer.get("restart");
+    if restart.and_then(|restart| restart.get("required")) == Some(&Value::Bool(true)) {
+        output::note("it counts once LeanClaw is started again");
+    }
+    Ok(())
+}
+
+async fn through(online: &mut Online, patch: &Value) -> Result<Value> {
+    let file = online.call("config.get", json!({})).await?;
+    let mut params = json!({ "raw": patch.to_string() });
+    if let (Some(hash), Some(params)) = (file.get("hash"), params.as_object_mut()) {
+        params.insert("baseHash".into(), hash.clone());
+    }
+    online.call("config.patch", params).await
+}
+
+fn directly(settings: &Arc<dyn Settings>, patch: &Value) -> Result<Value> {
+    let text = settings.load()?;
+    let before = settings.check(text.as_deref().unwrap_or("{}"));
+    if let Some(message) = before.syntax {
+        return Err(Advice::new(format!("{} cannot be changed: {message}", settings.path()))
+            .hint("repair the file with an editor first")
+            .into());
+    }
+    let mut wanted = before.parsed;
+    merge_settings(&mut wanted, patch);
+    let mut text = serde_json::to_string_pretty(&wanted)?;
+    text.push('\n');
+    let checked = settings.check(&text);
+    if !checked.issues.is_empty() {
+        let lines = checked.issues.iter().map(|issue| format!("{}: {}", issue.path, issue.message));
+        let lines: Vec<String> = lines.collect();
+        return Err(Advice::new(format!("invalid config: {}", lines.join("; ")))
+            .hint("`leanclaw config variables` lists every setting and what it expects; nothing was changed")
+            .into());
+    }
+    settings.store(&text)?;
+    Ok(json!({ "ok": true, "path": settings.path(), "config": without_secrets(settings, &checked.parsed) }))
+}
+
+/// The key in the configuration file that a name of a setting stands for.
+fn file_key(name: &str) -> &str {
+    let variable = variables::ALL.iter().find(|variable| variable.name == name);
+    variable.and_then(|variable| variable.keys.first().copied()).unwrap_or(name)
+}

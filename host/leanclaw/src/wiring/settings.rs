@@ -1,0 +1,296 @@
+//! The configuration file, as the gateway and the command line change it.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use async_trait::async_trait;
+use leanclaw_gateway::{CheckedSettings, Reload, Settings, SettingsIssue};
+use leanclaw_plugin::Plugins;
+use leanclaw_types::failure::code;
+use leanclaw_types::{Caller, Failure, PluginId};
+use serde_json::{Map, Value, json};
+
+use super::plugins::SharedPlugins;
+use crate::config::{Effective, FileText, Problem, Source, Sources, json5_tree, resolve, schema, variables};
+
+/// Keys that count as soon as they are stored.
+const HOT: [&str; 4] = ["plugins.enabled", "plugins.allow", "plugins.deny", "plugins.entries"];
+
+/// The configuration file of this process.
+pub(crate) struct SettingsFile {
+    sources: Sources,
+    /// What changes with the file while the program runs.
+    serving: Option<(Plugins, SharedPlugins)>,
+}
+
+impl SettingsFile {
+    /// The file that `sources` names, for a process that only reads and writes it.
+    pub(crate) fn new(sources: Sources) -> Self {
+        Self { sources, serving: None }
+    }
+
+    /// The same, for a process whose plugins go by it.
+    pub(crate) fn serving(self, plugins: Plugins, section: SharedPlugins) -> Self {
+        Self { serving: Some((plugins, section)), ..self }
+    }
+
+    fn file(&self) -> &Path {
+        &self.sources.config_file.0
+    }
+
+    /// The sources as if the file said this.
+    fn with(&self, text: &str) -> Sources {
+        let mut sources = self.sources.clone();
+        sources.config_file.1 = FileText::Text { text: text.to_owned(), others_can_read: false };
+        sources
+    }
+}
+
+#[async_trait]
+impl Settings for SettingsFile {
+    fn path(&self) -> String {
+        self.file().display().to_string()
+    }
+
+    fn load(&self) -> Result<Option<String>, Failure> {
+        match FileText::read(self.file()) {
+            FileText::Missing => Ok(None),
+            FileText::Text { text, .. } => Ok(Some(text)),
+            FileText::Unreadable(why) => Err(Failure::unavailable(format!("{} cannot be read: {why}", self.path()))
+                .hint("make it readable for the user that LeanClaw runs as")),
+        }
+    }
+
+    fn check(&self, text: &str) -> CheckedSettings {
+        let parsed = match json5_tree::parse(text) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let message =
+                    format!("JSON5 syntax at line {}, column {}: {}", error.line, error.column, error.message);
+                let issues = vec![SettingsIssue { path: String::new(), message: message.clone() }];
+                return CheckedSettings {
+                    parsed: json!({}),
+                    resolved: json!({}),
+                    syntax: Some(message),
+                    issues,
+                    warnings: Vec::new(),
+                };
+            }
+        };
+        let (resolved, issues, warnings) = match resolve(&self.with(text)) {
+            Ok(resolution) => (overlaid(&parsed, &resolution.effective), Vec::new(), resolution.warnings),
+            Err(error) => (parsed.clone(), error.problems.iter().map(issue).collect(), Vec::new()),
+        };
+        let warning = |message: String| SettingsIssue { path: String::new(), message };
+        CheckedSettings {
+            parsed,
+            resolved,
+            syntax: None,
+            issues,
+            warnings: warnings.into_iter().map(warning).collect(),
+        }
+    }
+
+    fn store(&self, text: &str) -> Result<(), Failure> {
+        let path = self.file();
+        if !path.is_absolute() {
+            return Err(Failure::unavailable(
+                "there is no home directory, so there is no place for a configuration file",
+            )
+            .hint("start LeanClaw with --config FILE"));
+        }
+        replace(path, text).map_err(|error| {
+            Failure::unavailable(format!("{} cannot be written: {error}", path.display()))
+                .hint("nothing was changed; make the folder writable for the user that LeanClaw runs as")
+        })
+    }
+
+    async fn apply(&self, caller: &Caller, changed: &[String]) -> Result<(), Failure> {
+        let Some((plugins, section)) = &self.serving else { return Ok(()) };
+        let hot: Vec<&String> = changed.iter().filter(|key| self.reload(key) == Reload::Hot).collect();
+        if hot.is_empty() {
+            return Ok(());
+        }
+        let text = self.load()?.unwrap_or_else(|| "{}".to_owned());
+        let config = resolve(&self.with(&text)).map_err(|error| Failure::invalid(error.to_string()))?.config;
+        {
+            let mut section = section.write().unwrap_or_else(PoisonError::into_inner);
+            // The folder is watched where it was; another one needs a start.
+            let dir = std::mem::take(&mut section.dir);
+            *section = config.plugins;
+            section.dir = dir;
+        }
+        let mut ids: Vec<Option<PluginId>> = hot.iter().map(|key| plugin_of(key)).collect();
+        ids.dedup();
+        if ids.contains(&None) {
+            plugins.reload(caller, None).await?;
+            return Ok(());
+        }
+        for id in ids.into_iter().flatten() {
+            match plugins.reload(caller, Some(&id)).await {
+                // Settings may be there before their plugin is.
+                Err(failure) if failure.code == code::NOT_FOUND => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_secret(&self, key: &str) -> bool {
+        schema::is_secret(key)
+    }
+
+    fn reload(&self, key: &str) -> Reload {
+        let is_or_is_below =
+            |key: &str, top: &str| key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if HOT.iter().any(|hot| is_or_is_below(key, hot)) {
+            return Reload::Hot;
+        }
+        let mut known = variables::ALL.iter().flat_map(|variable| variable.keys);
+        if known.any(|known| is_or_is_below(key, known) || is_or_is_below(known, key)) {
+            return Reload::Restart;
+        }
+        Reload::None
+    }
+
+    fn schema(&self) -> (Value, Map<String, Value>) {
+        (schema::schema(), schema::hints())
+    }
+}
+
+/// The plugin a key below `plugins.entries` is about.
+fn plugin_of(key: &str) -> Option<PluginId> {
+    let name = key.strip_prefix("plugins.entries.")?.split('.').next()?;
+    name.parse().ok()
+}
+
+/// The file's content with what flags, environment and defaults say laid over it.
+fn overlaid(parsed: &Value, effective: &[Effective]) -> Value {
+    let mut resolved = parsed.clone();
+    for setting in effective {
+        let (Some(value), Some(key)) = (&setting.value, setting.variable.keys.first()) else { continue };
+        if !matches!(setting.source, Source::File { .. }) {
+            set(&mut resolved, key, schema::typed(setting.variable, value));
+        }
+    }
+    resolved
+}
+
+/// Sets a key, making the objects above it.
+pub(crate) fn set(target: &mut Value, key: &str, value: Value) {
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    match key.split_once('.') {
+        None => drop(object.insert(key.to_owned(), value)),
+        Some((first, rest)) => set(object.entry(first.to_owned()).or_insert(Value::Null), rest, value),
+    }
+}
+
+fn issue(problem: &Problem) -> SettingsIssue {
+    match problem {
+        Problem::Invalid { name, value, source, expected } => {
+            let key = match source {
+                Source::File { key, .. } if key == "<root>" => "",
+                Source::File { key, .. } => key,
+                _ => name,
+            };
+            SettingsIssue { path: key.to_owned(), message: format!("is `{value}`; expected {expected}") }
+        }
+        other => SettingsIssue { path: String::new(), message: other.to_string() },
+    }
+}
+
+/// Replaces a file in one step: whoever reads it finds the old text or the new one. Only its owner can read it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // A link is kept and what it leads to is replaced.
+    let path: PathBuf = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // Such files are made with mode 600.
+    let mut file = tempfile::Builder::new().prefix(".config-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(&path).map_err(|error| error.error)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flags;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn settings(folder: &Path, environment: &[(&str, &str)]) -> SettingsFile {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut sources = Sources::of_environment(environment);
+        sources.flags = Flags::default();
+        sources.config_file = (folder.join("sub/config.json"), FileText::Missing);
+        SettingsFile::new(sources)
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[]);
+        assert_eq!(settings.load().unwrap(), None);
+        settings.store("{a: 1}").unwrap();
+        fs::set_permissions(settings.file(), fs::Permissions::from_mode(0o644)).unwrap();
+        settings.store("{a: 2}").unwrap();
+        assert_eq!(settings.load().unwrap().as_deref(), Some("{a: 2}"));
+        assert_eq!(fs::metadata(settings.file()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(settings.file().parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[]);
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("real"), "{}").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("real"), settings.file()).unwrap();
+        settings.store("{a: 1}").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("real")).unwrap(), "{a: 1}");
+        assert!(fs::symlink_metadata(settings.file()).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_by_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[("LEANCLAW_GATEWAY_PORT", "7")]);
+        let checked = settings.check("{gateway: {bind: 3}, logging: {level: 'loud'}, plugins: {allow: 'x'}}");
+        let mut paths: Vec<&str> = checked.issues.iter().map(|issue| issue.path.as_str()).collect();
+        paths.sort_unstable();
+        assert_eq!(paths, ["gateway.bind", "logging.level", "plugins.allow"]);
+        assert!(settings.check("[]").issues.iter().any(|issue| issue.path.is_empty()));
+        assert!(settings.check("{a:").syntax.unwrap().contains("line 1"));
+        // What the environment says is in effect and not in the file.
+        let good = settings.check("{gateway: {port: 5, auth: {token: 'hunter2'}}}");
+        assert!(good.issues.is_empty(), "{:?}", good.issues);
+        assert_eq!((&good.parsed["gateway"]["port"], &good.resolved["gateway"]["port"]), (&json!(5), &json!(7)));
+        assert_eq!(good.resolved["logging"]["level"], "info");
+    }
+
+    #[test]
+    fn keys_say_when_they_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[]);
+        for (key, reload) in [
+            ("gateway.port", Reload::Restart),
+            ("gateway", Reload::Restart),
+            ("plugins.load.paths", Reload::Restart),
+            ("plugins.entries.notes.config.unit", Reload::Hot),
+            ("plugins.deny", Reload::Hot),
+            ("channels.telegram.botToken", Reload::None),
+            ("gatewayx", Reload::None),
+        ] {
+            assert_eq!(settings.reload(key), reload, "{key}");
+        }
+        assert_eq!(plugin_of("plugins.entries.notes.config").unwrap().as_str(), "notes");
+        assert_eq!(plugin_of("plugins.entries"), None);
+    }
+}

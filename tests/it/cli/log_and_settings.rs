@@ -1,0 +1,58 @@
+//! `leanclaw logs` and `leanclaw config get|set`, with a running program and without one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+
+use crate::support::Place;
+
+#[tokio::test]
+async fn the_log_is_read_while_the_program_runs_and_afterwards() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let shown = place.run(&["logs", "--json"]).await;
+    let lines: Vec<Value> = shown.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let listens = lines.iter().find(|line| line["1"] == "the gateway listens").expect(&shown.out);
+    assert_eq!(listens["0"], "{\"subsystem\":\"leanclaw_gateway/server\"}");
+    assert_eq!(listens["_meta"]["logLevelName"], "INFO");
+    let people = place.run(&["logs", "--limit", "1000"]).await;
+    assert!(people.out.contains("INFO leanclaw_gateway/server: the gateway listens address="), "{}", people.out);
+    let tail = program.client().await.ok("logs.tail", json!({"limit": 5000})).await;
+    let mode = fs::metadata(tail["file"].as_str().unwrap()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    program.stop().await;
+    let shown = place.run(&["logs"]).await;
+    assert!(shown.out.contains("the gateway listens") && shown.out.contains("stopped"), "{}", shown.out);
+}
+
+#[tokio::test]
+async fn a_key_is_set_through_the_program_and_without_it() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let mut watcher = program.client().await;
+    let set = place.run(&["config", "set", "logging.level", "debug", "--json"]).await.json();
+    assert_eq!(set["restart"]["keys"], json!(["logging.level"]), "{set}");
+    assert_eq!(watcher.event("config.changed").await["hash"], set["hash"]);
+    let file = watcher.ok("config.get", json!({})).await;
+    assert_eq!((&file["config"]["logging"]["level"], &file["exists"]), (&json!("debug"), &json!(true)));
+    let audit = place.run(&["audit", "tail", "--kind", "config-changed", "--json"]).await.json();
+    assert!(audit.to_string().contains("logging.level"), "{audit}");
+    // What a plugin is told is applied at once; what is wrong is refused with every problem.
+    let set = place.run(&["config", "set", "plugins.deny", "['notes']", "--json"]).await.json();
+    assert_eq!(set["restart"]["required"], false, "{set}");
+    let refused = place.run(&["config", "set", "wasm.maxInstances", "0"]).await.failed(1);
+    assert!(refused.contains("wasm.maxInstances: is `0`; expected a whole number from 1 to 100000"), "{refused}");
+    program.stop().await;
+
+    let again = place.start().await;
+    let file = again.client().await.ok("config.get", json!({})).await;
+    assert_eq!(file["config"], json!({"logging": {"level": "debug"}, "plugins": {"deny": ["notes"]}}));
+    again.stop().await;
+    place.run(&["config", "set", "wasm.maxInstances", "7"]).await;
+    assert_eq!(place.run(&["config", "get", "LEANCLAW_MAX_INSTANCES"]).await.out, "7\n");
+    let shown = place.run(&["config", "get", "wasm", "--json"]).await.json();
+    assert_eq!(shown, json!({"key": "wasm", "value": {"maxInstances": 7, "pooling": "auto"}}));
+    let refused = place.run(&["config", "set", "logging.level", "loud"]).await.failed(1);
+    assert!(refused.contains("logging.level: is `loud`") && refused.contains("nothing was changed"), "{refused}");
+}
