@@ -20,7 +20,7 @@ use crate::error::GatewayError;
 use crate::hub::Hub;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
-use crate::services::{AuditSink, Readiness, Records};
+use crate::services::{AuditSink, Readiness, Records, Sessions};
 use crate::settings::Settings;
 use crate::snapshot::HealthCache;
 
@@ -31,6 +31,8 @@ pub struct Services {
     pub plugins: Arc<dyn PluginHost>,
     /// Keeps what the gateway must not forget.
     pub records: Arc<dyn Records>,
+    /// Keeps sessions and what was said in them.
+    pub sessions: Arc<dyn Sessions>,
     /// Keeps audit rows.
     pub audit: Arc<dyn AuditSink>,
     /// What `/ready` waits for.
@@ -45,10 +47,16 @@ pub struct Services {
 
 impl Services {
     /// Services with the machine's clock and nothing that `/ready` waits for.
-    pub fn new(plugins: Arc<dyn PluginHost>, records: Arc<dyn Records>, audit: Arc<dyn AuditSink>) -> Self {
+    pub fn new(
+        plugins: Arc<dyn PluginHost>,
+        records: Arc<dyn Records>,
+        sessions: Arc<dyn Sessions>,
+        audit: Arc<dyn AuditSink>,
+    ) -> Self {
         Self {
             plugins,
             records,
+            sessions,
             audit,
             readiness: Vec::new(),
             log_file: None,

@@ -14,6 +14,7 @@ use crate::devices;
 use crate::gateway::State;
 use crate::hello::hello;
 use crate::phrase::Shape;
+use crate::sessions::Subscriptions;
 use crate::wire::{self, Id, Payload};
 
 static CONNECT: LazyLock<Shape> = LazyLock::new(Shape::of::<ConnectParams>);
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) device: Option<String>,
     /// Where it comes from.
     pub(crate) remote: IpAddr,
+    /// Which sessions it wants to hear of.
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// What the first frame led to.
@@ -106,6 +109,7 @@ fn welcome(
         client: connect.client,
         device: access.device,
         remote: peer.ip(),
+        subscriptions: Subscriptions::default(),
     };
     Outcome::Welcome(Arc::new(session), wire::response(id, &payload))
 }

@@ -60,7 +60,7 @@ fn events(state: &State) -> Vec<String> {
 }
 
 fn snapshot(state: &State, version: ProtocolVersion) -> Value {
-    let health: Value = serde_json::from_str(state.health.latest().text(version)).unwrap_or_else(|_| json!({}));
+    let health: Value = serde_json::from_str(state.current_health().text(version)).unwrap_or_else(|_| json!({}));
     let mut snapshot = json!({
         "presence": state.presence(),
         "health": health,

@@ -28,6 +28,8 @@ pub(crate) struct Event {
     scope_v4: Option<&'static str>,
     /// Whether version 3 does not know it.
     newest_only: bool,
+    /// The session that changed, for an event that goes only to those who asked for such changes.
+    session_key: Option<String>,
     /// Whether a slow client may miss it.
     pub(crate) droppable: bool,
     /// Sent with `presence` and `health`.
@@ -43,6 +45,7 @@ impl Event {
             scope: None,
             scope_v4: None,
             newest_only: false,
+            session_key: None,
             droppable: false,
             state_version: None,
         }
@@ -75,6 +78,12 @@ impl Event {
         self
     }
 
+    /// Only for those who asked for changes of this session or of all.
+    pub(crate) fn about_session(mut self, key: &str) -> Self {
+        self.session_key = Some(key.to_owned());
+        self
+    }
+
     /// Whether a connection may see it.
     fn is_for(&self, session: &Session) -> bool {
         let newest = session.version == ProtocolVersion::V4;
@@ -82,6 +91,7 @@ impl Event {
         (newest || !self.newest_only)
             && self.scope.is_none_or(allowed)
             && self.scope_v4.filter(|_| newest).is_none_or(allowed)
+            && self.session_key.as_ref().is_none_or(|key| newest && session.subscriptions.want(key))
     }
 
     pub(crate) fn state_version(mut self, version: StateVersion) -> Self {
@@ -209,7 +219,7 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 9] = [
+pub(crate) const OWN_EVENTS: [&str; 10] = [
     "connect.challenge",
     "tick",
     "health",
@@ -217,6 +227,7 @@ pub(crate) const OWN_EVENTS: [&str; 9] = [
     "shutdown",
     "plugins.changed",
     "config.changed",
+    "sessions.changed",
     "device.pair.requested",
     "device.pair.resolved",
 ];

@@ -3,7 +3,7 @@
 //!
 //! What it owns: sockets, frames, the handshake, who may call what, the dispatch of methods, events and their order,
 //! HTTP routes, and every limit on them. What it refuses to own: plugins, storage, configuration files. Those are
-//! reached through [`PluginHost`], [`Records`], [`AuditSink`] and [`Readiness`], which the program implements.
+//! reached through [`PluginHost`], [`Records`], [`Sessions`], [`AuditSink`] and [`Readiness`], which the program implements.
 //!
 //! * No request reaches a method before its scope is checked, and no scope is checked before the caller is known.
 //! * Nothing a client says about itself grants it anything.
@@ -28,6 +28,7 @@ mod plugins;
 mod presence;
 mod server;
 mod services;
+mod sessions;
 mod settings;
 mod shelf;
 mod snapshot;
@@ -42,5 +43,5 @@ pub use gateway::{Gateway, Services};
 pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};
 pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
 pub use server::serve;
-pub use services::{AuditSink, Readiness, RecordChange, Records};
+pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
 pub use settings::{CheckedSettings, Reload, Settings, SettingsIssue, merge_settings, without_secrets};

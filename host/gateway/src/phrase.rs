@@ -13,6 +13,22 @@ use serde_json::Value;
 /// The most problems that are named at once.
 const MAX_PROBLEMS: usize = 20;
 
+/// For `#[schemars(transform = …)]`: what may be left out may still not be null, as the real gateway has it.
+pub(crate) fn no_nulls(schema: &mut schemars::Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut() {
+        if let Some(Value::Array(types)) = property.get_mut("type") {
+            types.retain(|kind| kind != "null");
+            if let [one] = types.as_slice() {
+                let one = one.clone();
+                if let Some(kind) = property.get_mut("type") {
+                    *kind = one;
+                }
+            }
+        }
+    }
+}
+
 /// A compiled schema of `T`.
 pub(crate) struct Shape {
     validator: Option<Validator>,

@@ -3,6 +3,10 @@
 use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::session::{
+    AgentSessions, DecideSession, SessionLookup, SessionOutcome, SessionPage, SessionQuery, SessionRow, Transcript,
+    TranscriptQuery, UsageCell, UsageQuery,
+};
 
 /// Takes typed rows that must be kept. Must not block: it is called on the path of a request.
 pub trait AuditSink: Send + Sync + 'static {
@@ -46,4 +50,50 @@ pub trait Records: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be written.
     async fn change(&self, changes: Vec<RecordChange>, audit: Vec<AuditRecord>) -> Result<(), Failure>;
+}
+
+/// Keeps sessions and what was said in them. There may be very many.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// The sessions that were asked for, the one that changed last first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure>;
+
+    /// The session with that key. One row: must be quick.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get(&self, key: &str) -> Result<Option<SessionRow>, Failure>;
+
+    /// A few sessions, found in another way. Must be quick.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn find(&self, lookup: &SessionLookup) -> Result<Vec<SessionRow>, Failure>;
+
+    /// Decides on a session with no other change in between, and stores that. What was answered survives a `kill -9`.
+    ///
+    /// # Errors
+    /// The store cannot be written: then nothing changed.
+    async fn change(&self, key: String, decide: DecideSession) -> Result<SessionOutcome, Failure>;
+
+    /// A session's transcript or a part of it; empty when there is no such session.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn transcript(&self, key: &str, query: TranscriptQuery) -> Result<Transcript, Failure>;
+
+    /// What was said and used in a span of time.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageCell>, Failure>;
+
+    /// Every agent that has sessions, with the `recent` that changed last. Must be quick.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn at_a_glance(&self, recent: u32) -> Result<Vec<AgentSessions>, Failure>;
 }

@@ -1,17 +1,22 @@
 //! How things stand: the health snapshot, kept as text so that answering `health` writes no JSON.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use leanclaw_types::frame::{ProtocolVersion, StateVersion};
 use leanclaw_types::plugin::PluginState;
+use leanclaw_types::session::AgentSessions;
 use serde_json::{Value, json};
 
 use crate::gateway::State;
 use crate::hub::Event;
+use crate::sessions::STORE_PATH;
 
-/// The agent every session key without one belongs to.
-pub(crate) const DEFAULT_AGENT: &str = "main";
+pub(crate) use leanclaw_types::session::DEFAULT_AGENT;
+
+/// Sessions that are named in a snapshot.
+const RECENT: u32 = 5;
 
 /// One snapshot.
 #[derive(Debug)]
@@ -36,16 +41,26 @@ impl Health {
 #[derive(Debug)]
 pub(crate) struct HealthCache {
     latest: RwLock<Arc<Health>>,
+    /// Something it tells of has changed since.
+    outdated: AtomicBool,
 }
 
 impl HealthCache {
     pub(crate) fn new() -> Self {
         let nothing: Arc<str> = "{}".into();
-        Self { latest: RwLock::new(Arc::new(Health { v3: Arc::clone(&nothing), v4: nothing, version: 0 })) }
+        Self {
+            latest: RwLock::new(Arc::new(Health { v3: Arc::clone(&nothing), v4: nothing, version: 0 })),
+            outdated: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn latest(&self) -> Arc<Health> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has the next reader take it anew.
+    pub(crate) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Release);
     }
 
     fn put(&self, v3: &Value, v4: &Value) -> Arc<Health> {
@@ -57,9 +72,49 @@ impl HealthCache {
 }
 
 impl State {
+    /// The latest snapshot, or a new one when sessions have changed since.
+    pub(crate) fn current_health(&self) -> Arc<Health> {
+        if self.health.outdated.load(Ordering::Acquire) { self.refresh_health() } else { self.health.latest() }
+    }
+
+    /// The sessions of an agent, or of all of them when none is named.
+    fn sessions_now(&self, all: &[AgentSessions], agent: Option<&str>) -> Value {
+        let now_ms = self.now_ms();
+        let wanted = all.iter().filter(|own| agent.is_none_or(|agent| own.agent == agent));
+        let count: u64 = wanted.clone().map(|own| own.count).sum();
+        let mut recent: Vec<&(String, u64)> = wanted.flat_map(|own| &own.recent).collect();
+        recent.sort_by_key(|(_, updated_ms)| std::cmp::Reverse(*updated_ms));
+        recent.truncate(usize::try_from(RECENT).unwrap_or(usize::MAX));
+        let shown = |(key, updated_ms): &(String, u64)| json!({"key": key, "updatedAt": updated_ms, "age": now_ms.saturating_sub(*updated_ms)});
+        let recent: Vec<Value> = recent.into_iter().map(shown).collect();
+        json!({"path": STORE_PATH, "count": count, "recent": recent})
+    }
+
+    /// The agents and how their sessions stand. The default agent is always there.
+    fn agents_now(&self, all: &[AgentSessions]) -> Vec<Value> {
+        let mut names = vec![DEFAULT_AGENT];
+        names.extend(all.iter().map(|own| own.agent.as_str()).filter(|name| *name != DEFAULT_AGENT));
+        let shown = |name: &str| {
+            json!({
+                "agentId": name,
+                "isDefault": name == DEFAULT_AGENT,
+                "heartbeat": {
+                    "enabled": false, "every": "0m", "everyMs": null, "prompt": "", "target": "none", "ackMaxChars": 0,
+                },
+                "sessions": self.sessions_now(all, Some(name)),
+            })
+        };
+        names.into_iter().map(shown).collect()
+    }
+
     /// Takes the snapshot anew.
     pub(crate) fn refresh_health(&self) -> Arc<Health> {
         let began = Instant::now();
+        self.health.outdated.store(false, Ordering::Release);
+        let sessions = self.services.sessions.at_a_glance(RECENT).unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "the sessions cannot be counted");
+            Vec::new()
+        });
         let mut loaded: Vec<String> = Vec::new();
         let mut errors: Vec<Value> = Vec::new();
         for plugin in self.services.plugins.list() {
@@ -81,8 +136,8 @@ impl State {
             "channelLabels": {},
             "heartbeatSeconds": 0,
             "defaultAgentId": DEFAULT_AGENT,
-            "agents": [],
-            "sessions": {"path": "", "count": 0, "recent": []},
+            "agents": self.agents_now(&sessions),
+            "sessions": self.sessions_now(&sessions, None),
         });
         let mut v4 = v3.clone();
         if let Some(object) = v4.as_object_mut() {

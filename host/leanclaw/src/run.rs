@@ -60,7 +60,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
 
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });
     let looked = Arc::new(AtomicBool::new(false));
-    let mut services = Services::new(joined.clone(), joined.clone(), joined);
+    let mut services = Services::new(joined.clone(), joined.clone(), joined.clone(), joined);
     services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));
     let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
     services.settings = Some(Arc::new(settings));

@@ -1,5 +1,5 @@
-//! What must survive a `kill -9`: grants, audit rows, secrets, the inbox, cached specs, the gateway's documents ([`Store`],
-//! in `core.db`) and the plugins' key-value data ([`KvStore`], in `plugin-kv.db`).
+//! What must survive a `kill -9`: grants, audit rows, secrets, the inbox, cached specs, sessions with what was said in them, the
+//! gateway's documents ([`Store`], in `core.db`) and the plugins' key-value data ([`KvStore`], in `plugin-kv.db`).
 //!
 //! This crate owns the two SQLite files, their schemas and their threads. It does not decide: whether a grant is wise, a
 //! secret may be used or a message should be answered is the caller's business. It knows no plugin folder, no network and
@@ -34,8 +34,10 @@ mod queue;
 mod readers;
 mod records;
 mod secrets;
+mod sessions;
 mod specs;
 mod store;
+mod transcripts;
 mod writer;
 
 #[cfg(test)]

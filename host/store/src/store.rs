@@ -14,7 +14,11 @@ use crate::inbox::{MAX_KEPT_BYTES, Usage};
 use crate::queue::Lane;
 
 /// `LCco`.
-pub(crate) const SCHEMA: Schema = Schema::new("core.db", 0x4c43_636f, &[include_str!("../migrations/core-1.sql")]);
+pub(crate) const SCHEMA: Schema = Schema::new(
+    "core.db",
+    0x4c43_636f,
+    &[include_str!("../migrations/core-1.sql"), include_str!("../migrations/core-2.sql")],
+);
 
 /// What the host keeps, in `<data directory>/core.db`. See the crate's documentation for what an answer promises.
 ///

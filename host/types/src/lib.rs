@@ -1,5 +1,5 @@
 //! The vocabulary every LeanClaw crate shares: ids, the plugin manifest, permissions and grants, callers, failures,
-//! gateway frames, audit events.
+//! gateway frames, sessions, audit events.
 //!
 //! Plain data and its grammar only. This crate knows nothing of tokio, wasmtime, SQLite or HTTP servers; whatever needs
 //! one of those lives in the crate that owns it.
@@ -16,6 +16,7 @@ pub mod net;
 pub mod permission;
 pub mod plugin;
 pub mod redact;
+pub mod session;
 
 pub use call::Caller;
 pub use failure::Failure;

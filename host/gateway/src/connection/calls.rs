@@ -177,16 +177,33 @@ impl Connection {
     }
 
     fn missing_scope(&self, method: &str, scope: &str) -> ErrorShape {
-        let method: String = method.chars().take(120).collect();
-        let actor = format!("{}:{}", self.session.caller.kind, self.session.caller.id);
-        self.state.audit(actor, AuditEvent::ScopeDenied { method, scope: scope.to_owned() });
-        let message = format!("missing scope: {scope}");
-        match self.session.version {
-            ProtocolVersion::V3 => ErrorShape::invalid(message),
-            ProtocolVersion::V4 => ErrorShape::new(error_code::FORBIDDEN, message).details(json!({
-                "code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope],
-            })),
+        missing_scope(&self.state, &self.session, method, scope)
+    }
+}
+
+impl Call<'_> {
+    /// For a method whose scope depends on what is asked.
+    ///
+    /// # Errors
+    /// The caller lacks the scope; that is written down.
+    pub(crate) fn require(&self, scope: &str) -> Result<(), ErrorShape> {
+        if self.session.caller.holds(scope) {
+            return Ok(());
         }
+        Err(missing_scope(self.state, self.session, self.method, scope))
+    }
+}
+
+fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
+    let method: String = method.chars().take(120).collect();
+    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
+    state.audit(actor, AuditEvent::ScopeDenied { method, scope: scope.to_owned() });
+    let message = format!("missing scope: {scope}");
+    match session.version {
+        ProtocolVersion::V3 => ErrorShape::invalid(message),
+        ProtocolVersion::V4 => ErrorShape::new(error_code::FORBIDDEN, message).details(json!({
+            "code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope],
+        })),
     }
 }
 

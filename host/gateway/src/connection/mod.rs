@@ -184,7 +184,7 @@ impl Connection {
     /// Version 3 clients get the health right after the handshake.
     fn send_first_health(&mut self) {
         if self.session.version == leanclaw_types::frame::ProtocolVersion::V3 {
-            let health = self.state.health.latest();
+            let health = self.state.current_health();
             let event =
                 Event::new("health", health.text(self.session.version)).state_version(self.state.state_version());
             self.send_event(&event);

@@ -10,6 +10,6 @@ pub(crate) fn health(call: &Call<'_>) -> Answer {
     let probe = call.params.contains("probe")
         && serde_json::from_str::<Value>(call.params)
             .is_ok_and(|params| params.get("probe") == Some(&Value::Bool(true)));
-    let health = if probe { call.state.refresh_health() } else { call.state.health.latest() };
+    let health = if probe { call.state.refresh_health() } else { call.state.current_health() };
     Answer::Now(Ok(Payload::Shared(health.text(call.session.version).clone())))
 }

@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod plugins;
 pub(crate) mod send;
+pub(crate) mod sessions;
 pub(crate) mod system;
 pub(crate) mod tools;
 
@@ -39,6 +40,8 @@ pub(crate) enum Scope {
     Open,
     /// This scope.
     Needs(&'static str),
+    /// It depends on what is asked: the handler decides, with [`Call::require`].
+    Depends,
 }
 
 /// One method.
@@ -76,6 +79,20 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.grant", Scope::Needs(ADMIN), plugins::grant),
     method("plugins.revoke", Scope::Needs(ADMIN), plugins::revoke),
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
+    method("chat.history", Scope::Needs(READ), sessions::history),
+    method("sessions.create", Scope::Depends, sessions::create),
+    method("sessions.delete", Scope::Depends, sessions::delete),
+    method("sessions.describe", Scope::Needs(READ), sessions::describe),
+    method("sessions.get", Scope::Needs(READ), sessions::get),
+    method("sessions.list", Scope::Needs(READ), sessions::list),
+    method("sessions.messages.subscribe", Scope::Needs(READ), sessions::follow),
+    method("sessions.messages.unsubscribe", Scope::Needs(READ), sessions::unfollow),
+    method("sessions.patch", Scope::Depends, sessions::patch),
+    method("sessions.preview", Scope::Needs(READ), sessions::preview),
+    method("sessions.reset", Scope::Needs(ADMIN), sessions::reset),
+    method("sessions.resolve", Scope::Needs(READ), sessions::resolve),
+    method("sessions.subscribe", Scope::Needs(READ), sessions::subscribe),
+    method("sessions.unsubscribe", Scope::Needs(READ), sessions::unsubscribe),
     method("send", Scope::Needs(WRITE), send::send),
     method("system-event", Scope::Needs(ADMIN), system::event),
     method("system-presence", Scope::Needs(READ), system::presence),

@@ -254,7 +254,8 @@ async fn an_open_address_without_a_token_is_not_served() {
         let mut config = GatewayConfig::new("0");
         config.auth.token = token;
         let host = Arc::new(FakeHost::default());
-        let services = Services::new(host, Arc::new(MemoryRecords::default()), Arc::new(Rows::default()));
+        let records = Arc::new(MemoryRecords::default());
+        let services = Services::new(host, Arc::clone(&records) as _, records, Arc::new(Rows::default()));
         let gateway = Gateway::open(config, services).await.unwrap();
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let stop = CancellationToken::new();

@@ -31,6 +31,8 @@ impl AuditSink for Rows {
 pub(crate) struct MemoryRecords {
     documents: Mutex<BTreeMap<(String, String), String>>,
     pub(crate) audit: Mutex<Vec<AuditRecord>>,
+    /// Sessions by key.
+    pub(super) sessions: Mutex<BTreeMap<String, super::fake_sessions::MemorySession>>,
     /// Whether storing fails.
     pub(crate) broken: AtomicBool,
 }

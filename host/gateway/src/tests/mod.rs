@@ -5,12 +5,14 @@ mod config;
 mod devices;
 mod events;
 pub(crate) mod fake;
+mod fake_sessions;
 mod flow;
 mod frames;
 mod handshake;
 mod logs;
 mod methods;
 mod presence;
+mod sessions;
 mod web;
 
 use std::net::SocketAddr;
@@ -67,7 +69,12 @@ async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: 
     let host = Arc::new(FakeHost::default());
     let audit = Arc::new(Rows::default());
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
-    let mut services = Services::new(Arc::clone(&host) as _, Arc::clone(&records) as _, Arc::clone(&audit) as _);
+    let mut services = Services::new(
+        Arc::clone(&host) as _,
+        Arc::clone(&records) as _,
+        Arc::clone(&records) as _,
+        Arc::clone(&audit) as _,
+    );
     services.clock = Arc::clone(&clock) as _;
     services.readiness = vec![Arc::clone(&host) as _];
     change(&mut services);

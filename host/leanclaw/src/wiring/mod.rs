@@ -4,6 +4,7 @@
 
 mod gateway;
 mod plugins;
+mod sessions;
 mod settings;
 
 pub(crate) use gateway::{PluginGateway, PluginsReady};

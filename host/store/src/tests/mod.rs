@@ -6,6 +6,7 @@ mod durability;
 mod kv;
 mod opening;
 mod queue;
+mod sessions;
 mod writing;
 
 use leanclaw_types::PluginKey;

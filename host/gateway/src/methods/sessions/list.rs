@@ -1,0 +1,187 @@
+//! `sessions.list`.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::session::{SessionPage, SessionQuery, SessionRow, TranscriptQuery};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{failed, is_newest, later, shortened};
+use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::phrase::{Shape, no_nulls};
+use crate::sessions::{STORE_PATH, defaults, listed, text_of};
+use crate::wire::Payload;
+
+/// Rows when no limit is named.
+const DEFAULT_ROWS: u64 = 200;
+/// Rows at most: what is left is a page away.
+const MAX_ROWS: u64 = 1000;
+/// Rows whose transcript is looked into.
+const MAX_TITLED: usize = 200;
+/// Characters of a title and of a last message.
+const TITLE_CHARS: usize = 60;
+const LAST_MESSAGE_CHARS: usize = 200;
+
+/// Parameters of both versions. Filters for what LeanClaw's sessions do not have match nothing that is asked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = no_nulls)]
+pub(super) struct List {
+    #[schemars(range(min = 1))]
+    limit: Option<u64>,
+    offset: Option<u64>,
+    #[schemars(range(min = 1))]
+    active_minutes: Option<u64>,
+    require_last_interaction: Option<bool>,
+    #[schemars(extend("enum" = ["updatedAt", "lastInteractionAt"]))]
+    sort_by: Option<String>,
+    include_global: Option<bool>,
+    include_unknown: Option<bool>,
+    configured_agents_only: Option<bool>,
+    include_derived_titles: Option<bool>,
+    include_last_message: Option<bool>,
+    #[schemars(length(min = 1, max = 512))]
+    label: Option<String>,
+    #[schemars(extend("enum" = ["chat", "dashboard"]))]
+    board_face: Option<String>,
+    #[schemars(length(min = 1))]
+    creator_id: Option<String>,
+    #[schemars(length(min = 1))]
+    owner_id: Option<String>,
+    owner_first: Option<bool>,
+    involving_me: Option<bool>,
+    #[schemars(length(min = 1))]
+    involving_profile_id: Option<String>,
+    include_people: Option<bool>,
+    #[schemars(length(min = 1))]
+    spawned_by: Option<String>,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    search: Option<String>,
+    #[schemars(extend("enum" = [true, false, "all"]))]
+    archived: Option<Value>,
+}
+
+static LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<List>);
+
+/// `sessions.list {limit?, …}` → `{ts, path, count, defaults, sessions}`, the one that changed last first; version 4
+/// besides `{totalCount, limitApplied, nextOffset, hasMore, owners}`.
+pub(crate) fn list(call: &Call<'_>) -> Answer {
+    let list = match read(call) {
+        Ok(list) => list,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, session| async move { answer(state, session, list).await.map(|value| Payload::json(&value)) })
+}
+
+/// The parameters of a call that lists.
+pub(super) fn read(call: &Call<'_>) -> Result<List, ErrorShape> {
+    call.read(&LIST, &[])
+}
+
+/// The answer to them.
+pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List) -> Result<Value, ErrorShape> {
+    let now_ms = state.now_ms();
+    let limit = list.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS);
+    let offset = list.offset.unwrap_or(0);
+    let page = match list.query(&session, now_ms, offset, limit)? {
+        Some(query) => state.services.sessions.list(query).await.map_err(failed(&session))?,
+        None => SessionPage::default(),
+    };
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for (number, row) in page.rows.iter().enumerate() {
+        let mut shown = listed(row, session.version);
+        if number < MAX_TITLED {
+            let wanted = (list.include_derived_titles == Some(true), list.include_last_message == Some(true));
+            look_into(&state, &session, row, wanted, &mut shown).await?;
+        }
+        rows.push(shown);
+    }
+    let count = rows.len() as u64;
+    let mut answer = json!({
+        "ts": now_ms, "path": STORE_PATH, "count": count, "defaults": defaults(session.version), "sessions": rows,
+    });
+    if is_newest(&session)
+        && let Some(answer) = answer.as_object_mut()
+    {
+        let end = offset.saturating_add(count);
+        let more = count > 0 && end < page.total;
+        answer.insert("totalCount".into(), json!(page.total));
+        answer.insert("limitApplied".into(), json!(limit));
+        answer.insert("nextOffset".into(), json!(more.then_some(end)));
+        answer.insert("hasMore".into(), json!(more));
+        answer.insert("owners".into(), json!([]));
+    }
+    Ok(answer)
+}
+
+impl List {
+    /// What to ask the store for; none when nothing can match.
+    fn query(
+        &self,
+        session: &Session,
+        now_ms: u64,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Option<SessionQuery>, ErrorShape> {
+        // No session of LeanClaw's has an owner, a creator or people of its own.
+        let nobodys = self.owner_id.is_some() || self.creator_id.is_some() || self.involving_profile_id.is_some();
+        if nobodys || self.board_face.as_deref() == Some("dashboard") {
+            return Ok(None);
+        }
+        let archived = match &self.archived {
+            Some(Value::String(_)) => None,
+            Some(Value::Bool(archived)) => Some(*archived),
+            // Version 3 knows of no archive, and so of no way to look into it.
+            _ => Some(false),
+        };
+        let agent = self.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
+        let search = self.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
+        Ok(Some(SessionQuery {
+            agent,
+            archived: archived.filter(|_| is_newest(session) || self.archived.is_none()),
+            include_global: self.include_global == Some(true),
+            include_unknown: self.include_unknown == Some(true),
+            label: self.label.clone(),
+            spawned_by: self.spawned_by.clone(),
+            search: search.map(str::to_owned),
+            updated_since_ms: self.active_minutes.map(|minutes| now_ms.saturating_sub(minutes.saturating_mul(60_000))),
+            offset,
+            limit: Some(limit),
+        }))
+    }
+}
+
+/// Adds what the transcript tells.
+pub(super) async fn look_into(
+    state: &State,
+    session: &Session,
+    row: &SessionRow,
+    (title, last): (bool, bool),
+    shown: &mut Value,
+) -> Result<(), ErrorShape> {
+    let Some(shown) = shown.as_object_mut() else { return Ok(()) };
+    let sessions = &state.services.sessions;
+    if last {
+        let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
+        let newest = sessions.transcript(&row.key, query).await.map_err(failed(session))?;
+        if let Some(text) = newest.messages.first().map(text_of).filter(|text| !text.trim().is_empty()) {
+            shown.insert("lastMessagePreview".into(), json!(shortened(text.trim(), LAST_MESSAGE_CHARS)));
+        }
+    }
+    if title {
+        let query = TranscriptQuery { oldest: true, limit: 4, ..TranscriptQuery::default() };
+        let oldest = sessions.transcript(&row.key, query).await.map_err(failed(session))?;
+        let name = row.entry.get("displayName").and_then(Value::as_str).map(str::to_owned);
+        let said = || oldest.messages.iter().find(|message| message.role == "user").map(text_of);
+        let text = name.or_else(said).map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            shown.insert("derivedTitle".into(), json!(shortened(&text, TITLE_CHARS)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `sessions.reset` and `sessions.delete`.
+
+use std::sync::LazyLock;
+
+use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::session::{SessionChange, SessionRow};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Expected, KEY_ALIASES, begin, change, fresh, is_newest, later, touch};
+use crate::connection::{Answer, Call};
+use crate::methods::{ADMIN, WRITE};
+use crate::phrase::{Shape, no_nulls};
+use crate::sessions::{Key, entry, resolved};
+use crate::wire::Payload;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Reset {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    #[schemars(extend("enum" = ["new", "reset"]))]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+#[expect(dead_code, reason = "a client may say more than there is a use for here")]
+struct Delete {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    delete_transcript: Option<bool>,
+    #[schemars(length(min = 1))]
+    expected_session_id: Option<String>,
+    #[schemars(length(min = 1))]
+    expected_lifecycle_revision: Option<String>,
+    #[schemars(range(min = 0))]
+    expected_session_updated_at: Option<f64>,
+    emit_lifecycle_hooks: Option<bool>,
+    archived_only: Option<bool>,
+}
+
+static RESET: LazyLock<Shape> = LazyLock::new(Shape::of::<Reset>);
+static DELETE: LazyLock<Shape> = LazyLock::new(Shape::of::<Delete>);
+
+/// `sessions.reset {key, reason?}` → `{ok, key, entry}`, and `resolved` in version 4. The transcript begins anew; what
+/// the session was set to stays. Version 3 gives it another session id, version 4 another lifecycle revision.
+pub(crate) fn reset(call: &Call<'_>) -> Answer {
+    let read = call.read::<Reset>(&RESET, KEY_ALIASES);
+    let (key, reason) = match read.and_then(|reset| {
+        let reason = reset.reason.unwrap_or_else(|| "reset".to_owned());
+        Ok((Key::read(&reset.key, reset.agent_id.as_deref())?, reason))
+    }) {
+        Ok(both) => both,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, move |state, session| async move {
+        let (now_ms, newest, own) = (state.now_ms(), is_newest(&session), key.clone());
+        let decide = move |row: Option<SessionRow>| {
+            let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
+            begin(&mut row, now_ms);
+            if !newest {
+                row.session_id = uuid::Uuid::new_v4().to_string();
+            }
+            touch(&mut row, now_ms);
+            Ok((SessionChange::Restart(row.clone()), row))
+        };
+        let row = change(&state, &session, &key, decide).await?;
+        state.session_changed(&row.key, &reason, Some(&row));
+        let mut answer = json!({"ok": true, "key": row.key, "entry": entry(&row, session.version)});
+        if let Some(answer) = answer.as_object_mut().filter(|_| newest) {
+            answer.insert("resolved".into(), resolved(&row));
+        }
+        Ok(Payload::json(&answer))
+    })
+}
+
+/// `sessions.delete {key, deleteTranscript?}` → `{ok, key, deleted, archived}`. An agent's main session stays.
+pub(crate) fn delete(call: &Call<'_>) -> Answer {
+    let delete: Delete = match call.read(&DELETE, KEY_ALIASES) {
+        Ok(delete) => delete,
+        Err(error) => return Answer::error(error),
+    };
+    let archived_only = delete.archived_only == Some(true);
+    let scope = if is_newest(call.session) && archived_only { WRITE } else { ADMIN };
+    let key = call.require(scope).and_then(|()| Key::read(&delete.key, delete.agent_id.as_deref()));
+    let key = match key {
+        Ok(key) if key.is_main() => {
+            let message = format!("Cannot delete the main session ({}).", key.text);
+            return Answer::error(ErrorShape::invalid(message));
+        }
+        Ok(key) => key,
+        Err(error) => return Answer::error(error),
+    };
+    let expected = Expected {
+        session_id: delete.expected_session_id,
+        lifecycle_revision: delete.expected_lifecycle_revision,
+        updated_ms: delete.expected_session_updated_at,
+    };
+    let transcript = delete.delete_transcript != Some(false);
+    later(call, move |state, session| async move {
+        let decide = move |row: Option<SessionRow>| {
+            let Some(row) = row else { return Ok((SessionChange::Nothing, false)) };
+            expected.check(Some(&row))?;
+            if archived_only && !row.archived {
+                return Err(ErrorShape::invalid(
+                    "the session is not archived; leave out archivedOnly to delete it anyway",
+                ));
+            }
+            Ok((SessionChange::Remove { transcript }, true))
+        };
+        let deleted = change(&state, &session, &key, decide).await?;
+        if deleted {
+            state.session_changed(&key.text, "delete", None);
+        }
+        let archived: [Value; 0] = [];
+        Ok(Payload::json(&json!({"ok": true, "key": key.text, "deleted": deleted, "archived": archived})))
+    })
+}

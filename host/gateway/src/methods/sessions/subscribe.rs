@@ -1,0 +1,105 @@
+//! `sessions.subscribe` and `sessions.messages.subscribe`: what a connection wants to hear. Version 3 hears nothing of
+//! sessions, but may ask.
+
+use std::sync::LazyLock;
+
+use leanclaw_types::frame::ErrorShape;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{KEY_ALIASES, later, list};
+use crate::connection::{Answer, Call};
+use crate::methods::Nothing;
+use crate::phrase::{Shape, no_nulls};
+use crate::sessions::Key;
+use crate::wire::Payload;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Follow {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    include_approvals: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Unfollow {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+}
+
+static FOLLOW: LazyLock<Shape> = LazyLock::new(Shape::of::<Follow>);
+static UNFOLLOW: LazyLock<Shape> = LazyLock::new(Shape::of::<Unfollow>);
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+
+/// `sessions.subscribe {}` → `{subscribed: true}`; with parameters of `sessions.list`, its answer as `list` besides.
+pub(crate) fn subscribe(call: &Call<'_>) -> Answer {
+    let asked = serde_json::from_str::<Value>(call.params).ok();
+    let plain = asked.as_ref().and_then(Value::as_object).is_some_and(serde_json::Map::is_empty);
+    match list::read(call) {
+        Err(error) => Answer::error(error),
+        Ok(_) if plain => {
+            call.session.subscriptions.set_all(true);
+            Answer::json(&json!({"subscribed": true}))
+        }
+        Ok(params) => {
+            // First the subscription, then the list: nothing is missed in between.
+            call.session.subscriptions.set_all(true);
+            later(call, |state, session| async move {
+                let list = list::answer(state, session, params).await?;
+                Ok(Payload::json(&json!({"subscribed": true, "list": list})))
+            })
+        }
+    }
+}
+
+/// `sessions.unsubscribe {}` → `{subscribed: false}`.
+pub(crate) fn unsubscribe(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    call.session.subscriptions.set_all(false);
+    Answer::json(&json!({"subscribed": false}))
+}
+
+/// `sessions.messages.subscribe {key, includeApprovals?}` → `{subscribed: true, key}`.
+pub(crate) fn follow(call: &Call<'_>) -> Answer {
+    let read = call.read::<Follow>(&FOLLOW, KEY_ALIASES);
+    match read.and_then(|follow| Ok((Key::read(&follow.key, follow.agent_id.as_deref())?, follow.include_approvals))) {
+        Ok((key, _)) if !call.session.subscriptions.follow(&key.text) => {
+            let message = "this connection follows too many sessions; unsubscribe from some, or use sessions.subscribe";
+            Answer::error(ErrorShape::invalid(format!("{message} (refused: {})", key.text)))
+        }
+        Ok((key, approvals)) => {
+            let mut answer = json!({"subscribed": true, "key": key.text});
+            if let Some(answer) = answer.as_object_mut().filter(|_| approvals == Some(true)) {
+                let replay = json!({
+                    "sessionKey": key.text, "updatedAtMs": call.state.now_ms(), "approvals": [], "truncated": false,
+                });
+                answer.insert("approvalReplay".into(), replay);
+            }
+            Answer::json(&answer)
+        }
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `sessions.messages.unsubscribe {key}` → `{subscribed: false, key}`.
+pub(crate) fn unfollow(call: &Call<'_>) -> Answer {
+    let read = call.read::<Unfollow>(&UNFOLLOW, KEY_ALIASES);
+    match read.and_then(|unfollow| Key::read(&unfollow.key, unfollow.agent_id.as_deref())) {
+        Ok(key) => {
+            call.session.subscriptions.unfollow(&key.text);
+            Answer::json(&json!({"subscribed": false, "key": key.text}))
+        }
+        Err(error) => Answer::error(error),
+    }
+}

@@ -1,0 +1,37 @@
+//! Sessions as the gateway sees them: their keys, how they are shown, and who wants to hear of them.
+//!
+//! What is stored, and how, is the business of [`crate::Sessions`].
+
+mod keys;
+mod messages;
+mod subscriptions;
+mod view;
+
+use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::session::SessionRow;
+use serde_json::json;
+
+use crate::gateway::State;
+use crate::hub::Event;
+
+pub(crate) use keys::{Key, agent_id};
+pub(crate) use messages::{Caps, kept, preview, shown, text_of};
+pub(crate) use subscriptions::Subscriptions;
+pub(crate) use view::{STORE_PATH, defaults, entry, listed, resolved};
+
+/// The scope for hearing of sessions.
+const EVENT_SCOPE: &str = "operator.read";
+
+impl State {
+    /// Tells those who asked that a session changed; `row` is what it is now, if it still is.
+    pub(crate) fn session_changed(&self, key: &str, reason: &str, row: Option<&SessionRow>) {
+        self.health.outdate();
+        let mut payload = json!({"sessionKey": key, "reason": reason, "ts": self.now_ms()});
+        if let (Some(row), Some(payload)) = (row, payload.as_object_mut()) {
+            payload.insert("agentId".into(), json!(row.agent));
+            payload.insert("sessionId".into(), json!(row.session_id));
+            payload.insert("session".into(), listed(row, ProtocolVersion::V4));
+        }
+        self.hub.broadcast(Event::new("sessions.changed", &payload.to_string()).scope(EVENT_SCOPE).about_session(key));
+    }
+}

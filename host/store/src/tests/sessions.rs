@@ -1,0 +1,247 @@
+//! Sessions and transcripts, in a real file.
+
+use leanclaw_types::session::{
+    SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionQuery, SessionRow, TranscriptQuery, UsageQuery,
+};
+use rusqlite::{Connection, params_from_iter};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::store;
+use crate::Store;
+use crate::sessions::page_sql;
+
+fn row(key: &str, updated_ms: u64) -> SessionRow {
+    SessionRow {
+        key: key.into(),
+        session_id: format!("id-of-{key}"),
+        agent: key.split(':').nth(1).unwrap_or("main").into(),
+        kind: if key == "global" { SessionKind::Global } else { SessionKind::Direct },
+        label: None,
+        archived: false,
+        created_ms: 1,
+        updated_ms,
+        entry: json!({"displayName": format!("Über {key}")}).as_object().unwrap().clone(),
+    }
+}
+
+async fn put(store: &Store, row: SessionRow) -> SessionOutcome {
+    store.change_session(row.key.clone(), Box::new(|_| SessionChange::Put(row))).await.unwrap()
+}
+
+async fn keys(store: &Store, query: SessionQuery) -> (Vec<String>, u64) {
+    let page = store.sessions(query).await.unwrap();
+    (page.rows.into_iter().map(|row| row.key).collect(), page.total)
+}
+
+fn say(text: &str) -> serde_json::Map<String, Value> {
+    json!({"content": text}).as_object().unwrap().clone()
+}
+
+fn newest(limit: u64) -> TranscriptQuery {
+    TranscriptQuery { limit, ..TranscriptQuery::default() }
+}
+
+#[tokio::test]
+async fn sessions_are_kept_and_found_after_a_restart() {
+    let (folder, store) = store();
+    for (key, at) in [("agent:main:a", 1), ("agent:ada:b", 3), ("agent:main:c", 3), ("global", 9)] {
+        assert_eq!(put(&store, row(key, at)).await, SessionOutcome::Done);
+    }
+    let mut named = row("agent:main:a", 2);
+    named.label = Some("Mine".into());
+    assert_eq!(put(&store, named.clone()).await, SessionOutcome::Done);
+    let mut thief = row("agent:main:c", 4);
+    thief.label = Some("Mine".into());
+    assert_eq!(put(&store, thief).await, SessionOutcome::LabelTaken);
+    store.close().await;
+
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.session("agent:main:a").unwrap(), Some(named.clone()));
+    assert_eq!(store.session("agent:main:none").unwrap(), None);
+    let all = ["agent:main:c", "agent:ada:b", "agent:main:a"].map(str::to_owned).to_vec();
+    let live = SessionQuery { archived: Some(false), limit: Some(20), ..SessionQuery::default() };
+    assert_eq!(keys(&store, live.clone()).await, (all.clone(), 3));
+    let page = SessionQuery { offset: 1, limit: Some(1), ..live.clone() };
+    assert_eq!(keys(&store, page).await, (all[1..2].to_vec(), 3));
+    let searched = SessionQuery { search: Some("ÜBER AGENT:ADA".into()), ..live.clone() };
+    assert_eq!(keys(&store, searched).await, (all[1..2].to_vec(), 1));
+    let ada = SessionQuery { agent: Some("ada".into()), ..live.clone() };
+    assert_eq!(keys(&store, ada).await, (all[1..2].to_vec(), 1));
+    let global = SessionQuery { include_global: true, limit: Some(1), ..live.clone() };
+    assert_eq!(keys(&store, global).await, (vec!["global".into()], 4));
+    let recent = SessionQuery { updated_since_ms: Some(3), ..live };
+    assert_eq!(keys(&store, recent).await, (all[..2].to_vec(), 2));
+    for lookup in [
+        SessionLookup::Id("id-of-agent:main:a".into()),
+        SessionLookup::IdStart("id-of-agent:main:a".into()),
+        SessionLookup::Label { label: "Mine".into(), agent: None },
+        SessionLookup::Label { label: "Mine".into(), agent: Some("main".into()) },
+    ] {
+        assert_eq!(store.find_sessions(&lookup).unwrap(), [named.clone()], "{lookup:?}");
+    }
+    let other = SessionLookup::Label { label: "Mine".into(), agent: Some("ada".into()) };
+    assert_eq!(store.find_sessions(&other).unwrap(), []);
+}
+
+#[tokio::test]
+async fn counts_follow_what_is_put_away_and_removed() {
+    let (_folder, store) = store();
+    for number in 0..7 {
+        put(&store, row(&format!("agent:main:{number}"), number)).await;
+    }
+    let mut away = row("agent:main:6", 6);
+    away.archived = true;
+    put(&store, away).await;
+    let remove = || Box::new(|_| SessionChange::Remove { transcript: true });
+    store.change_session("agent:main:0".into(), remove()).await.unwrap();
+    store.change_session("agent:main:none".into(), remove()).await.unwrap();
+    let glance = store.sessions_at_a_glance(2).unwrap();
+    assert_eq!((glance.len(), glance[0].agent.as_str(), glance[0].count), (1, "main", 5));
+    assert_eq!(glance[0].recent, [("agent:main:5".to_owned(), 5), ("agent:main:4".to_owned(), 4)]);
+    let away = SessionQuery { archived: Some(true), ..SessionQuery::default() };
+    assert_eq!(keys(&store, away).await, (vec!["agent:main:6".into()], 1));
+}
+
+#[tokio::test]
+async fn a_change_is_decided_on_what_is_stored() {
+    let (_folder, store) = store();
+    put(&store, row("agent:main:n", 0)).await;
+    let add = || {
+        let decide = |row: Option<SessionRow>| {
+            let mut row = row.unwrap();
+            let count = row.entry.get("n").and_then(Value::as_u64).unwrap_or(0);
+            row.entry.insert("n".into(), json!(count + 1));
+            SessionChange::Put(row)
+        };
+        store.change_session("agent:main:n".into(), Box::new(decide))
+    };
+    let mut running = Vec::new();
+    for _ in 0..50 {
+        running.push(Box::pin(add()));
+    }
+    for change in running {
+        change.await.unwrap();
+    }
+    assert_eq!(store.session("agent:main:n").unwrap().unwrap().entry["n"], 50);
+}
+
+#[tokio::test]
+async fn a_transcript_begins_anew_and_numbers_never_come_back() {
+    let (folder, store) = store();
+    let key = "agent:main:a";
+    assert_eq!(store.append_message(key, "user", say("lost"), 1).await.unwrap(), None);
+    put(&store, row(key, 1)).await;
+    for number in 1..=5 {
+        let message = store.append_message(key, "user", say(&number.to_string()), number).await.unwrap().unwrap();
+        assert_eq!((message.seq, message.id), (number, number as i64));
+    }
+    assert_eq!(store.session(key).unwrap().unwrap().updated_ms, 5);
+    let seqs = |transcript: &leanclaw_types::session::Transcript| {
+        transcript.messages.iter().map(|message| message.seq).collect::<Vec<_>>()
+    };
+    let last = store.transcript(key, newest(2)).await.unwrap();
+    assert_eq!((seqs(&last), last.total, last.last_seq), (vec![4, 5], 5, 5));
+    assert_eq!(last.messages[1].body, say("5"));
+    let before = TranscriptQuery { offset: 2, ..newest(2) };
+    assert_eq!(seqs(&store.transcript(key, before).await.unwrap()), [2, 3]);
+    let first = TranscriptQuery { oldest: true, ..newest(1) };
+    assert_eq!(seqs(&store.transcript(key, first).await.unwrap()), [1]);
+    let new = TranscriptQuery { after_seq: Some(4), ..newest(9) };
+    assert_eq!(seqs(&store.transcript(key, new).await.unwrap()), [5]);
+
+    let again = row(key, 6);
+    store.change_session(key.into(), Box::new(|_| SessionChange::Restart(again))).await.unwrap();
+    let empty = store.transcript(key, newest(9)).await.unwrap();
+    assert_eq!((seqs(&empty), empty.total, empty.starts_after_seq), (vec![], 0, 5));
+    assert_eq!(store.append_message(key, "user", say("6"), 7).await.unwrap().unwrap().seq, 6);
+    // Told about the past or not, it stays out of sight.
+    let all = TranscriptQuery { after_seq: Some(0), ..newest(9) };
+    assert_eq!(seqs(&store.transcript(key, all).await.unwrap()), [6]);
+    store.close().await;
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(seqs(&store.transcript(key, newest(9)).await.unwrap()), [6]);
+
+    let kept = |folder: &TempDir| {
+        let connection = Connection::open(folder.path().join("core.db")).unwrap();
+        connection.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(kept(&folder), 6, "what was said before is kept");
+    let remove = |transcript| Box::new(move |_| SessionChange::Remove { transcript });
+    store.change_session(key.into(), remove(true)).await.unwrap();
+    assert_eq!(kept(&folder), 0);
+    put(&store, row(key, 8)).await;
+    assert_eq!(store.append_message(key, "user", say("7"), 7).await.unwrap().unwrap().id, 7);
+    store.change_session(key.into(), remove(false)).await.unwrap();
+    put(&store, row(key, 9)).await;
+    assert_eq!(store.transcript(key, newest(9)).await.unwrap().messages, []);
+    assert_eq!(kept(&folder), 1);
+}
+
+#[tokio::test]
+async fn usage_is_summed_by_session_day_and_model() {
+    let (_folder, store) = store();
+    const DAY: u64 = 86_400_000;
+    for key in ["agent:main:a", "agent:ada:b"] {
+        put(&store, row(key, 1)).await;
+        store.append_message(key, "user", say("hi"), DAY).await.unwrap();
+        for (at, cost) in
+            [(DAY + 1, json!({"total": 0.5, "input": 0.25})), (DAY + 2, Value::Null), (2 * DAY, Value::Null)]
+        {
+            let usage = json!({"input": 10, "output": 5.0, "totalTokens": 15, "cost": cost});
+            let body = json!({"provider": "fake", "model": "echo", "usage": usage, "stopReason": "stop"});
+            store.append_message(key, "assistant", body.as_object().unwrap().clone(), at).await.unwrap();
+        }
+    }
+    let all = UsageQuery { until_ms: 9 * DAY, ..UsageQuery::default() };
+    let cells = store.usage_of_sessions(all.clone()).await.unwrap();
+    assert_eq!(cells.len(), 6);
+    let main = store.usage_of_sessions(UsageQuery { key: Some("agent:main:a".into()), ..all.clone() }).await.unwrap();
+    assert_eq!(
+        main.iter().map(|cell| (cell.day, cell.role.as_str())).collect::<Vec<_>>(),
+        [(1, "assistant"), (1, "user"), (2, "assistant")]
+    );
+    let tokens = &main[0].tokens;
+    assert_eq!((main[0].messages, tokens.input, tokens.output, tokens.total), (2, 20, 10, 30));
+    assert_eq!((tokens.total_cost, tokens.input_cost, tokens.missing_costs), (0.5, 0.25, 1));
+    assert_eq!((main[0].first_ms, main[0].last_ms, main[0].errors), (DAY + 1, DAY + 2, 0));
+    let shifted = UsageQuery { agent: Some("ada".into()), day_shift_ms: -1, ..all.clone() };
+    let days: Vec<i64> = store.usage_of_sessions(shifted).await.unwrap().iter().map(|cell| cell.day).collect();
+    assert_eq!(days, [0, 1], "the user's message falls on the day before: {days:?}");
+    let late = UsageQuery { from_ms: 2 * DAY, ..all };
+    assert_eq!(store.usage_of_sessions(late).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn lists_of_many_sessions_read_only_what_they_show() {
+    let (folder, store) = store();
+    put(&store, row("agent:main:first", 1)).await;
+    drop(store);
+    let connection = Connection::open(folder.path().join("core.db")).unwrap();
+    connection
+        .execute_batch(
+            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+             INSERT INTO sessions (key, session_id, agent, kind, archived, created_ms, updated_ms, last_seq,
+                 starts_after_seq, search, entry)
+             SELECT 'agent:main:' || i, 'id' || i, iif(i % 10, 'main', 'ada'), 'direct', 0, 1, i, 0, 0, '', '{}' FROM n",
+        )
+        .unwrap();
+    for agent in [None, Some("ada".to_owned())] {
+        let query = SessionQuery { agent, archived: Some(false), limit: Some(20), ..SessionQuery::default() };
+        let (sql, values) = page_sql(&query);
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let values = values.into_iter().chain([20.into(), 0.into()]);
+        let steps: Vec<String> =
+            plan.query_map(params_from_iter(values), |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        let index = if query.agent.is_some() { "sessions_by_agent" } else { "sessions_by_time" };
+        assert!(steps.len() == 1 && steps[0].contains(&format!("SEARCH sessions USING INDEX {index}")), "{steps:?}");
+    }
+    drop(connection);
+    let store = Store::open(folder.path()).unwrap();
+    let query = SessionQuery { archived: Some(false), limit: Some(20), ..SessionQuery::default() };
+    let page = store.sessions(query.clone()).await.unwrap();
+    assert_eq!((page.rows.len(), page.total, page.rows[0].updated_ms), (20, 100_000, 100_000));
+    let page = store.sessions(SessionQuery { agent: Some("ada".into()), ..query }).await.unwrap();
+    assert_eq!((page.rows.len(), page.total), (20, 10_000));
+    assert_eq!(store.sessions_at_a_glance(5).unwrap().iter().map(|own| own.count).sum::<u64>(), 100_000);
+}

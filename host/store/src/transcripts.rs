@@ -1,0 +1,168 @@
+//! What was said in sessions: messages with rising numbers, and the tokens they report.
+
+use leanclaw_types::session::{TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery};
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::{Map, Value};
+
+use crate::error::StoreError;
+use crate::queue::Lane;
+use crate::store::Store;
+use crate::{to_signed, to_unsigned};
+
+/// Messages that one [`Store::transcript`] gives at most.
+const MAX_MESSAGES: u64 = 1000;
+
+impl Store {
+    /// A session's transcript since its last reset, or a part of it; empty when there is no such session.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file or a row cannot be read.
+    pub async fn transcript(&self, key: &str, query: TranscriptQuery) -> Result<Transcript, StoreError> {
+        let key = key.to_owned();
+        self.database.read_many(move |connection| transcript(connection, &key, query)).await
+    }
+
+    /// Adds a message to a session's transcript and answers with it once it is on disk; none when there is no such
+    /// session.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it was not stored.
+    pub async fn append_message(
+        &self,
+        key: &str,
+        role: &str,
+        body: Map<String, Value>,
+        at_ms: u64,
+    ) -> Result<Option<TranscriptMessage>, StoreError> {
+        let (key, role) = (key.to_owned(), role.to_owned());
+        let json = serde_json::to_string(&body).map_err(|error| StoreError::row("the message", error))?;
+        self.database
+            .write(Lane::Host, json.len(), move |connection| {
+                let session: Option<(i64, String, i64)> = connection
+                    .prepare_cached(
+                        "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2) WHERE key = ?1 \
+                         RETURNING id, session_id, last_seq",
+                    )?
+                    .query_row((&key, to_signed(at_ms)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                    .optional()?;
+                let Some((session, session_id, seq)) = session else { return Ok(None) };
+                let id = connection
+                    .prepare_cached(
+                        "INSERT INTO messages (session, session_id, seq, role, at_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
+                    )?
+                    .insert((session, session_id, seq, &role, to_signed(at_ms), json))?;
+                Ok::<_, StoreError>(Some(TranscriptMessage { id, seq: to_unsigned(seq), role, body, at_ms }))
+            })
+            .await
+    }
+
+    /// What was said and used in a span of time, by session, day, role, provider and model. Reads every message of that
+    /// time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be read.
+    pub async fn usage_of_sessions(&self, query: UsageQuery) -> Result<Vec<UsageCell>, StoreError> {
+        self.database
+            .read_many(move |connection| {
+                let mut statement = connection.prepare_cached(USAGE)?;
+                let values = (
+                    to_signed(query.from_ms),
+                    to_signed(query.until_ms),
+                    query.day_shift_ms,
+                    query.key.as_deref(),
+                    query.agent.as_deref(),
+                );
+                let cells = statement.query_map(values, cell)?;
+                Ok(cells.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+fn transcript(connection: &Connection, key: &str, query: TranscriptQuery) -> Result<Transcript, StoreError> {
+    let session: Option<(i64, i64, i64)> = connection
+        .prepare_cached("SELECT id, last_seq, starts_after_seq FROM sessions WHERE key = ?")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((session, last_seq, starts_after)) = session else { return Ok(Transcript::default()) };
+    let after = query.after_seq.map_or(starts_after, |seq| to_signed(seq).max(starts_after));
+    let order = if query.oldest { "ASC" } else { "DESC" };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT id, seq, role, at_ms, body FROM messages WHERE session = ? AND seq > ? AND id <= ? \
+         ORDER BY seq {order} LIMIT ? OFFSET ?",
+    ))?;
+    let up_to = query.up_to_id.unwrap_or(i64::MAX);
+    let values = (session, after, up_to, to_signed(query.limit.min(MAX_MESSAGES)), to_signed(query.offset));
+    let rows = statement.query_map(values, |row| {
+        let message = TranscriptMessage {
+            id: row.get(0)?,
+            seq: to_unsigned(row.get(1)?),
+            role: row.get(2)?,
+            body: Map::new(),
+            at_ms: to_unsigned(row.get(3)?),
+        };
+        Ok((message, row.get::<_, String>(4)?))
+    })?;
+    let mut messages = Vec::new();
+    for row in rows {
+        let (mut message, body) = row?;
+        message.body =
+            serde_json::from_str(&body).map_err(|error| StoreError::row(format!("message {}", message.id), error))?;
+        messages.push(message);
+    }
+    if !query.oldest {
+        messages.reverse();
+    }
+    Ok(Transcript {
+        messages,
+        total: to_unsigned(last_seq.saturating_sub(starts_after)),
+        last_seq: to_unsigned(last_seq),
+        starts_after_seq: to_unsigned(starts_after),
+    })
+}
+
+/// Numbers of a usage that are missing count as nothing.
+const USAGE: &str = "
+SELECT s.key, (m.at_ms + ?3) / 86400000 AS day, m.role,
+    m.body ->> '$.provider' AS provider, m.body ->> '$.model' AS model,
+    count(*), coalesce(sum(coalesce(m.body ->> '$.isError', 0) OR m.body ->> '$.stopReason' = 'error'), 0),
+    min(m.at_ms), max(m.at_ms),
+    cast(coalesce(sum(m.body ->> '$.usage.input'), 0) AS INTEGER), cast(coalesce(sum(m.body ->> '$.usage.output'), 0) AS INTEGER),
+    cast(coalesce(sum(m.body ->> '$.usage.cacheRead'), 0) AS INTEGER), cast(coalesce(sum(m.body ->> '$.usage.cacheWrite'), 0) AS INTEGER),
+    cast(coalesce(sum(m.body ->> '$.usage.totalTokens'), 0) AS INTEGER),
+    coalesce(sum(m.body ->> '$.usage.cost.input'), 0.0), coalesce(sum(m.body ->> '$.usage.cost.output'), 0.0),
+    coalesce(sum(m.body ->> '$.usage.cost.cacheRead'), 0.0), coalesce(sum(m.body ->> '$.usage.cost.cacheWrite'), 0.0),
+    coalesce(sum(m.body ->> '$.usage.cost.total'), 0.0),
+    coalesce(sum(m.body ->> '$.usage.totalTokens' > 0 AND m.body ->> '$.usage.cost.total' IS NULL), 0)
+FROM messages m JOIN sessions s ON s.id = m.session
+WHERE m.at_ms >= ?1 AND m.at_ms < ?2 AND (?4 IS NULL OR s.key = ?4) AND (?5 IS NULL OR s.agent = ?5)
+GROUP BY s.key, day, m.role, provider, model ORDER BY s.key, day, m.role, provider, model";
+
+fn cell(row: &Row<'_>) -> rusqlite::Result<UsageCell> {
+    let number = |column: usize| Ok::<u64, rusqlite::Error>(to_unsigned(row.get(column)?));
+    let tokens = TokenSums {
+        input: number(9)?,
+        output: number(10)?,
+        cache_read: number(11)?,
+        cache_write: number(12)?,
+        total: number(13)?,
+        input_cost: row.get(14)?,
+        output_cost: row.get(15)?,
+        cache_read_cost: row.get(16)?,
+        cache_write_cost: row.get(17)?,
+        total_cost: row.get(18)?,
+        missing_costs: number(19)?,
+    };
+    Ok(UsageCell {
+        key: row.get(0)?,
+        day: row.get(1)?,
+        role: row.get(2)?,
+        provider: row.get(3)?,
+        model: row.get(4)?,
+        messages: number(5)?,
+        errors: number(6)?,
+        first_ms: number(7)?,
+        last_ms: number(8)?,
+        tokens,
+    })
+}
