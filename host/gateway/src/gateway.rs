@@ -20,6 +20,7 @@ use crate::error::GatewayError;
 use crate::hub::Hub;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
+use crate::pulse::Pulse;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
 use crate::settings::Settings;
 use crate::snapshot::HealthCache;
@@ -82,6 +83,7 @@ impl Gateway {
         let unreadable = |failure: Failure| GatewayError::Records(failure.to_string());
         let keys = Arc::new(Keys::open(&services.records).await.map_err(unreadable)?);
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
+        let pulse = Pulse::open(&services.records).map_err(unreadable)?;
         let state = State {
             keys,
             devices,
@@ -89,6 +91,7 @@ impl Gateway {
             refusals: Refusals::default(),
             hub: Hub::default(),
             presence: Presence::default(),
+            pulse,
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -118,6 +121,7 @@ pub(crate) struct State {
     refusals: Refusals,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
+    pub(crate) pulse: Pulse,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

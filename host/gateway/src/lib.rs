@@ -26,6 +26,7 @@ mod methods;
 mod phrase;
 mod plugins;
 mod presence;
+mod pulse;
 mod server;
 mod services;
 mod sessions;

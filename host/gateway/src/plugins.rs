@@ -50,6 +50,8 @@ pub struct Channel {
     pub key: PluginKey,
     /// The channel's id, as clients name it.
     pub id: String,
+    /// Its name for people; may be empty.
+    pub title: String,
 }
 
 /// Runs plugins. Scopes are checked before any of this is called; grants are the host's own business.

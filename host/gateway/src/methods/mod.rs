@@ -1,12 +1,15 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
+pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod devices;
+pub(crate) mod empty;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod plugins;
 pub(crate) mod send;
 pub(crate) mod sessions;
+pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tools;
 
@@ -57,12 +60,21 @@ const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answ
 
 /// Every method the gateway answers; what plugins add is not here.
 pub(crate) static TABLE: &[Method] = &[
+    method("agent.identity.get", Scope::Needs(READ), empty::agent_identity),
+    method("agents.list", Scope::Needs(READ), empty::agents),
+    method("channels.logout", Scope::Needs(ADMIN), channels::logout),
+    method("channels.start", Scope::Needs(ADMIN), channels::start),
+    method("channels.status", Scope::Needs(READ), channels::status),
+    method("channels.stop", Scope::Needs(ADMIN), channels::stop),
+    method("commands.list", Scope::Needs(READ), empty::commands),
     method("config.apply", Scope::Needs(ADMIN), config::apply),
     method("config.get", Scope::Needs(READ), config::get),
     method("config.patch", Scope::Needs(ADMIN), config::patch),
     method("config.schema", Scope::Needs(READ), config::schema),
     method("config.schema.lookup", Scope::Needs(READ), config::lookup),
     method("config.set", Scope::Needs(ADMIN), config::set),
+    method("cron.list", Scope::Needs(READ), empty::cron_list),
+    method("cron.status", Scope::Needs(READ), empty::cron_status),
     method("device.pair.approve", Scope::Needs(PAIRING), devices::approve),
     method("device.pair.list", Scope::Needs(PAIRING), devices::list),
     method("device.pair.reject", Scope::Needs(PAIRING), devices::reject),
@@ -72,7 +84,9 @@ pub(crate) static TABLE: &[Method] = &[
     method("device.token.rotate", Scope::Needs(PAIRING), devices::rotate),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
     method("health", Scope::Open, health::health),
+    method("last-heartbeat", Scope::Needs(READ), status::last_heartbeat),
     method("logs.tail", Scope::Needs(READ), logs::tail),
+    method("models.list", Scope::Needs(READ), empty::models),
     method("plugins.list", Scope::Needs(READ), plugins::list),
     method("plugins.inspect", Scope::Needs(READ), plugins::inspect),
     method("plugins.logs", Scope::Needs(READ), plugins::logs),
@@ -94,10 +108,16 @@ pub(crate) static TABLE: &[Method] = &[
     method("sessions.subscribe", Scope::Needs(READ), sessions::subscribe),
     method("sessions.unsubscribe", Scope::Needs(READ), sessions::unsubscribe),
     method("send", Scope::Needs(WRITE), send::send),
+    method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
+    method("skills.status", Scope::Needs(READ), empty::skills),
+    method("status", Scope::Needs(READ), status::status),
     method("system-event", Scope::Needs(ADMIN), system::event),
     method("system-presence", Scope::Needs(READ), system::presence),
+    method("tasks.list", Scope::Needs(READ), empty::tasks),
     method("tools.catalog", Scope::Needs(READ), tools::catalog),
     method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
+    method("update.status", Scope::Needs(ADMIN), empty::update),
+    method("wake", Scope::Needs(WRITE), status::wake),
 ];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =

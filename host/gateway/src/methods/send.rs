@@ -112,7 +112,10 @@ mod tests {
     use serde_json::Value;
 
     fn channels(names: &[(&str, &str)]) -> Vec<Channel> {
-        names.iter().map(|(key, id)| Channel { key: key.parse().unwrap(), id: (*id).into() }).collect()
+        names
+            .iter()
+            .map(|(key, id)| Channel { key: key.parse().unwrap(), id: (*id).into(), title: String::new() })
+            .collect()
     }
 
     fn asked(more: Value) -> Send {

@@ -75,6 +75,8 @@ pub(super) struct FakeHost {
     pub(super) changes: Mutex<Vec<(String, String, GrantChange, Caller)>>,
     pub(super) webhooks: Mutex<Vec<WebhookRequest>>,
     pub(super) unready: AtomicBool,
+    /// Listed after the others.
+    pub(super) more: Mutex<Vec<PluginInfo>>,
 }
 
 impl Default for FakeHost {
@@ -85,11 +87,12 @@ impl Default for FakeHost {
             changes: Mutex::default(),
             webhooks: Mutex::default(),
             unready: AtomicBool::new(false),
+            more: Mutex::default(),
         }
     }
 }
 
-fn plugin(id: &str, state: &str, reason: &str) -> PluginInfo {
+pub(super) fn plugin(id: &str, state: &str, reason: &str) -> PluginInfo {
     let granted = (state == "ready").then(|| Permissions { events: vec!["changed".into()], ..Permissions::default() });
     serde_json::from_value(json!({
         "id": id, "account": "default", "name": id, "version": "0.1.0", "description": "d", "state": state,
@@ -125,11 +128,13 @@ impl FakeHost {
 #[async_trait]
 impl PluginHost for FakeHost {
     fn list(&self) -> Vec<PluginInfo> {
-        vec![
+        let mut all = vec![
             plugin("notes", "ready", ""),
             plugin("broken", "faulted", "it traps"),
             plugin("new", "needs-grant", "grant it"),
-        ]
+        ];
+        all.extend(self.more.lock().unwrap().iter().cloned());
+        all
     }
 
     fn inspect(&self, key: &PluginKey) -> Result<PluginInfo, Failure> {
@@ -290,7 +295,7 @@ impl PluginHost for FakeHost {
     }
 
     fn channels(&self) -> Vec<crate::Channel> {
-        vec![crate::Channel { key: "hook".parse().unwrap(), id: "hook".into() }]
+        vec![crate::Channel { key: "hook".parse().unwrap(), id: "hook".into(), title: "Webhook".into() }]
     }
 
     async fn deliver(

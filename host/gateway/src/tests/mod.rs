@@ -1,6 +1,7 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
 mod auth;
+mod channels;
 mod config;
 mod devices;
 mod events;
@@ -13,6 +14,7 @@ mod logs;
 mod methods;
 mod presence;
 mod sessions;
+mod status;
 mod web;
 
 use std::net::SocketAddr;

@@ -137,7 +137,11 @@ impl PluginHost for PluginGateway {
     }
 
     fn channels(&self) -> Vec<Channel> {
-        self.plugins.channels().into_iter().map(|(key, channel)| Channel { key, id: channel.id }).collect()
+        self.plugins
+            .channels()
+            .into_iter()
+            .map(|(key, channel)| Channel { key, id: channel.id, title: channel.title })
+            .collect()
     }
 
     async fn deliver(&self, key: &PluginKey, message: Outbound, caller: Caller) -> Result<Receipt, Failure> {

@@ -1,0 +1,179 @@
+//! Methods that answer truthfully that there is nothing of their kind, each with the reason.
+
+use std::sync::LazyLock;
+
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Nothing;
+use crate::connection::{Answer, Call};
+use crate::phrase::Shape;
+use crate::snapshot::DEFAULT_AGENT;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Identity {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    session_key: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "there is nothing to choose from; the shape is still checked")]
+struct CronList {
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    include_disabled: Option<bool>,
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1, max = 200))]
+    limit: Option<u64>,
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    offset: Option<u64>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    query: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    enabled: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    schedule_kind: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    last_run_status: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    trigger: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    sort_by: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    sort_dir: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    compact: Option<bool>,
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    include_delivery_previews: Option<bool>,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static IDENTITY: LazyLock<Shape> = LazyLock::new(Shape::of::<Identity>);
+static CRON_LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<CronList>);
+
+fn newest(call: &Call<'_>) -> bool {
+    call.session.version == ProtocolVersion::V4
+}
+
+/// `agents.list {}`: the one agent that every session key without another belongs to. None can be added, as none runs.
+pub(crate) fn agents(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let mut list = json!({
+        "defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender", "agents": [{"id": DEFAULT_AGENT}],
+    });
+    if newest(call)
+        && let Some(list) = list.as_object_mut()
+    {
+        list.insert("ownership".into(), json!("sole"));
+        list.insert("selectionRequired".into(), json!(false));
+    }
+    Answer::json(&list)
+}
+
+/// `agent.identity.get {agentId?, sessionKey?}`: the name of that one agent.
+pub(crate) fn agent_identity(call: &Call<'_>) -> Answer {
+    let params: Identity = match call.read(&IDENTITY, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    let of_session = params.session_key.as_deref().and_then(|key| key.strip_prefix("agent:")?.split(':').next());
+    let wanted = params.agent_id.as_deref().or(of_session).unwrap_or(DEFAULT_AGENT);
+    if wanted != DEFAULT_AGENT {
+        let wanted: String = wanted.chars().take(80).collect();
+        return Answer::error(ErrorShape::invalid(match call.session.version {
+            ProtocolVersion::V3 => format!("unknown agent id \"{}\"", wanted.escape_debug()),
+            ProtocolVersion::V4 => format!("agent \"{}\" not found", wanted.escape_debug()),
+        }));
+    }
+    let mut identity = json!({"agentId": DEFAULT_AGENT, "name": "Assistant", "avatar": "A"});
+    if newest(call)
+        && let Some(identity) = identity.as_object_mut()
+    {
+        identity.insert("nameSource".into(), json!("default"));
+    }
+    Answer::json(&identity)
+}
+
+/// `models.list`: no provider of models can be configured.
+pub(crate) fn models(_: &Call<'_>) -> Answer {
+    Answer::json(&json!({"models": []}))
+}
+
+/// `skills.status`: what plugins bring are tools, which `tools.catalog` lists; there are no folders with SKILL.md files.
+pub(crate) fn skills(call: &Call<'_>) -> Answer {
+    let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": []});
+    if newest(call)
+        && let Some(status) = status.as_object_mut()
+    {
+        status.insert("agentId".into(), json!(DEFAULT_AGENT));
+    }
+    Answer::json(&status)
+}
+
+/// `commands.list`: commands are written to an agent, and none runs.
+pub(crate) fn commands(_: &Call<'_>) -> Answer {
+    Answer::json(&json!({"commands": []}))
+}
+
+/// `cron.list {…}`: there is no scheduler, so there are no jobs.
+pub(crate) fn cron_list(call: &Call<'_>) -> Answer {
+    let params: CronList = match call.read(&CRON_LIST, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    Answer::json(&json!({
+        "jobs": [], "total": 0, "offset": params.offset.unwrap_or(0), "limit": params.limit.unwrap_or(50),
+        "hasMore": false, "nextOffset": null,
+    }))
+}
+
+/// `cron.status {}`: there is no scheduler.
+pub(crate) fn cron_status(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let mut status: Map<String, Value> = Map::new();
+    status.insert("enabled".into(), json!(false));
+    status.insert("storePath".into(), json!(""));
+    status.insert("jobs".into(), json!(0));
+    status.insert("nextWakeAtMs".into(), Value::Null);
+    if newest(call) {
+        status.insert("triggersEnabled".into(), json!(false));
+        status.insert("storage".into(), json!("sqlite"));
+        status.insert("sqlitePath".into(), json!(""));
+    }
+    Answer::json(&Value::Object(status))
+}
+
+/// `tasks.list`: tasks are what agents leave running, and none runs.
+pub(crate) fn tasks(_: &Call<'_>) -> Answer {
+    Answer::json(&json!({"tasks": []}))
+}
+
+/// `update.status`: the program does not look for newer versions of itself.
+pub(crate) fn update(_: &Call<'_>) -> Answer {
+    Answer::json(&json!({"sentinel": null, "updateAvailable": null}))
+}

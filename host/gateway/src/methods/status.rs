@@ -1,0 +1,167 @@
+//! `status`, heartbeats and `wake`.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::plugin::PluginState;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::phrase::Shape;
+use crate::pulse::Queued;
+use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wake {
+    mode: Mode,
+    #[schemars(length(min = 1))]
+    text: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    #[expect(dead_code, reason = "every event waits for the one agent there is")]
+    session_key: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    #[expect(dead_code, reason = "every event waits for the one agent there is")]
+    agent_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+enum Mode {
+    Now,
+    NextHeartbeat,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Switch {
+    enabled: bool,
+}
+
+static WAKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Wake>);
+static SWITCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Switch>);
+
+/// `status {includeChannelSummary?}` → how things stand, for a person. Other keys are ignored, as the real gateway does.
+pub(crate) fn status(call: &Call<'_>) -> Answer {
+    let params: Value = serde_json::from_str(call.params).unwrap_or_default();
+    let with_channels = params.get("includeChannelSummary") != Some(&Value::Bool(false));
+    let state = call.state;
+    let queued: Vec<String> = state.pulse.queued().iter().map(|event| event.text.clone()).collect();
+    let heartbeat = heartbeat(call.session.version);
+    let mut status = json!({
+        "runtimeVersion": state.config.version,
+        "heartbeat": {"defaultAgentId": DEFAULT_AGENT, "agents": [heartbeat]},
+        "channelSummary": if with_channels { channel_lines(state) } else { Vec::new() },
+        "queuedSystemEvents": queued,
+        "sessions": {
+            "paths": [], "count": 0, "defaults": {"model": null, "contextTokens": null}, "recent": [], "byAgent": [],
+        },
+    });
+    if call.session.version == ProtocolVersion::V4
+        && let Some(object) = status.as_object_mut()
+    {
+        object.extend(newest(state));
+    }
+    Answer::json(&status)
+}
+
+/// There is no agent to wake, so no heartbeat comes, whatever the switch says.
+fn heartbeat(version: ProtocolVersion) -> Value {
+    let mut heartbeat = json!({"agentId": DEFAULT_AGENT, "enabled": false, "every": "disabled", "everyMs": null});
+    if version == ProtocolVersion::V4
+        && let Some(object) = heartbeat.as_object_mut()
+    {
+        object.insert("waitingForRoute".into(), json!(false));
+    }
+    heartbeat
+}
+
+/// What version 4 adds.
+fn newest(state: &State) -> Map<String, Value> {
+    let faulted = state.services.plugins.list().into_iter().filter(|plugin| plugin.state == PluginState::Faulted);
+    let degraded: Vec<Value> = faulted.map(|plugin| json!({"id": plugin.id, "error": plugin.reason})).collect();
+    let zeros = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(0))).collect::<Map<_, _>>();
+    let more = json!({
+        "hostDesktop": {"enabled": false, "state": "disabled", "port": 0},
+        "degradedSecretOwners": [],
+        "degradedPlugins": degraded,
+        "tasks": {
+            "total": 0, "active": 0, "terminal": 0, "failures": 0,
+            "byStatus": zeros(&["queued", "running", "succeeded", "failed", "timed_out", "cancelled", "lost"]),
+            "byRuntime": zeros(&["subagent", "acp", "cli", "cron"]),
+        },
+        "taskAudit": {
+            "total": 0, "warnings": 0, "errors": 0,
+            "byCode": zeros(&[
+                "stale_queued", "stale_running", "lost", "delivery_failed", "missing_cleanup", "inconsistent_timestamps",
+            ]),
+        },
+    });
+    more.as_object().cloned().unwrap_or_default()
+}
+
+fn channel_lines(state: &State) -> Vec<String> {
+    let channels = super::channels::all(state);
+    channels.iter().map(|channel| format!("{}: {}", channel.label, channel.state())).collect()
+}
+
+/// `last-heartbeat` → the last heartbeat's event: none, as no heartbeat comes without an agent.
+pub(crate) fn last_heartbeat(_: &Call<'_>) -> Answer {
+    Answer::json(&Value::Null)
+}
+
+/// `set-heartbeats {enabled}` → `{ok, enabled}`. Kept for when there are heartbeats.
+pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
+    let Switch { enabled } = match call.read(&SWITCH, &[]) {
+        Ok(switch) => switch,
+        Err(error) => return Answer::error(error),
+    };
+    let state = Arc::clone(call.state);
+    Answer::Later(Box::pin(async move {
+        state.pulse.switch(enabled).await?;
+        Ok(Payload::json(&json!({"ok": true, "enabled": state.pulse.enabled()})))
+    }))
+}
+
+/// `wake {mode, text}` → `{ok: true}`: an event waits for the agent's next turn.
+pub(crate) fn wake(call: &Call<'_>) -> Answer {
+    let wake = match wake_params(call) {
+        Ok(wake) => wake,
+        Err(error) => return Answer::error(error),
+    };
+    let mode = match wake.mode {
+        Mode::Now => "now",
+        Mode::NextHeartbeat => "next-heartbeat",
+    };
+    let state = Arc::clone(call.state);
+    Answer::Later(Box::pin(async move {
+        let event = Queued { text: wake.text.trim().to_owned(), mode: mode.to_owned(), at_ms: state.now_ms() };
+        state.pulse.queue(event).await?;
+        Ok(Payload::json(&json!({"ok": true})))
+    }))
+}
+
+fn wake_params(call: &Call<'_>) -> Result<Wake, ErrorShape> {
+    let mut params: Map<String, Value> = serde_json::from_str(call.params).unwrap_or_default();
+    if call.session.version == ProtocolVersion::V4 {
+        let known = WAKE.properties();
+        params.retain(|name, _| known.contains(&name.as_str()));
+    }
+    let wake: Wake = WAKE.read(call.session.version, Value::Object(params)).map_err(|problems| {
+        // Both versions spell this enumeration as a union of constants.
+        let union = "at /mode: must be equal to constant; at /mode: must match a schema in anyOf";
+        let problems = problems.replace("at /mode: must be equal to one of the allowed values", union);
+        ErrorShape::invalid(format!("invalid {} params: {problems}", call.method))
+    })?;
+    if wake.text.trim().is_empty() {
+        return Err(ErrorShape::invalid("invalid wake params: text must not be blank"));
+    }
+    Ok(wake)
+}

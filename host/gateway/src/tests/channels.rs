@@ -1,0 +1,78 @@
+//! Channels, which plugins serve.
+
+use serde_json::{Value, json};
+
+use super::fake::plugin;
+use super::{Server, assert_invalid, start, with_token};
+
+async fn with_channels() -> Server {
+    let server = start(with_token()).await;
+    let mut own = vec![plugin("hook", "ready", ""), plugin("mail", "faulted", "it traps\nlook at its log")];
+    for info in &mut own {
+        info.exports = vec!["channel".into()];
+    }
+    *server.host.more.lock().unwrap() = own;
+    server
+}
+
+#[tokio::test]
+async fn every_channel_is_shown_with_how_it_stands() {
+    let server = with_channels().await;
+    for protocol in [3, 4] {
+        let mut client = server.connect(protocol, &["operator.read"]).await;
+        let status =
+            client.call("channels.status", json!({"probe": true, "timeoutMs": 10000})).await["payload"].clone();
+        for key in [
+            "ts",
+            "channelOrder",
+            "channelLabels",
+            "channelDetailLabels",
+            "channelSystemImages",
+            "channelMeta",
+            "channels",
+            "channelAccounts",
+            "channelDefaultAccountId",
+        ] {
+            assert!(status.get(key).is_some(), "{key}: {status}");
+        }
+        assert_eq!(status["channelOrder"], json!(["hook", "mail"]));
+        assert_eq!(status["channelLabels"], json!({"hook": "Webhook", "mail": "mail"}));
+        assert_eq!(
+            (&status["channels"]["hook"]["running"], &status["channels"]["hook"]["lastError"]),
+            (&json!(true), &Value::Null)
+        );
+        let mail = &status["channelAccounts"]["mail"][0];
+        assert_eq!((&mail["accountId"], &mail["running"]), (&json!("default"), &json!(false)));
+        assert_eq!(mail["lastError"], "it traps\nlook at its log");
+        let lines = client.call("status", json!({})).await["payload"]["channelSummary"].clone();
+        assert_eq!(lines, json!(["Webhook: running", "mail: it traps"]));
+        // A plugin that starts is seen at once.
+        server.host.more.lock().unwrap()[1].exports.clear();
+        let status = client.call("channels.status", json!({})).await["payload"].clone();
+        assert_eq!(status["channelOrder"], json!(["hook"]));
+        server.host.more.lock().unwrap()[1].exports = vec!["channel".into()];
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_here_says_where_it_is_done() {
+    let server = with_channels().await;
+    let mut admin = server.admin().await;
+    let started = admin.call("channels.start", json!({"channel": "hook"})).await;
+    assert_eq!(started["payload"], json!({"channel": "hook", "accountId": "default", "started": true}));
+    let stopped = admin.call("channels.stop", json!({"channel": "mail", "accountId": "default"})).await;
+    assert_eq!(stopped["payload"], json!({"channel": "mail", "accountId": "default", "stopped": true}));
+    for (method, channel, remedy) in [
+        ("channels.start", "mail", "leanclaw config set plugins.entries.mail.enabled true"),
+        ("channels.stop", "hook", "leanclaw config set plugins.entries.hook.enabled false"),
+        ("channels.logout", "hook", "leanclaw plugin secret remove hook NAME"),
+    ] {
+        let response = admin.call(method, json!({"channel": channel})).await;
+        assert!(response["error"]["message"].as_str().unwrap().contains(remedy), "{response}");
+        let response = admin.call(method, json!({"channel": "nope"})).await;
+        assert_invalid(&response, &format!("invalid {method} channel"));
+    }
+    let mut reader = server.connect(4, &["operator.write"]).await;
+    let response = reader.call("channels.stop", json!({"channel": "hook"})).await;
+    assert_eq!(response["error"]["details"]["missingScope"], "operator.admin");
+}
