@@ -71,7 +71,9 @@ pub(crate) async fn grant(
 ) -> Result<Permissions, Failure> {
     let added =
         if change.all { asked.clone() } else { chosen(asked, &change.items, key, "asked for by its manifest")? };
-    if !change.all && change.items.is_empty() {
+    // A plugin that asks for nothing is approved by naming nothing. What it asked for when that was decided may differ from
+    // what it asks for now, so that is no way to grant anything.
+    if !change.all && change.items.is_empty() && !asked.items().is_empty() {
         return Err(
             Failure::invalid("Nothing was named to be granted.").hint(format!("leanclaw plugin grant {key} --all"))
         );

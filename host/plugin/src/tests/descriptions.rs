@@ -34,11 +34,11 @@ async fn refused(bench: &Bench, manifest: Value, guest: &Guest) -> PluginInfo {
 async fn a_component_has_to_be_what_its_manifest_says() {
     let bench = Bench::with_witness().await;
     let hook = Guest::new("export hook;").answer("hook.events", json!(["before-send"]));
-    let channel = Guest::new("export channel;").answer("channel.describe", json!({"id": "chat"}));
+    let channel = Guest::new("export channel;").answer("channel.describe", json!({"id": "parley"}));
     let contracts = |names: Value| json!({"contracts": {"tools": names}});
     let cases = [
-        ("tools", tools(json!([tool("a")])), contracts(json!(["b"])), contracts(json!(["a"])), "contracts.tools"),
-        ("channel", channel, json!({"channels": ["mail"]}), json!({"channels": ["mail", "chat"]}), "`channels`"),
+        ("toolbox", tools(json!([tool("a")])), contracts(json!(["b"])), contracts(json!(["a"])), "contracts.tools"),
+        ("channel", channel, json!({"channels": ["mail"]}), json!({"channels": ["mail", "parley"]}), "`channels`"),
         ("hook", hook, json!({}), json!({"permissions": {"hooks": ["before-send"]}}), "permissions.hooks"),
     ];
     for (id, guest, wrong, right, part) in cases {

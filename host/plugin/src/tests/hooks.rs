@@ -21,7 +21,7 @@ async fn with_echo() -> Bench {
          (i32.store offset=16 (local.get $area) (local.get $input_len))
          (local.get $area)",
     );
-    bench.install(&manifest("tools"), &guest.build().unwrap()).await;
+    bench.install(&manifest("toolbox"), &guest.build().unwrap()).await;
     bench
 }
 
@@ -127,7 +127,7 @@ async fn a_bad_hook_is_passed_over() {
 async fn a_message_can_be_rewritten_but_stays_the_same_message() {
     let bench = Bench::with_witness().await;
     // The receipt says what place and key the message had: 0 and 72 bytes into it.
-    let channel = Guest::new("export channel;").answer("channel.describe", json!({"id": "chat"})).run(
+    let channel = Guest::new("export channel;").answer("channel.describe", json!({"id": "parley"})).run(
         "channel.deliver",
         "(local.set $area (call $room))
          (i32.store8 offset=8 (local.get $area) (i32.const 1))
@@ -136,13 +136,13 @@ async fn a_message_can_be_rewritten_but_stays_the_same_message() {
          (i64.store offset=24 align=4 (local.get $area) (i64.load align=4 (local.get $arguments)))
          (local.get $area)",
     );
-    bench.install(&with(manifest("chat"), json!({"channels": ["chat"]})), &channel.build().unwrap()).await;
+    bench.install(&with(manifest("parley"), json!({"channels": ["parley"]})), &channel.build().unwrap()).await;
     let mut rewritten = message("forged");
     rewritten.place.id = "elsewhere".into();
     let payload = serde_json::to_string(&rewritten).unwrap();
     let hook = decides("before-send", json!({"verdict": "replace", "payload": payload}));
     bench.install(&asks("rewrites", "before-send"), &hook).await;
-    let key = "chat".parse().unwrap();
+    let key = "parley".parse().unwrap();
     let receipt = bench.plugins.deliver(&key, message("mine"), context()).await.unwrap();
     assert_eq!((receipt.message_id.as_deref(), receipt.extra), (Some("mine"), Some(json!("elsewhere"))));
     bench.revoke("rewrites").await;
@@ -153,7 +153,7 @@ async fn a_message_can_be_rewritten_but_stays_the_same_message() {
     bench.close().await;
 }
 
-/// A channel `chat` whose webhook hands in the message `m1` and answers what became of it. Its own hook denies every
+/// A channel `parley` whose webhook hands in the message `m1` and answers what became of it. Its own hook denies every
 /// message; it is not asked about its own.
 async fn with_chat() -> Bench {
     let bench = Bench::with_witness().await;
@@ -171,8 +171,8 @@ async fn with_chat() -> Bench {
             "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))
              (call $reply (i32.const 200) (i32.load offset=8 (local.get $area)) (i32.load offset=12 (local.get $area)))",
         );
-    let chat = asking("chat", json!({"inbox": true, "webhook": true, "hooks": [MESSAGE]}));
-    bench.install(&with(chat, json!({"channels": ["chat"]})), &guest.build().unwrap()).await;
+    let chat = asking("parley", json!({"inbox": true, "webhook": true, "hooks": [MESSAGE]}));
+    bench.install(&with(chat, json!({"channels": ["parley"]})), &guest.build().unwrap()).await;
     bench
 }
 
@@ -180,7 +180,7 @@ const MESSAGE: &str = "message-received";
 
 async fn handed_in(bench: &Bench) -> String {
     let request = super::webhooks::request("");
-    let reply = bench.plugins.webhook(&"chat".parse().unwrap(), request, context()).await.unwrap();
+    let reply = bench.plugins.webhook(&"parley".parse().unwrap(), request, context()).await.unwrap();
     String::from_utf8(reply.body.to_vec()).unwrap()
 }
 
@@ -191,7 +191,7 @@ async fn a_message_that_came_in_can_be_dropped_with_the_grant_only() {
     bench.install(&asks("denies", MESSAGE), &decides(MESSAGE, json!({"verdict": "deny", "reason": "spam"}))).await;
     assert_eq!(handed_in(&bench).await, "denied");
     assert_eq!(bench.memory.inbox.lock().unwrap().len(), 1, "it is not stored");
-    let line = bench.until_line("chat", "message dropped").await;
+    let line = bench.until_line("parley", "message dropped").await;
     assert!(line.message.contains("denies") && line.message.contains("spam"), "{}", line.message);
     assert!(line.call_id.starts_with("call-"), "{line:?}");
     bench.revoke("denies").await;
@@ -213,7 +213,11 @@ async fn a_message_that_came_in_is_stored_as_it_was_rewritten() {
     assert_eq!(handed_in(&bench).await, "accepted");
     let stored = bench.memory.inbox.lock().unwrap()[0].clone();
     assert_eq!(stored.message.parts[0].text.as_deref(), Some("my password is ****"));
-    assert_eq!((stored.message.id.as_str(), stored.plugin.as_str()), ("m1", "chat"), "those are not the hook's to say");
+    assert_eq!(
+        (stored.message.id.as_str(), stored.plugin.as_str()),
+        ("m1", "parley"),
+        "those are not the hook's to say"
+    );
     assert!(stored.received_at_ms > 0);
     bench.revoke("cleans").await;
     let hook = decides(MESSAGE, json!({"verdict": "replace", "payload": r#"{"message":{}}"#}));

@@ -195,8 +195,8 @@ async fn a_flood_of_webhooks_leaves_places_for_polls_and_sockets() {
         .answer("poll.next", json!({"ok": {"wait-ms": 5}}));
     // Without the grant to poll nothing but the test asks for a poll.
     let rights = json!({"webhook": true, "privateHttp": [gate.server.origin()]});
-    bench.install(&asking("chat", rights), &guest.build().unwrap()).await;
-    let key: leanclaw_types::PluginKey = "chat".parse().unwrap();
+    bench.install(&asking("parley", rights), &guest.build().unwrap()).await;
+    let key: leanclaw_types::PluginKey = "parley".parse().unwrap();
     let hook = || {
         let (plugins, key) = (bench.plugins.clone(), key.clone());
         Box::pin(async move { plugins.webhook(&key, super::webhooks::request(""), context()).await })
@@ -228,15 +228,15 @@ async fn inbound_and_outbound_work_do_not_share_an_instance() {
     let guest = Guest::new("export channel; export webhook;")
         .fields("(global $count (mut i32) (i32.const 0))")
         .fields(super::webhooks::REPLY)
-        .answer("channel.describe", json!({"id": "chat"}))
+        .answer("channel.describe", json!({"id": "parley"}))
         .run(
             "webhook.handle",
             &format!("{count} (call $reply (i32.add (i32.const 200) (global.get $count)) (i32.const 0) (i32.const 0))"),
         )
         .run("channel.deliver", &format!("{count} (call $room)"));
-    let chat = with(asking("chat", json!({"webhook": true})), json!({"channels": ["chat"]}));
+    let chat = with(asking("parley", json!({"webhook": true})), json!({"channels": ["parley"]}));
     bench.install(&chat, &guest.build().unwrap()).await;
-    let key = "chat".parse().unwrap();
+    let key = "parley".parse().unwrap();
     for number in 1..=3 {
         bench.plugins.deliver(&key, super::webhooks::message("k"), context()).await.unwrap();
         let reply = bench.plugins.webhook(&key, super::webhooks::request(""), context()).await.unwrap();

@@ -110,14 +110,14 @@ async fn a_webhook_is_reached_with_the_grant_only() {
 }
 
 fn channel(id: &str) -> Value {
-    with(manifest(id), json!({"channels": ["chat"]}))
+    with(manifest(id), json!({"channels": ["parley"]}))
 }
 
-/// Describes itself as the channel `chat`, which can type.
+/// Describes itself as the channel `parley`, which can type.
 fn chat() -> Guest {
     Guest::new("import blobs; export channel; export channel-actions;").answer(
         "channel.describe",
-        json!({"id": "chat", "title": "Chat", "max-text-bytes": 100, "abilities": ["typing"]}),
+        json!({"id": "parley", "title": "Chat", "max-text-bytes": 100, "abilities": ["typing"]}),
     )
 }
 
@@ -169,15 +169,15 @@ async fn a_message_is_delivered_whole_and_the_receipt_comes_back() {
 async fn an_ability_has_to_be_listed() {
     let bench = Bench::with_witness().await;
     let guest = chat().answer("channel-actions.perform", json!({"ok": "{\"done\":true}"}));
-    bench.install(&channel("chat"), &guest.build().unwrap()).await;
+    bench.install(&channel("parley"), &guest.build().unwrap()).await;
     let guest = chat().answer("channel-actions.perform", json!({"ok": "{not json"}));
     bench.install(&channel("broken"), &guest.build().unwrap()).await;
     let perform = async |id: &str, action: &str| {
         let place = message("k").place;
         bench.plugins.perform(&id.parse().unwrap(), action, place, &json!({}), context()).await
     };
-    assert_eq!(perform("chat", "typing").await.unwrap(), json!({"done": true}));
-    let failure = perform("chat", "react").await.unwrap_err();
+    assert_eq!(perform("parley", "typing").await.unwrap(), json!({"done": true}));
+    let failure = perform("parley", "react").await.unwrap_err();
     assert_failed(&failure, "unsupported");
     assert!(failure.hints[0].contains("typing"), "{:?}", failure.hints);
     assert_failed(&perform("broken", "typing").await.unwrap_err(), "internal");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use clap::Args;
 use leanclaw_types::PluginKey;
-use leanclaw_types::permission::GrantChange;
+use leanclaw_types::permission::{GrantChange, Permissions};
 use leanclaw_types::plugin::PluginInfo;
 use serde_json::json;
 
@@ -125,9 +125,10 @@ fn plan(plugin: &PluginInfo, all: bool, items: Vec<String>) -> Result<Plan> {
     if all && !items.is_empty() {
         return Err(Advice::new("--all and single rights were both named").hint("name single rights, or --all").into());
     }
-    // Approving a plugin that asks for nothing needs no further word.
+    // Approving a plugin that asks for nothing needs no further word. Everything is sent as what was shown: by the time of
+    // the answer another version may be there that asks for more.
     if all || (items.is_empty() && requested.is_empty()) {
-        return Ok(Plan { change: GrantChange { all: true, items: Vec::new() }, added: missing });
+        return Ok(Plan { change: shown(&plugin.requested), added: missing });
     }
     if items.is_empty() {
         let mut advice = Advice::new(format!("no right was named for `{key}`"));
@@ -145,6 +146,11 @@ fn plan(plugin: &PluginInfo, all: bool, items: Vec<String>) -> Result<Plan> {
     }
     let added = missing.into_iter().filter(|item| items.iter().any(|typed| stands_for(typed, item))).collect();
     Ok(Plan { change: GrantChange { all: false, items }, added })
+}
+
+/// A grant of everything that is asked for here and now.
+pub(super) fn shown(requested: &Permissions) -> GrantChange {
+    GrantChange { all: false, items: requested.items().into_iter().collect() }
 }
 
 /// Shows what would be given and asks; without a person there, it refuses.
@@ -183,7 +189,8 @@ mod tests {
     fn all_adds_what_is_missing() {
         let plan = plan(&asking(), true, Vec::new()).unwrap();
         assert_eq!(plan.added, ["http:https://a.example", "kv:10"]);
-        assert!(plan.change.all && plan.change.items.is_empty());
+        let shown = ["http:https://a.example", "inbox", "kv:10"];
+        assert_eq!((plan.change.all, plan.change.items.as_slice()), (false, shown.map(str::to_owned).as_slice()));
     }
 
     #[test]
@@ -217,7 +224,7 @@ mod tests {
     #[test]
     fn a_plugin_that_asks_for_nothing_is_approved_as_a_whole() {
         let plan = plan(&plugin(json!({}), None), false, Vec::new()).unwrap();
-        assert!(plan.change.all && plan.added.is_empty());
+        assert!(!plan.change.all && plan.change.items.is_empty() && plan.added.is_empty());
     }
 
     #[test]

@@ -10,13 +10,13 @@ use clap::Args;
 use leanclaw_store::{KvStore, Store};
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock as _, SystemClock};
-use leanclaw_types::permission::{GrantChange, Permissions};
+use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::PluginInfo;
 use leanclaw_types::{PluginId, PluginKey};
 use serde_json::json;
 
 use super::live::{self, Stands};
-use super::show;
+use super::{grant, show};
 use crate::admin;
 use crate::author::bundle::Bundle;
 use crate::author::examine::shown_bytes;
@@ -81,7 +81,7 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
     let mut stands = live::after_swap(config, named, bundle.id(), &placed).await?;
     if widens {
         let mut admin = admin::open_here(config, named).await?;
-        let change = GrantChange { all: true, items: Vec::new() };
+        let change = grant::shown(&bundle.manifest.permissions);
         let granting = admin.grant(&key, &change);
         let info = output::noted(granting, "Compiling and loading it ...").await?;
         admin.close().await;

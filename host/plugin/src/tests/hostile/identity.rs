@@ -27,9 +27,10 @@ async fn a_message_is_stamped_by_the_host() {
             "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))
              (call $reply (i32.const 200) (i32.load offset=8 (local.get $area)) (i32.load offset=12 (local.get $area)))",
         );
-    let chat = with(asking("chat", json!({"inbox": true, "webhook": true})), json!({"channels": ["chatter", "other"]}));
+    let chat =
+        with(asking("parley", json!({"inbox": true, "webhook": true})), json!({"channels": ["chatter", "other"]}));
     bench.drop_in(&chat, &guest.build().unwrap());
-    for key in ["chat", "chat/work"] {
+    for key in ["parley", "parley/work"] {
         bench.until(key, |info| !info.reason.is_empty()).await;
         bench.grant(key).await;
         let reply = bench.plugins.webhook(&key.parse().unwrap(), request("{}"), context()).await.unwrap();
@@ -38,7 +39,7 @@ async fn a_message_is_stamped_by_the_host() {
     let inbox = bench.memory.inbox.lock().unwrap().clone();
     for (received, account) in inbox.iter().zip(["default", "work"]) {
         let stamped = (received.plugin.as_str(), received.account.as_str(), received.channel.as_str());
-        assert_eq!(stamped, ("chat", account, "chatter"));
+        assert_eq!(stamped, ("parley", account, "chatter"));
         assert!(received.received_at_ms > 1_000_000_000_000, "the host's own clock");
         assert_eq!(received.message.sent_at_ms, 7);
     }
