@@ -4,4 +4,5 @@ mod calls;
 mod ending;
 mod json;
 mod log_and_settings;
+mod sessions;
 mod settings;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{audit, call, completions, devices, logs, plugin, settings, start, version};
+use crate::commands::{audit, call, completions, devices, logs, plugin, sessions, settings, start, version};
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
@@ -45,6 +45,8 @@ enum Command {
     Devices(devices::Command),
     /// Read the log of the program
     Logs(logs::Arguments),
+    /// Look at the sessions of a gateway and change them
+    Sessions(sessions::Arguments),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -83,6 +85,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Plugin(command) => plugin::run(flags, command),
         Command::Devices(command) => devices::run(flags, command),
         Command::Logs(arguments) => logs::run(flags, arguments),
+        Command::Sessions(arguments) => sessions::run(flags, arguments),
         Command::Audit(command) => audit::run(flags, command),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -255,6 +255,23 @@ pub struct TokenSums {
     pub missing_costs: u64,
 }
 
+impl TokenSums {
+    /// Adds what `other` counted.
+    pub fn add(&mut self, other: &Self) {
+        self.input += other.input;
+        self.output += other.output;
+        self.cache_read += other.cache_read;
+        self.cache_write += other.cache_write;
+        self.total += other.total;
+        self.input_cost += other.input_cost;
+        self.output_cost += other.output_cost;
+        self.cache_read_cost += other.cache_read_cost;
+        self.cache_write_cost += other.cache_write_cost;
+        self.total_cost += other.total_cost;
+        self.missing_costs += other.missing_costs;
+    }
+}
+
 /// The sessions of one agent at a glance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentSessions {

@@ -376,3 +376,84 @@ async fn the_health_tells_how_many_sessions_there_are() {
     ok(&mut admin, "sessions.delete", json!({"key": "a"})).await;
     assert_eq!(ok(&mut admin, "health", json!({})).await["sessions"]["count"], 1);
 }
+
+#[tokio::test]
+async fn usage_is_counted_from_what_was_said() {
+    let server = start(with_token()).await;
+    let mut admin = server.connect(4, ADMIN).await;
+    let mut old = server.connect(3, READ).await;
+    let eleven = [
+        "input",
+        "output",
+        "cacheRead",
+        "cacheWrite",
+        "totalTokens",
+        "totalCost",
+        "inputCost",
+        "outputCost",
+        "cacheReadCost",
+        "cacheWriteCost",
+        "missingCostEntries",
+    ];
+    let zeros =
+        |totals: &Value| eleven.iter().all(|name| totals[name] == json!(0)) && totals.as_object().unwrap().len() == 11;
+    let nothing = ok(&mut old, "usage.cost", json!({"days": 7, "unknown": 1})).await;
+    assert!(zeros(&nothing["totals"]), "{nothing}");
+    assert_eq!((&nothing["days"], &nothing["daily"], nothing.get("cacheStatus")), (&json!(8), &json!([]), None));
+    let nothing = ok(&mut admin, "usage.cost", json!({})).await;
+    assert_eq!((&nothing["days"], nothing["daily"].as_array().unwrap().len()), (&json!(30), 30));
+    assert!(zeros(&ok(&mut admin, "sessions.usage", json!({})).await["totals"]));
+    assert_eq!(ok(&mut old, "usage.status", json!({})).await["providers"], json!([]));
+
+    let key = "agent:main:a";
+    ok(&mut admin, "sessions.patch", json!({"key": "a"})).await;
+    ok(&mut admin, "sessions.patch", json!({"key": "silent"})).await;
+    let now = 1_700_000_000_000;
+    server.records.say(key, "user", json!({"content": "hi"}), now - 86_400_000);
+    for cost in [0.5, 0.25] {
+        let usage = json!({"input": 10, "output": 5, "totalTokens": 15, "cost": {"total": cost}});
+        let body = json!({"content": "hello", "provider": "fake", "model": "echo", "usage": usage});
+        server.records.say(key, "assistant", body, now);
+    }
+    let cost = ok(&mut old, "usage.cost", json!({"startDate": "2023-11-14", "endDate": "2023-11-14"})).await;
+    assert_eq!((&cost["days"], &cost["totals"]["totalTokens"]), (&json!(2), &json!(30)));
+    assert_eq!((&cost["daily"][0]["date"], &cost["daily"][0]["totalCost"]), (&json!("2023-11-14"), &json!(0.75)));
+    assert_eq!(old.call("usage.cost", json!({"startDate": "2023-02-30"})).await["ok"], false);
+
+    let usage = ok(&mut admin, "sessions.usage", json!({"range": "7d"})).await;
+    assert_eq!((&usage["startDate"], &usage["endDate"]), (&json!("2023-11-08"), &json!("2023-11-14")));
+    let rows = usage["sessions"].as_array().unwrap();
+    let said = &rows.iter().find(|row| row["key"] == key).unwrap()["usage"];
+    assert_eq!(said["activityDates"], json!(["2023-11-13", "2023-11-14"]));
+    assert_eq!((&said["messageCounts"]["total"], &said["totalTokens"]), (&json!(3), &json!(30)));
+    assert_eq!((&said["modelUsage"][0]["model"], &said["modelUsage"][0]["count"]), (&json!("echo"), &json!(2)));
+    assert!(rows.iter().any(|row| row["key"] == "agent:main:silent" && row["usage"].is_null()));
+    assert_eq!(usage["aggregates"]["byProvider"][0]["provider"], "fake");
+    assert_eq!(
+        (&usage["aggregates"]["sessionCount"], &usage["aggregates"]["messages"]["user"]),
+        (&json!(1), &json!(1))
+    );
+    let mine = ok(&mut old, "sessions.usage", json!({"key": "silent"})).await;
+    assert_eq!((mine["sessions"].as_array().unwrap().len(), &mine["totals"]["totalTokens"]), (1, &json!(0)));
+}
+
+#[tokio::test]
+async fn the_use_of_one_session_is_told_answer_by_answer() {
+    let server = start(with_token()).await;
+    let (mut admin, mut old) = (server.connect(4, ADMIN).await, server.connect(3, READ).await);
+    let (key, now) = ("agent:main:a", 1_700_000_000_000_u64);
+    let id = ok(&mut admin, "sessions.patch", json!({"key": "a"})).await["entry"]["sessionId"].clone();
+    server.records.say(key, "user", json!({"content": "hi"}), now);
+    for cost in [0.5, 0.25] {
+        let usage = json!({"input": 10, "output": 5, "totalTokens": 15, "cost": {"total": cost}});
+        server.records.say(key, "assistant", json!({"content": "hello", "usage": usage}), now);
+    }
+    let series = ok(&mut old, "sessions.usage.timeseries", json!({"key": key})).await;
+    assert_eq!((&series["sessionId"], &series["points"][1]["cumulativeTokens"]), (&id, &json!(30)));
+    assert_eq!(series["points"][1]["cumulativeCost"], 0.75);
+    let none = old.call("sessions.usage.timeseries", json!({"key": "none"})).await;
+    assert_invalid(&none, "No transcript found for session: agent:main:none");
+    let logs = ok(&mut old, "sessions.usage.logs", json!({"key": "a", "limit": 2})).await["logs"].clone();
+    assert_eq!(logs.as_array().unwrap().len(), 2);
+    assert_eq!(logs[1], json!({"timestamp": now, "role": "assistant", "content": "hello", "tokens": 15, "cost": 0.25}));
+}

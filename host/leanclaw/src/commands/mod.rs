@@ -12,6 +12,7 @@ pub(crate) mod devices;
 pub(crate) mod gateway;
 pub(crate) mod logs;
 pub(crate) mod plugin;
+pub(crate) mod sessions;
 pub(crate) mod settings;
 mod settings_edit;
 pub(crate) mod start;

@@ -1,12 +1,16 @@
-//! `sessions.*` and `chat.history`: what sessions there are, what was said in them, and changing them.
+//! `sessions.*`, `usage.*` and `chat.history`: what sessions there are, what was said in them, and changing them.
 
 mod create;
+mod days;
 mod history;
 mod list;
 mod lookup;
 mod patch;
 mod remove;
 mod subscribe;
+mod sums;
+mod totals;
+mod usage;
 
 use std::sync::Arc;
 
@@ -28,6 +32,8 @@ pub(crate) use lookup::{describe, preview, resolve};
 pub(crate) use patch::patch;
 pub(crate) use remove::{delete, reset};
 pub(crate) use subscribe::{follow, subscribe, unfollow, unsubscribe};
+pub(crate) use totals::{cost, logs, status, timeseries};
+pub(crate) use usage::usage;
 
 /// Further names that a session's key goes by.
 const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
