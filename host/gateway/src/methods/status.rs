@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::PluginState;
+use leanclaw_types::session::SessionRow;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -12,8 +13,12 @@ use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::phrase::Shape;
 use crate::pulse::Queued;
+use crate::sessions::STORE_PATH;
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::Payload;
+
+/// Sessions that are named, of each agent and together.
+const RECENT: u32 = 10;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -60,9 +65,7 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
         "heartbeat": {"defaultAgentId": DEFAULT_AGENT, "agents": [heartbeat]},
         "channelSummary": if with_channels { channel_lines(state) } else { Vec::new() },
         "queuedSystemEvents": queued,
-        "sessions": {
-            "paths": [], "count": 0, "defaults": {"model": null, "contextTokens": null}, "recent": [], "byAgent": [],
-        },
+        "sessions": sessions(state),
     });
     if call.session.version == ProtocolVersion::V4
         && let Some(object) = status.as_object_mut()
@@ -70,6 +73,56 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
         object.extend(newest(state));
     }
     Answer::json(&status)
+}
+
+/// The sessions that changed last, all together and by agent.
+fn sessions(state: &State) -> Value {
+    let store = &state.services.sessions;
+    let agents = store.at_a_glance(RECENT).unwrap_or_else(|failure| {
+        tracing::warn!(%failure, "the sessions cannot be counted");
+        Vec::new()
+    });
+    let now_ms = state.now_ms();
+    let mut all: Vec<(u64, Value)> = Vec::new();
+    let mut by_agent = Vec::new();
+    for own in &agents {
+        let rows = own.recent.iter().filter_map(|(key, _)| store.get(key).ok().flatten());
+        let recent: Vec<(u64, Value)> = rows.map(|row| (row.updated_ms, recent(&row, now_ms))).collect();
+        let shown: Vec<&Value> = recent.iter().map(|(_, row)| row).collect();
+        by_agent.push(json!({"agentId": own.agent, "path": STORE_PATH, "count": own.count, "recent": shown}));
+        all.extend(recent);
+    }
+    all.sort_by_key(|(updated_ms, _)| std::cmp::Reverse(*updated_ms));
+    let recent: Vec<Value> = all.into_iter().take(RECENT as usize).map(|(_, row)| row).collect();
+    json!({
+        "paths": [STORE_PATH],
+        "count": agents.iter().map(|own| own.count).sum::<u64>(),
+        "defaults": {"model": null, "contextTokens": null},
+        "recent": recent,
+        "byAgent": by_agent,
+    })
+}
+
+fn recent(row: &SessionRow, now_ms: u64) -> Value {
+    let own = |name: &str| row.entry.get(name).cloned();
+    json!({
+        "agentId": row.agent,
+        "key": row.key,
+        "kind": row.kind.as_str(),
+        "sessionId": row.session_id,
+        "updatedAt": row.updated_ms,
+        "age": now_ms.saturating_sub(row.updated_ms),
+        "systemSent": own("systemSent").unwrap_or(Value::Bool(false)),
+        "abortedLastRun": own("abortedLastRun").unwrap_or(Value::Bool(false)),
+        "thinkingLevel": own("thinkingLevel").unwrap_or_else(|| json!("off")),
+        "totalTokens": own("totalTokens"),
+        "totalTokensFresh": own("totalTokensFresh").unwrap_or(Value::Bool(false)),
+        "remainingTokens": null,
+        "percentUsed": null,
+        "model": own("modelOverride"),
+        "contextTokens": null,
+        "flags": [],
+    })
 }
 
 /// There is no agent to wake, so no heartbeat comes, whatever the switch says.

@@ -373,6 +373,9 @@ async fn the_health_tells_how_many_sessions_there_are() {
     let heartbeat = main["heartbeat"].as_object().unwrap();
     let fields: Vec<&str> = heartbeat.keys().map(String::as_str).collect();
     assert_eq!(fields, ["enabled", "every", "everyMs", "prompt", "target", "ackMaxChars"]);
+    let status = ok(&mut admin, "status", json!({})).await["sessions"].clone();
+    assert_eq!((&status["count"], &status["byAgent"][0]["count"]), (&json!(2), &json!(1)));
+    assert_eq!((&status["recent"][0]["key"], &status["recent"][1]["age"]), (&json!("agent:ada:b"), &json!(1000)));
     ok(&mut admin, "sessions.delete", json!({"key": "a"})).await;
     assert_eq!(ok(&mut admin, "health", json!({})).await["sessions"]["count"], 1);
 }
