@@ -184,7 +184,7 @@ async fn removing_keeps_data_and_purging_does_not() {
     assert!(installed(&place).is_empty());
     assert!(place.run(&["plugin", "remove", "notes"]).await.failed(1).contains("no plugin `notes`"));
     let listed = place.run(&["plugin", "list"]).await;
-    assert!(listed.err.contains("not installed, rights kept: notes: kv:"), "{listed:?}");
+    assert!(listed.err.contains("not installed, rights kept: notes: event:changed, kv:"), "{listed:?}");
     place.run(&["plugin", "install", "notes"]).await.ok();
     assert_eq!(place.run(&["plugin", "inspect", "notes", "--json"]).await.json()["state"], "ready");
     assert_eq!(notes().await, 1);
