@@ -468,3 +468,20 @@ pub(super) fn with(mut base: Value, more: Value) -> Value {
     }
     base
 }
+
+/// Set in the process that a test starts of itself.
+const ALONE: &str = "LEANCLAW_TEST_ALONE";
+
+/// Whether the test called `name` (its whole path) runs alone in its process. If not, it is run so, and has passed when
+/// this returns: for what is the process's own and other tests use as well.
+pub(super) fn is_alone(name: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && text.contains("1 passed");
+    assert!(passed, "{text}{}", String::from_utf8_lossy(&output.stderr));
+    false
+}

@@ -1,31 +1,18 @@
 //! Whatever guests do, the host is afterwards what it was: no descriptor, no task, no instance more.
 
-use std::process::Command;
-
 use leanclaw_test_guests as guests;
 use leanclaw_test_guests::Guest;
 use serde_json::{Value, json};
 
 use crate::tests::servers::Server;
-use crate::tests::support::{Bench, asking, context, manifest, with};
-
-/// Set in the process that this test starts of itself.
-const ALONE: &str = "LEANCLAW_TEST_ALONE";
+use crate::tests::support::{Bench, asking, context, is_alone, manifest, with};
 
 const NAME: &str = "tests::hostile::leaks::hundreds_of_hostile_calls_leave_no_descriptor_and_no_task";
 
 /// Descriptors are the process's, and other tests open theirs: this one runs again in a process of its own.
 #[test]
 fn hundreds_of_hostile_calls_leave_no_descriptor_and_no_task() {
-    if std::env::var_os(ALONE).is_none() {
-        let mut alone = Command::new(std::env::current_exe().unwrap());
-        let output = alone.args(["--exact", NAME, "--nocapture"]).env(ALONE, "1").output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && text.contains("1 passed"),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+    if !is_alone(NAME) {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
