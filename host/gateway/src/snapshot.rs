@@ -127,13 +127,14 @@ impl State {
             }
         }
         loaded.dedup();
+        let (channels, order, labels) = crate::methods::channels::at_a_glance(self);
         let v3 = json!({
             "ok": true,
             "ts": self.now_ms(),
             "durationMs": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "channels": {},
-            "channelOrder": [],
-            "channelLabels": {},
+            "channels": channels,
+            "channelOrder": order,
+            "channelLabels": labels,
             "heartbeatSeconds": 0,
             "defaultAgentId": DEFAULT_AGENT,
             "agents": self.agents_now(&sessions),

@@ -63,6 +63,15 @@ impl Shown {
         if self.running { "running".to_owned() } else { self.reason.lines().next().unwrap_or("stopped").to_owned() }
     }
 
+    /// The same without the account, which is named beside it.
+    fn summary(&self) -> Value {
+        let mut summary = self.to_json();
+        if let Some(summary) = summary.as_object_mut() {
+            summary.shift_remove("accountId");
+        }
+        summary
+    }
+
     fn to_json(&self) -> Value {
         let error = if self.reason.is_empty() { Value::Null } else { json!(self.reason) };
         json!({
@@ -96,29 +105,48 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
     shown
 }
 
+fn by_id(state: &State, only: Option<&str>) -> BTreeMap<String, Vec<Shown>> {
+    let mut by_id: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
+    for channel in all(state) {
+        if only.is_none_or(|wanted| wanted == channel.id) {
+            by_id.entry(channel.id.clone()).or_default().push(channel);
+        }
+    }
+    by_id
+}
+
+/// The account that stands for a channel.
+fn usual(accounts: &[Shown]) -> Option<&Shown> {
+    accounts.iter().find(|channel| channel.account == "default").or(accounts.first())
+}
+
+/// Summaries, order and labels, as the health snapshot shows them.
+pub(crate) fn at_a_glance(state: &State) -> (Value, Vec<String>, Value) {
+    let by_id = by_id(state, None);
+    let (mut channels, mut labels) = (Map::new(), Map::new());
+    for (id, own) in &by_id {
+        if let Some(first) = usual(own) {
+            channels.insert(id.clone(), first.summary());
+            labels.insert(id.clone(), json!(first.label));
+        }
+    }
+    (Value::Object(channels), by_id.into_keys().collect(), Value::Object(labels))
+}
+
 /// `channels.status {probe?, timeoutMs?}` → every channel with its accounts.
 pub(crate) fn status(call: &Call<'_>) -> Answer {
     let params: Status = match call.read(&STATUS, &[]) {
         Ok(params) => params,
         Err(error) => return Answer::error(error),
     };
-    let mut by_id: BTreeMap<String, Vec<Shown>> = BTreeMap::new();
-    for channel in all(call.state) {
-        if params.channel.as_ref().is_none_or(|wanted| *wanted == channel.id) {
-            by_id.entry(channel.id.clone()).or_default().push(channel);
-        }
-    }
+    let by_id = by_id(call.state, params.channel.as_deref());
     let (mut labels, mut channels, mut accounts, mut defaults) = (Map::new(), Map::new(), Map::new(), Map::new());
     let mut meta = Vec::new();
     for (id, own) in &by_id {
-        let Some(first) = own.iter().find(|channel| channel.account == "default").or(own.first()) else { continue };
+        let Some(first) = usual(own) else { continue };
         labels.insert(id.clone(), json!(first.label));
         meta.push(json!({"id": id, "label": first.label, "detailLabel": first.label}));
-        let mut summary = first.to_json();
-        if let Some(summary) = summary.as_object_mut() {
-            summary.shift_remove("accountId");
-        }
-        channels.insert(id.clone(), summary);
+        channels.insert(id.clone(), first.summary());
         accounts.insert(id.clone(), own.iter().map(Shown::to_json).collect());
         defaults.insert(id.clone(), json!(first.account));
     }

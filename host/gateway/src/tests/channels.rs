@@ -46,7 +46,12 @@ async fn every_channel_is_shown_with_how_it_stands() {
         assert_eq!(mail["lastError"], "it traps\nlook at its log");
         let lines = client.call("status", json!({})).await["payload"]["channelSummary"].clone();
         assert_eq!(lines, json!(["Webhook: running", "mail: it traps"]));
-        // A plugin that starts is seen at once.
+        let health = client.call("health", json!({"probe": true})).await["payload"].clone();
+        assert_eq!(
+            (&health["channelOrder"], &health["channels"]["hook"]["running"]),
+            (&json!(["hook", "mail"]), &json!(true))
+        );
+        // A plugin that changes is seen at once.
         server.host.more.lock().unwrap()[1].exports.clear();
         let status = client.call("channels.status", json!({})).await["payload"].clone();
         assert_eq!(status["channelOrder"], json!(["hook"]));

@@ -89,6 +89,44 @@ async fn probes() {
 }
 
 #[tokio::test]
+async fn metrics_are_json_or_text_and_not_for_strangers() {
+    let server = start(with_token()).await;
+    let client = server.admin().await;
+    let json = request(&server, "GET /metrics", &[("accept", "*/*")], "").await;
+    let figures = json.json();
+    assert_eq!((json.status, &figures["status"], &figures["connections"]), (200, &json!("ok"), &json!(1)));
+    assert!(figures["uptime"].is_number() && figures["memoryUsageMb"].is_u64(), "{figures}");
+    assert_eq!((&figures["connectedChannels"], &figures["plugins"]["faulted"]), (&json!(1), &json!(1)));
+    for (line, accept) in [("GET /metrics", "text/plain"), ("GET /metrics/prometheus", "*/*")] {
+        let text = request(&server, line, &[("accept", accept)], "").await;
+        assert_eq!(
+            (text.status, text.headers["content-type"].as_str()),
+            (200, "text/plain; version=0.0.4; charset=utf-8")
+        );
+        assert!(text.body.contains("# TYPE leanclaw_connections gauge\nleanclaw_connections 1\n"), "{}", text.body);
+        assert!(
+            text.body.contains("leanclaw_plugin_calls_total{plugin=\"notes\",account=\"default\"} 0\n"),
+            "{}",
+            text.body
+        );
+    }
+    drop(client);
+    server.host.unready.store(true, Ordering::SeqCst);
+    assert_eq!(request(&server, "GET /metrics", &[], "").await.json()["status"], "degraded");
+    let head = request(&server, "HEAD /metrics", &[], "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    let wrong = request(&server, "POST /metrics", &[], "").await;
+    assert_eq!((wrong.status, wrong.headers["allow"].as_str()), (405, "GET, HEAD"));
+    let far = ("x-forwarded-for", "9.9.9.9");
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = start(config).await;
+    assert_eq!(request(&server, "GET /metrics", &[far], "").await.status, 401);
+    assert_eq!(request(&server, "GET /metrics", &[far, ("authorization", &bearer())], "").await.status, 200);
+    assert_eq!(request(&server, "GET /metrics", &[far, ("authorization", "Bearer wrong")], "").await.status, 401);
+}
+
+#[tokio::test]
 async fn unknown_paths_and_bad_upgrades() {
     let server = start(with_token()).await;
     let missing = request(&server, "GET /nope", &[], "").await;

@@ -1,10 +1,11 @@
-//! The HTTP surface on the gateway's port: probes, `POST /tools/invoke`, plugin routes, and the WebSocket upgrade on
+//! The HTTP surface on the gateway's port: probes, metrics, `POST /tools/invoke`, plugin routes, and the WebSocket upgrade on
 //! every other path.
 //!
 //! Probes and webhooks are public, everything else wants the gateway's credential. No answer of a plugin runs as a page
 //! of the gateway's own origin.
 
 mod body;
+mod metrics;
 mod plugin_routes;
 mod probes;
 mod reply;
@@ -53,6 +54,11 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/readyz", get(probes::ready).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
         .route("/startup", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
         .route("/startupz", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route("/metrics", get(metrics::metrics).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
+        .route(
+            "/metrics/prometheus",
+            get(metrics::prometheus).fallback(|| async { reply::method_not_allowed("GET, HEAD") }),
+        )
         .route("/tools/invoke", post(tools::invoke).fallback(|| async { reply::method_not_allowed("POST") }))
         .route("/plugins/{key}/hook", any(plugin_routes::hook))
         .route("/plugins/{key}/hook/", any(plugin_routes::hook))
