@@ -136,8 +136,12 @@ async fn unknown_paths_and_bad_upgrades() {
     );
     let upgrade = [("upgrade", "websocket"), ("sec-websocket-version", "8"), ("sec-websocket-key", "x")];
     assert_eq!(request(&server, "GET /ws", &upgrade, "").await.status, 426);
-    let upgrade = [("upgrade", "websocket"), ("sec-websocket-version", "13")];
+    let upgrade = [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("connection", "upgrade")];
     assert_eq!(request(&server, "GET /ws", &upgrade, "").await.status, 400);
+    for key in ["short", "c2hvcnQ=", "not base64 at all !!"] {
+        let with_key = [&upgrade[..], &[("sec-websocket-key", key)]].concat();
+        assert_eq!(request(&server, "GET /ws", &with_key, "").await.status, 400, "{key}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -15,6 +17,9 @@ use super::reply::{self, Reply};
 use crate::auth::Peer;
 use crate::connection::{self, Arrival};
 use crate::gateway::State;
+
+/// Bytes of a `Sec-WebSocket-Key` (RFC 6455, section 4.1).
+const KEY_BYTES: usize = 16;
 
 /// Whether a request asks for a WebSocket, well or badly.
 pub(super) fn asks_for_websocket(request: &Request) -> bool {
@@ -31,6 +36,7 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
         return reply;
     }
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| lists(headers, &header::CONNECTION, "upgrade"));
+    let key = key.filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == KEY_BYTES));
     let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::try_from(accept).ok());
     let line = request.extensions().get::<Line>().cloned();
     let (Some(accept), Some(line)) = (accept, line) else {
