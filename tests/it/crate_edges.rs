@@ -30,7 +30,7 @@ const TABLE: &[(&str, May)] = &[
     // Leaves.
     (TYPES, May::Use(&[])),
     (EGRESS, May::Use(&[TYPES])),
-    (WASM, May::Use(&[])),
+    (WASM, May::Use(&[TYPES])),
     // The middle: leaves only.
     ("leanclaw-store", May::Use(&[TYPES, EGRESS, WASM])),
     ("leanclaw-plugin", May::Use(&[TYPES, EGRESS, WASM])),

@@ -5,7 +5,6 @@
 //! not steer a terminal. JSON is left as it is: its strings are escaped already. A reader that went away (`| head`) is
 //! an [`std::io::Error`] of kind `BrokenPipe`, which the program takes as a quiet end.
 
-use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::Result;
@@ -104,22 +103,7 @@ pub(crate) fn ask(question: &str) -> Result<bool> {
 /// The text with everything escaped that could move a cursor, change colours or reorder what is shown. Line breaks
 /// stay.
 pub(crate) fn on_terminal(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let hidden = matches!(
-            character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        );
-        match character {
-            '\n' => shown.push('\n'),
-            '\t' => shown.push_str("    "),
-            _ if character.is_control() || hidden => {
-                let _infallible = write!(shown, "{}", character.escape_unicode());
-            }
-            _ => shown.push(character),
-        }
-    }
-    shown
+    leanclaw_types::text::escape_lines(text).replace('\t', "    ")
 }
 
 /// Standard error may be closed; there is nobody left to tell then.
@@ -171,7 +155,7 @@ mod tests {
     #[test]
     fn hostile_text_cannot_steer_a_terminal() {
         let shown = on_terminal("a\u{1b}[31mb\rc\u{202e}d\u{9b}e\nf");
-        assert_eq!(shown, "a\\u{1b}[31mb\\u{d}c\\u{202e}d\\u{9b}e\nf");
+        assert_eq!(shown, "a\\u{1b}[31mb\\rc\\u{202e}d\\u{9b}e\nf");
         assert_eq!(on_terminal("plain ä 漢"), "plain ä 漢");
     }
 

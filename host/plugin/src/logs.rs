@@ -108,24 +108,7 @@ impl Level {
     }
 }
 
-/// Makes guest text safe to print: control characters and those that reorder text are written as escapes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        let reorders = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (letter.is_control() && letter != '\t') || reorders {
-            escaped.extend(letter.escape_default());
-        } else {
-            escaped.push(letter);
-        }
-    }
-    escaped
-}
-
-/// [`escape`], but line breaks stay: for texts of several lines that are not log lines.
-pub(crate) fn escape_lines(text: &str) -> String {
-    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
-}
+pub(crate) use leanclaw_types::text::{escape, escape_lines};
 
 /// Cuts `text` to at most `bytes` at a character boundary.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {

@@ -17,6 +17,7 @@ pub mod permission;
 pub mod plugin;
 pub mod redact;
 pub mod session;
+pub mod text;
 
 pub use call::Caller;
 pub use failure::Failure;

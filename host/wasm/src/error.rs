@@ -178,17 +178,5 @@ fn render(backtrace: &WasmBacktrace) -> String {
 /// `text` without anything a terminal would obey, cut to a bounded length.
 pub(crate) fn printable(text: &str) -> String {
     let kept = text.get(..text.floor_char_boundary(TEXT_BYTES)).unwrap_or(text);
-    let mut out = String::with_capacity(kept.len());
-    for character in kept.chars() {
-        if is_safe(character) { out.push(character) } else { out.extend(character.escape_default()) }
-    }
-    out
-}
-
-/// Line breaks stay (engine messages have several lines); other control characters and the invisible ones that
-/// reorder text do not.
-fn is_safe(character: char) -> bool {
-    character == '\n'
-        || !(character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    leanclaw_types::text::escape_lines(kept)
 }
