@@ -1,6 +1,7 @@
 //! What the gateway is told when it starts. Where the values come from (flags, environment, files) is not its business.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use leanclaw_types::redact::Secret;
@@ -28,8 +29,19 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` allows every page.
     pub allowed_origins: Vec<String>,
+    /// The web page that is served.
+    pub control_ui: ControlUi,
     /// Bounds and timers.
     pub limits: Limits,
+}
+
+/// An installed Control UI.
+#[derive(Debug, Clone, Default)]
+pub struct ControlUi {
+    /// The folder that holds its `index.html`; none serves no page.
+    pub root: Option<PathBuf>,
+    /// The path below which it is served: empty, or like `/claw`, with no slash at its end.
+    pub base_path: String,
 }
 
 impl GatewayConfig {
@@ -40,6 +52,7 @@ impl GatewayConfig {
             auth: Auth::default(),
             trusted_proxies: Vec::new(),
             allowed_origins: Vec::new(),
+            control_ui: ControlUi::default(),
             limits: Limits::default(),
         }
     }

@@ -103,6 +103,8 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     };
     gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);
     gateway.allowed_origins.clone_from(&config.gateway.allowed_origins);
+    gateway.control_ui.root.clone_from(&config.gateway.control_ui.root);
+    gateway.control_ui.base_path.clone_from(&config.gateway.control_ui.base_path);
     gateway
 }
 

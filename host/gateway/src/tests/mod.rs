@@ -3,6 +3,7 @@
 mod auth;
 mod channels;
 mod config;
+mod control_ui;
 mod devices;
 mod events;
 pub(crate) mod fake;

@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use super::{PATIENCE, Server, TOKEN, start, with_token};
 use crate::GatewayConfig;
 
-struct Answer {
-    status: u16,
-    headers: HashMap<String, String>,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -37,7 +37,7 @@ async fn raw(server: &Server, request: &[u8]) -> Option<Answer> {
     Some(Answer { status, headers: headers.collect(), body: body.to_owned() })
 }
 
-async fn request(server: &Server, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub(super) async fn request(server: &Server, line: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut text = format!("{line} HTTP/1.1\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| *name == "host") {
         text.push_str("host: localhost\r\n");
@@ -50,7 +50,7 @@ async fn request(server: &Server, line: &str, headers: &[(&str, &str)], body: &s
     raw(server, text.as_bytes()).await.expect("an answer")
 }
 
-fn bearer() -> String {
+pub(super) fn bearer() -> String {
     format!("Bearer {TOKEN}")
 }
 

@@ -1,10 +1,11 @@
-//! The HTTP surface on the gateway's port: probes, metrics, `POST /tools/invoke`, plugin routes, and the WebSocket upgrade on
-//! every other path.
+//! The HTTP surface on the gateway's port: probes, metrics, `POST /tools/invoke`, plugin routes, the Control UI, and the
+//! WebSocket upgrade on every other path.
 //!
-//! Probes and webhooks are public, everything else wants the gateway's credential. No answer of a plugin runs as a page
+//! Probes, webhooks and the Control UI's files are public, everything else wants the gateway's credential. No answer of a plugin runs as a page
 //! of the gateway's own origin.
 
 mod body;
+mod control_ui;
 mod metrics;
 mod plugin_routes;
 mod probes;
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State as Extract};
 use axum::routing::{any, get, post};
 use http::header;
@@ -66,12 +66,16 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/plugins/{key}/http", any(plugin_routes::route))
         .route("/plugins/{key}/http/", any(plugin_routes::route))
         .route("/plugins/{key}/http/{*rest}", any(plugin_routes::route))
-        .fallback(upgrade_or_not_found)
+        .fallback(upgrade_or_page)
         .with_state(state)
 }
 
-async fn upgrade_or_not_found(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
-    if upgrade::asks_for_websocket(&request) { upgrade::upgrade(&state, request) } else { reply::not_found() }
+async fn upgrade_or_page(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
+    if upgrade::asks_for_websocket(&request) {
+        upgrade::upgrade(&state, request)
+    } else {
+        control_ui::answer(&state, request.map(drop)).await
+    }
 }
 
 /// Where a request comes from.
@@ -81,7 +85,7 @@ fn peer_of<B>(state: &State, request: &http::Request<B>) -> Option<Peer> {
 }
 
 /// Who makes a request on an authenticated route, or the answer that refuses it.
-fn authenticate(state: &State, request: &http::Request<Body>) -> Result<Access, Box<Reply>> {
+fn authenticate<B>(state: &State, request: &http::Request<B>) -> Result<Access, Box<Reply>> {
     let Some(peer) = peer_of(state, request) else { return Err(Box::new(reply::unauthorized())) };
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     decide_http(&state.door(), &peer, authorization).map_err(|refusal| {

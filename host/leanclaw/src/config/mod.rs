@@ -69,6 +69,17 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` is every page.
     pub allowed_origins: Vec<String>,
+    /// The Control UI.
+    pub control_ui: ControlUi,
+}
+
+/// The Control UI that the gateway serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ControlUi {
+    /// Folder of an installed one; absolute. None serves none.
+    pub root: Option<PathBuf>,
+    /// Path below which it is served: empty, or like `/claw`.
+    pub base_path: String,
 }
 
 impl GatewayConfig {

@@ -13,7 +13,7 @@ use super::problem::{ConfigError, Problem};
 use super::sources::{FileText, Sources};
 use super::value::{self, AuthMode, PathBase};
 use super::variables::{self, Variable};
-use super::{BuildConfig, Config, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
+use super::{BuildConfig, Config, ControlUi, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
 
 /// Resolves all settings.
 ///
@@ -72,6 +72,7 @@ impl Reader<'_> {
         let auth = self.auth();
         let trusted_proxies = self.read_list(&variables::GATEWAY_TRUSTED_PROXIES, value::addresses);
         let allowed_origins = self.read_list(&variables::GATEWAY_ALLOWED_ORIGINS, value::origins);
+        let control_ui = self.control_ui();
         let auth = self.auth_fit_for(host, auth);
         let data_dir_is_chosen = self.layer.get(&variables::DATA_DIR).is_some();
         let data_dir = self.read_computed(&variables::DATA_DIR, value::path, Self::default_data_dir);
@@ -91,6 +92,7 @@ impl Reader<'_> {
                 auth: auth?,
                 trusted_proxies: trusted_proxies?,
                 allowed_origins: allowed_origins?,
+                control_ui: control_ui?,
             },
             plugins: PluginsConfig {
                 dir: plugin_dir?,
@@ -190,6 +192,19 @@ impl Reader<'_> {
             self.problems.push(Problem::Conflict { message });
         }
         found
+    }
+
+    fn control_ui(&mut self) -> Option<ControlUi> {
+        let root = self.read_path(&variables::CONTROL_UI_ROOT);
+        let variable = &variables::CONTROL_UI_BASE_PATH;
+        let base_path = match self.layer.get(variable).cloned() {
+            Some(raw) => self.check(variable, &raw, |value, _| value::url_path(value), Clone::clone),
+            None => {
+                self.note(variable, None, Source::Default);
+                Some(String::new())
+            }
+        };
+        Some(ControlUi { root: root?, base_path: base_path? })
     }
 
     fn auth(&mut self) -> Option<GatewayAuth> {

@@ -160,6 +160,18 @@ pub(crate) fn path(value: &Value, base: &PathBase) -> Option<PathBuf> {
     Some(path.components().collect())
 }
 
+/// A path in a URL: `/` at its start and none at its end; empty for the top.
+pub(crate) fn url_path(value: &Value) -> Option<String> {
+    let text = value.as_str()?.trim_matches('/');
+    let good = |part: &str| {
+        !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_')
+    };
+    if text.is_empty() {
+        return Some(String::new());
+    }
+    text.split('/').all(good).then(|| format!("/{text}"))
+}
+
 /// The display form of a path.
 pub(crate) fn shown_path(path: &Path) -> String {
     path.display().to_string()
@@ -217,6 +229,16 @@ mod tests {
         }
         let homeless = PathBase { home: None, relative_to: "/work".into() };
         assert_eq!(path(&json!("~/p"), &homeless), None);
+    }
+
+    #[test]
+    fn paths_in_urls() {
+        for (given, path) in [("", ""), ("/", ""), ("claw", "/claw"), ("/a/b-c_1/", "/a/b-c_1")] {
+            assert_eq!(url_path(&json!(given)).as_deref(), Some(path));
+        }
+        for bad in [json!("/a//b"), json!("/../x"), json!("/a b"), json!("/a?b"), json!("/<x>"), json!(1)] {
+            assert_eq!(url_path(&bad), None, "{bad}");
+        }
     }
 
     #[test]

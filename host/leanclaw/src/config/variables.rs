@@ -103,6 +103,26 @@ pub const GATEWAY_ALLOWED_ORIGINS: Variable = Variable {
     ..PLAIN
 };
 
+/// Folder of the Control UI.
+pub const CONTROL_UI_ROOT: Variable = Variable {
+    name: "LEANCLAW_CONTROL_UI_ROOT",
+    expects: "the path of one folder",
+    default_note: "none: no page is served",
+    keys: &["gateway.controlUi.root"],
+    doc: "Folder of an installed OpenClaw Control UI (the one with `index.html`), which the gateway then serves.",
+    ..PLAIN
+};
+
+/// Path of the Control UI.
+pub const CONTROL_UI_BASE_PATH: Variable = Variable {
+    name: "LEANCLAW_CONTROL_UI_BASE_PATH",
+    expects: "a path such as `/claw`: letters, digits, `-`, `_` and `/`",
+    default_note: "none: the page is at `/`",
+    keys: &["gateway.controlUi.basePath"],
+    doc: "Path below which the Control UI is served.",
+    ..PLAIN
+};
+
 /// Folder of the plugins.
 pub const PLUGIN_DIR: Variable = Variable {
     name: "LEANCLAW_PLUGIN_DIR",
@@ -206,6 +226,8 @@ pub const ALL: &[&Variable] = &[
     &GATEWAY_PASSWORD,
     &GATEWAY_TRUSTED_PROXIES,
     &GATEWAY_ALLOWED_ORIGINS,
+    &CONTROL_UI_ROOT,
+    &CONTROL_UI_BASE_PATH,
     &PLUGIN_DIR,
     &DATA_DIR,
     &WASM_POOLING,

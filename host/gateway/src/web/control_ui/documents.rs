@@ -1,0 +1,106 @@
+//! What the page asks for beside its files: how it is to be shown, and pictures of agents.
+
+use http::{HeaderValue, Request, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::super::{authenticate, peer_of};
+use super::Reply;
+use crate::gateway::State;
+use crate::sessions::agent_id;
+use crate::snapshot::DEFAULT_AGENT;
+use crate::web::reply::{self, json_reply};
+
+/// A document.
+pub(super) enum Document<'a> {
+    /// How the page is to be shown, for builds of version 3, which show no credential for it.
+    OpenSettings,
+    /// How the page is to be shown.
+    Settings,
+    /// The picture of that agent.
+    Avatar(&'a str),
+}
+
+/// The document of that path.
+pub(super) fn named(path: &str) -> Option<Document<'_>> {
+    match path {
+        "/__openclaw/control-ui-config.json" => Some(Document::OpenSettings),
+        "/control-ui-config.json" | "/__openclaw__/control-ui-config.json" => Some(Document::Settings),
+        _ => path.strip_prefix("/avatar/").map(Document::Avatar),
+    }
+}
+
+impl Document<'_> {
+    pub(super) fn answer(&self, state: &State, request: &Request<()>) -> Reply {
+        match self {
+            Self::OpenSettings if is_trusted(state, request).is_err() => revalidated(basics(state, false)),
+            Self::OpenSettings => revalidated(everything(state)),
+            Self::Settings => match is_trusted(state, request) {
+                Ok(()) => revalidated(everything(state)),
+                Err(refusal) => *refusal,
+            },
+            Self::Avatar(agent) => avatar(agent, state, request),
+        }
+    }
+}
+
+/// Callers on this machine may know how the page is to be shown, pages included: another page cannot read the answer.
+fn is_trusted(state: &State, request: &Request<()>) -> Result<(), Box<Reply>> {
+    if peer_of(state, request).is_some_and(|peer| peer.direct_loopback) {
+        return Ok(());
+    }
+    // To ask without a credential is no failed login.
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return Err(Box::new(reply::unauthorized()));
+    }
+    authenticate(state, request).map(drop)
+}
+
+fn revalidated(body: Value) -> Reply {
+    let mut reply = json_reply(StatusCode::OK, &body);
+    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply
+}
+
+/// What version 3 reads. Strangers are not told which program this is.
+fn basics(state: &State, trusted: bool) -> Value {
+    let mut basics = json!({
+        "basePath": state.config.control_ui.base_path,
+        "assistantName": "Assistant",
+        "assistantAvatar": "A",
+        "assistantAgentId": DEFAULT_AGENT,
+    });
+    if let Some(basics) = basics.as_object_mut().filter(|_| trusted) {
+        basics.insert("serverVersion".into(), json!(state.config.version));
+    }
+    basics
+}
+
+/// What version 4 reads. There is no build to name: the page would insist on being of the same.
+fn everything(state: &State) -> Value {
+    let mut settings = basics(state, true);
+    if let (Some(settings), Value::Object(more)) = (
+        settings.as_object_mut(),
+        json!({
+            "assistantAvatarSource": null, "assistantAvatarStatus": null, "assistantAvatarReason": null,
+            "embedSandbox": "strict", "allowExternalEmbedUrls": false, "automaticallyFetchFavicons": false,
+            "communityInvite": false, "terminalEnabled": false, "cliAgentsEnabled": false,
+            "pluginAssetsRequireAuth": true, "pluginFrameGrants": [],
+        }),
+    ) {
+        settings.extend(more);
+    }
+    settings
+}
+
+/// `/avatar/<agent>`: no agent has a picture; with `?meta=1` that is an answer.
+fn avatar(agent: &str, state: &State, request: &Request<()>) -> Reply {
+    let meta = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "meta=1"));
+    let agent = agent_id(agent).ok();
+    if agent.is_none() || !meta {
+        return reply::not_found();
+    }
+    if let Err(refusal) = is_trusted(state, request) {
+        return *refusal;
+    }
+    revalidated(json!({"avatarUrl": null, "avatarSource": null, "avatarStatus": "none", "avatarReason": "missing"}))
+}
