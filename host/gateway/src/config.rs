@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use leanclaw_types::redact::Secret;
 
+use crate::auth::Role;
 use crate::error::GatewayError;
 
 /// How callers prove themselves.
@@ -16,6 +17,21 @@ pub struct Auth {
     pub token: Option<Secret>,
     /// The shared password; where it is set, the token counts for nothing.
     pub password: Option<Secret>,
+    /// What the shared token or password is good for at most.
+    pub role: Role,
+    /// Further credentials; they count only where a token or a password is set.
+    pub named: Vec<Credential>,
+}
+
+/// A credential beside the shared one, with a name and a role of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credential {
+    /// Names it in audit rows and to plugins, as `user:<name>`.
+    pub name: String,
+    /// What callers show, in place of the token or the password.
+    pub secret: Secret,
+    /// What it is good for at most.
+    pub role: Role,
 }
 
 /// Everything the gateway is configured with.
@@ -62,13 +78,20 @@ impl Auth {
     /// The same, with empty secrets taken for none: they would prove nothing.
     pub(crate) fn meant(self) -> Self {
         let meant = |secret: Option<Secret>| secret.filter(|secret| !secret.expose().is_empty());
-        Self { token: meant(self.token), password: meant(self.password) }
+        let named = self.named.into_iter().filter(|credential| !credential.secret.expose().is_empty());
+        Self { token: meant(self.token), password: meant(self.password), role: self.role, named: named.collect() }
     }
 
     /// The credential callers must show, and what it is called: `password` or `token`.
     pub(crate) fn credential(&self) -> Option<(&'static str, &Secret)> {
         let password = self.password.as_ref().map(|secret| ("password", secret));
         password.or_else(|| self.token.as_ref().map(|secret| ("token", secret)))
+    }
+
+    /// Every secret that lets somebody in.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let named = self.named.iter().map(|credential| &credential.secret);
+        self.token.iter().chain(&self.password).chain(named)
     }
 
     /// Whether callers must show anything.

@@ -38,7 +38,8 @@ mod tests;
 mod web;
 mod wire;
 
-pub use config::{Auth, ControlUi, GatewayConfig, Limits, check_bind};
+pub use auth::Role;
+pub use config::{Auth, ControlUi, Credential, GatewayConfig, Limits, check_bind};
 pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};

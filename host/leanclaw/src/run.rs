@@ -98,9 +98,11 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     let mut gateway = GatewayConfig::new(env!("CARGO_PKG_VERSION"));
     gateway.auth = match &config.gateway.auth {
         GatewayAuth::Open => Auth::default(),
-        GatewayAuth::Token(token) => Auth { token: Some(token.clone()), password: None },
-        GatewayAuth::Password(password) => Auth { token: None, password: Some(password.clone()) },
+        GatewayAuth::Token(token) => Auth { token: Some(token.clone()), ..Auth::default() },
+        GatewayAuth::Password(password) => Auth { password: Some(password.clone()), ..Auth::default() },
     };
+    gateway.auth.role = config.gateway.access.role;
+    gateway.auth.named.clone_from(&config.gateway.access.users);
     gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);
     gateway.allowed_origins.clone_from(&config.gateway.allowed_origins);
     gateway.control_ui.root.clone_from(&config.gateway.control_ui.root);

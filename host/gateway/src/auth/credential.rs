@@ -10,7 +10,8 @@ use subtle::ConstantTimeEq;
 use crate::auth::Peer;
 use crate::auth::device::{self, Flaw, Identity};
 use crate::auth::lockout::Lockout;
-use crate::config::GatewayConfig;
+use crate::auth::roles::Role;
+use crate::config::{Auth, GatewayConfig};
 use crate::devices::{Devices, covers};
 
 /// What would let a caller in who has nothing to show.
@@ -35,10 +36,41 @@ pub(crate) struct Access {
 /// A caller that has proved something. What it may do is decided next.
 #[derive(Debug, Clone)]
 pub(crate) struct Proven {
-    /// As [`Access::method`].
-    pub(crate) method: &'static str,
+    /// What it showed.
+    pub(crate) shown: Shown,
     /// The device it proved to be.
     pub(crate) identity: Option<Identity>,
+}
+
+/// What a caller was let in by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// As [`Access::method`].
+    pub(crate) method: &'static str,
+    /// Who that is, when no device says more: `token`, `password`, `loopback` or `user:<name>`.
+    pub(crate) principal: String,
+    /// What it is good for at most.
+    pub(crate) role: Role,
+}
+
+impl Shown {
+    fn new(method: &'static str, role: Role) -> Self {
+        let principal = if method == "none" { "loopback" } else { method };
+        Self { method, principal: principal.to_owned(), role }
+    }
+
+    /// The credential that one of these texts is. All are compared, whichever matches first.
+    fn find(auth: &Auth, (method, secret): (&'static str, &Secret), own: &[&str], any: &[&str]) -> Option<Self> {
+        let is = |given: &[&str], secret: &Secret| given.iter().fold(false, |found, text| found | same(text, secret));
+        let mut shown = is(own, secret).then(|| Self::new(method, auth.role));
+        for credential in &auth.named {
+            if is(any, &credential.secret) && shown.is_none() {
+                let principal = format!("user:{}", credential.name);
+                shown = Some(Self { method, principal, role: credential.role });
+            }
+        }
+        shown
+    }
 }
 
 /// A caller who may not.
@@ -82,23 +114,25 @@ pub(crate) fn decide(
         return Err(rate_limited(version, left_ms));
     }
     let Some(proof) = &connect.device else {
-        let method = settle(door, peer, version, connect, shared)?;
+        let shown = settle(door, peer, version, connect, shared)?;
         needs_device(role, &connect.client)?;
-        return Ok(Proven { method, identity: None });
+        return Ok(Proven { shown, identity: None });
     };
     let identity = device::verify(connect, proof, nonce, door.now_ms).map_err(flawed)?;
-    if let Shared::Right(method) = shared {
+    if let Shared::Right(shown) = shared {
         door.lockout.succeeded(peer);
-        return Ok(Proven { method, identity: Some(identity) });
+        return Ok(Proven { shown, identity: Some(identity) });
     }
     match device_token(door, version, connect, &identity, role) {
         Ok(true) => {
             door.lockout.succeeded(peer);
-            Ok(Proven { method: "device-token", identity: Some(identity) })
+            Ok(Proven { shown: Shown::new("device-token", Role::Admin), identity: Some(identity) })
         }
-        Ok(false) if matches!(shared, Shared::Page) => Ok(Proven { method: "none", identity: Some(identity) }),
+        Ok(false) if matches!(shared, Shared::Page) => {
+            Ok(Proven { shown: Shown::new("none", Role::Admin), identity: Some(identity) })
+        }
         Ok(false) => {
-            settle(door, peer, version, connect, shared).map(|method| Proven { method, identity: Some(identity) })
+            settle(door, peer, version, connect, shared).map(|shown| Proven { shown, identity: Some(identity) })
         }
         Err(refusal) => {
             door.lockout.failed(peer, door.now_ms);
@@ -108,10 +142,10 @@ pub(crate) fn decide(
 }
 
 /// What the shared credential came to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Shared {
     /// It is right, or none is configured and the caller is local.
-    Right(&'static str),
+    Right(Shown),
     /// None is configured, and a page on this machine asks: only a paired device may.
     Page,
     Wrong,
@@ -125,7 +159,7 @@ enum Shared {
 fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &ConnectParams) -> Shared {
     let Some((method, secret)) = door.config.auth.credential() else {
         return match (peer.direct_loopback, peer.from_page) {
-            (true, false) => Shared::Right("none"),
+            (true, false) => Shared::Right(Shown::new("none", Role::Admin)),
             // A page whose request says who it is was held against the allowed origins before.
             (true, true) if peer.origin.is_some() => Shared::Page,
             _ => Shared::Nothing,
@@ -137,14 +171,16 @@ fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &Conn
     // Version 3 reads the secret from its own field only; version 4 takes it from either.
     let other = other.as_deref().filter(|_| version == ProtocolVersion::V4);
     let given: Vec<&str> = own.as_deref().into_iter().chain(other).filter(|text| !text.is_empty()).collect();
-    // Every field is compared, whichever matches first.
-    let right = given.iter().fold(false, |right, text| right | same(text, secret));
+    let any = [auth.token.as_deref(), auth.password.as_deref()];
+    let any: Vec<&str> = any.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    let right = Shown::find(&door.config.auth, (method, secret), &given, &any);
     let locked_ms = door.lockout.locked(peer, door.now_ms);
-    if let Some(left_ms) = locked_ms.filter(|_| version == ProtocolVersion::V4 || !given.is_empty() && !right) {
+    if let Some(left_ms) = locked_ms.filter(|_| version == ProtocolVersion::V4 || !given.is_empty() && right.is_none())
+    {
         return Shared::Locked(left_ms);
     }
-    if right {
-        return Shared::Right(method);
+    if let Some(shown) = right {
+        return Shared::Right(shown);
     }
     if !given.is_empty() {
         return Shared::Wrong;
@@ -161,12 +197,12 @@ fn settle(
     version: ProtocolVersion,
     connect: &ConnectParams,
     shared: Shared,
-) -> Result<&'static str, Refusal> {
+) -> Result<Shown, Refusal> {
     let kind = door.config.auth.credential().map_or("token", |(kind, _)| kind);
     match shared {
-        Shared::Right(method) => {
+        Shared::Right(shown) => {
             door.lockout.succeeded(peer);
-            Ok(method)
+            Ok(shown)
         }
         Shared::Locked(left_ms) => Err(rate_limited(version, left_ms)),
         Shared::Page | Shared::Nothing => Err(nothing_to_show(peer)),
@@ -339,17 +375,22 @@ pub(crate) enum HttpRefusal {
     Locked(u64),
 }
 
-/// Decides about a request on an authenticated HTTP route. Who shows the shared token is an admin.
+/// Decides about a request on an authenticated HTTP route. Who shows a credential may do
+/// what its role may.
 pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&str>) -> Result<Access, HttpRefusal> {
     if peer.hidden_behind_proxy {
         return Err(HttpRefusal::Forbidden(
             "this request came through a proxy on the gateway's machine; add the proxy to gateway.trustedProxies",
         ));
     }
-    let admin = |id: &str| Caller::client(id, "operator", vec!["operator.admin".into()]);
+    let access = |shown: Shown| {
+        let scopes = shown.role.scopes().iter().map(|scope| (*scope).to_owned()).collect();
+        let caller = Caller::client(shown.principal, "operator", scopes);
+        Access { method: shown.method, caller, device: None, token: None }
+    };
     let Some((method, secret)) = door.config.auth.credential() else {
         if peer.direct_loopback && !peer.from_page {
-            return Ok(Access { method: "none", caller: admin("loopback"), device: None, token: None });
+            return Ok(access(Shown::new("none", Role::Admin)));
         }
         return Err(HttpRefusal::Forbidden(
             "without a token only direct callers on the gateway's own machine are let in; set LEANCLAW_GATEWAY_API_KEY \
@@ -360,12 +401,12 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         return Err(HttpRefusal::Locked(left_ms));
     }
     let Some(given) = authorization.and_then(bearer) else { return Err(HttpRefusal::Unauthorized) };
-    if !same(given, secret) {
+    let Some(shown) = Shown::find(&door.config.auth, (method, secret), &[given], &[given]) else {
         door.lockout.failed(peer, door.now_ms);
         return Err(HttpRefusal::Unauthorized);
-    }
+    };
     door.lockout.succeeded(peer);
-    Ok(Access { method, caller: admin(method), device: None, token: None })
+    Ok(access(shown))
 }
 
 /// The credential in an `Authorization` header.

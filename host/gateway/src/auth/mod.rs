@@ -2,8 +2,8 @@
 //!
 //! | who | gets in |
 //! |---|---|
-//! | shows the shared token or password | yes, with the scopes it asks for; its device, if it has one, must be paired too |
-//! | shows the token of its own paired device | yes, with scopes that device was approved for |
+//! | shows the shared token or password, or one of the named credentials | yes, with the scopes it asks for and the credential's role has; its device, if it has one, must be paired too |
+//! | shows the token of its own paired device | yes, with scopes that device was approved for and its role has |
 //! | no credential configured, direct loopback, no web page | yes, with the scopes it asks for |
 //! | no credential configured, a web page on this machine | only as a device that an admin approved |
 //! | behind a proxy on this machine that is not trusted | no |
@@ -18,6 +18,8 @@ pub(crate) mod door;
 pub(crate) mod lockout;
 pub(crate) mod peer;
 pub(crate) mod refusals;
+pub(crate) mod roles;
 
 pub(crate) use credential::{Access, Proven, Refusal, decide, decide_http, is_page_client};
 pub(crate) use peer::Peer;
+pub use roles::Role;

@@ -27,22 +27,6 @@ static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<RequestFrameShape>);
 /// Calls of a wrong role in a row that are still answered without a close.
 const UNAUTHORIZED_IN_A_ROW: u32 = 10;
 
-/// Methods only a node may call.
-const NODE_METHODS: [&str; 12] = [
-    "node.invoke.result",
-    "node.invoke.progress",
-    "node.event",
-    "node.pending.drain",
-    "node.pending.pull",
-    "node.pending.ack",
-    "node.canvas.capability.refresh",
-    "node.pluginSurface.refresh",
-    "node.pluginTools.update",
-    "node.skills.update",
-    "node.runnerInventory.update",
-    "skills.bins",
-];
-
 /// A method's outcome: a JSON text or an error.
 pub(crate) type Outcome = Result<Payload, ErrorShape>;
 
@@ -127,7 +111,12 @@ impl Connection {
 
     fn route(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Routed {
         let name = frame.method.as_ref();
-        if let Some(method) = methods::find(name) {
+        let own = methods::find(name);
+        let role = self.session.caller.role.as_str();
+        if !methods::role_fits(role, name, own) && name != "connect" {
+            return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {role}")));
+        }
+        if let Some(method) = own {
             return Routed::Answer(self.call_own(method, frame.params_text()));
         }
         if let Some(scope) = self.state.services.plugins.method_scope(name) {
@@ -139,11 +128,8 @@ impl Connection {
         if name == "connect" {
             return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
         }
-        if NODE_METHODS.contains(&name) {
-            return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {}", self.session.caller.role)));
-        }
-        // The scope check comes first: who may not call it does not learn whether it exists.
-        if !self.session.caller.holds(methods::ADMIN) {
+        // The scope check comes first: who may not call it does not learn whether it exists. A node has no scopes.
+        if role != "node" && !self.session.caller.holds(methods::ADMIN) {
             return Routed::Answer(Answer::error(self.missing_scope(name, methods::ADMIN)));
         }
         let shown: String = name.chars().take(120).collect();

@@ -44,13 +44,18 @@ pub(crate) async fn admit(
             scopes.push(scope.clone());
         }
     }
-    let Some(identity) = proven.identity.filter(|_| !is_own_backend(&connect.client, peer, proven.method)) else {
-        let principal = if proven.method == "none" { "loopback" } else { proven.method };
-        let caller = Caller::client(principal, role, scopes);
-        return Ok(Access { method: proven.method, caller, device: None, token: None });
+    let shown = proven.shown;
+    let mut scopes = shown.role.allow(scopes);
+    let Some(identity) = proven.identity.filter(|_| !is_own_backend(&connect.client, peer, shown.method)) else {
+        let caller = Caller::client(shown.principal, role, scopes);
+        return Ok(Access { method: shown.method, caller, device: None, token: None });
     };
     let now_ms = state.now_ms();
-    if proven.method != "device-token" {
+    // What an admin made of a device holds whatever it shows.
+    if let Some(access) = state.devices.get(&identity.id).and_then(|device| device.access) {
+        scopes = access.allow(scopes);
+    }
+    if shown.method != "device-token" {
         let wish = wish(&identity, connect, peer, role, &scopes);
         if let Some(reason) = state.devices.obstacle(&wish) {
             pair(state, peer, version, &connect.client, (wish, reason)).await?;
@@ -59,7 +64,7 @@ pub(crate) async fn admit(
     state.devices.note_use(&identity.id, role, now_ms);
     let caller = Caller::client(format!("device:{}", identity.id), role, scopes);
     let token = state.devices.token_text(&identity.id, role);
-    Ok(Access { method: proven.method, caller, device: Some(identity.id), token })
+    Ok(Access { method: shown.method, caller, device: Some(identity.id), token })
 }
 
 fn wish(identity: &Identity, connect: &ConnectParams, peer: &Peer, role: &str, scopes: &[String]) -> Wish {

@@ -260,6 +260,7 @@ fn grown(before: Option<&Device>, wish: Wish, (via, salt, now_ms): (&str, String
         about: wish.about.clone(),
         roles: Vec::new(),
         scopes: Vec::new(),
+        access: None,
         label: None,
         approved_via: via.to_owned(),
         created_at_ms: now_ms,

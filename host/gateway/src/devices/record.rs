@@ -4,6 +4,8 @@ use leanclaw_types::frame::ClientInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::auth::Role;
+
 /// A device that may connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -15,6 +17,9 @@ pub(crate) struct Device {
     pub(crate) roles: Vec<String>,
     /// Scopes it was approved for.
     pub(crate) scopes: Vec<String>,
+    /// What it is good for at most, whatever it was approved for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<Role>,
     /// A name an admin gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) label: Option<String>,
@@ -87,6 +92,7 @@ impl Device {
         let tokens: Vec<Value> = self.tokens.iter().map(Token::shown).collect();
         let more = json!({
             "role": self.roles.first(), "roles": self.roles, "scopes": self.scopes, "label": self.label,
+            "accessRole": self.access,
             "approvedVia": self.approved_via, "createdAtMs": self.created_at_ms,
             "approvedAtMs": self.approved_at_ms, "tokens": tokens,
         });

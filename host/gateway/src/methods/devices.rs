@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Nothing;
+use crate::auth::Role;
 use crate::connection::{Answer, Call, Outcome};
 use crate::devices::{Device, covers, resolved, unknown_device};
 use crate::gateway::State;
@@ -43,6 +44,15 @@ struct Rename {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SetRole {
+    #[schemars(length(min = 1))]
+    device_id: String,
+    #[serde(default)]
+    role: Option<Role>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TokenOf {
     #[schemars(length(min = 1))]
     device_id: String,
@@ -66,6 +76,7 @@ static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<Request>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
+static SET_ROLE: LazyLock<Shape> = LazyLock::new(Shape::of::<SetRole>);
 static TOKEN_OF: LazyLock<Shape> = LazyLock::new(Shape::of::<TokenOf>);
 static ROTATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Rotate>);
 
@@ -162,6 +173,26 @@ pub(crate) fn rename(call: &Call<'_>) -> Answer {
         };
         state.devices.change(&rename.device_id, what, change).await?;
         Ok(Payload::json(&json!({"deviceId": rename.device_id, "label": rename.label})))
+    })
+}
+
+/// `device.role.set {deviceId, role}` → `{deviceId, role}`: what a device is good for at most; no role takes the bound
+/// away. Its connections end, so that it comes back with what it may.
+pub(crate) fn set_role(call: &Call<'_>) -> Answer {
+    let set: SetRole = match call.read(&SET_ROLE, &[]) {
+        Ok(set) => set,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, session| async move {
+        let (actor, access) = (actor(&session), set.role);
+        let what = ("role-changed", actor.as_str(), state.now_ms());
+        let change = |device: &mut Device| {
+            device.access = access;
+            Ok(())
+        };
+        state.devices.change(&set.device_id, what, change).await?;
+        state.hub.close_where(|other| other.device.as_ref() == Some(&set.device_id) && other.id != session.id);
+        Ok(Payload::json(&json!({"deviceId": set.device_id, "role": access})))
     })
 }
 

@@ -133,6 +133,14 @@ pub(crate) fn skills(call: &Call<'_>) -> Answer {
     Answer::json(&status)
 }
 
+/// `skills.bins {}`: which programs the skills of this gateway need on a node. There are no skills that need any.
+pub(crate) fn skill_programs(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    Answer::json(&json!({"bins": []}))
+}
+
 /// `commands.list`: commands are written to an agent, and none runs.
 pub(crate) fn commands(_: &Call<'_>) -> Answer {
     Answer::json(&json!({"commands": []}))

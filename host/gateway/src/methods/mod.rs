@@ -39,8 +39,10 @@ pub(crate) struct Nothing {}
 /// What a caller needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scope {
-    /// Nothing beyond a connection.
+    /// Nothing beyond a connection, of an operator or a node.
     Open,
+    /// To be a node.
+    Node,
     /// This scope.
     Needs(&'static str),
     /// It depends on what is asked: the handler decides, with [`Call::require`].
@@ -80,6 +82,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("device.pair.reject", Scope::Needs(PAIRING), devices::reject),
     method("device.pair.remove", Scope::Needs(PAIRING), devices::remove),
     method("device.pair.rename", Scope::Needs(PAIRING), devices::rename),
+    method("device.role.set", Scope::Needs(ADMIN), devices::set_role),
     method("device.token.revoke", Scope::Needs(PAIRING), devices::revoke),
     method("device.token.rotate", Scope::Needs(PAIRING), devices::rotate),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
@@ -114,6 +117,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("usage.status", Scope::Needs(READ), sessions::status),
     method("send", Scope::Needs(WRITE), send::send),
     method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
+    method("skills.bins", Scope::Node, empty::skill_programs),
     method("skills.status", Scope::Needs(READ), empty::skills),
     method("status", Scope::Needs(READ), status::status),
     method("system-event", Scope::Needs(ADMIN), system::event),
@@ -127,6 +131,32 @@ pub(crate) static TABLE: &[Method] = &[
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =
     LazyLock::new(|| TABLE.iter().map(|method| (method.name, method)).collect());
+
+/// Methods only a node may call, known to this gateway or not: who is none learns that before anything else.
+const NODE_METHODS: [&str; 12] = [
+    "node.invoke.result",
+    "node.invoke.progress",
+    "node.event",
+    "node.pending.drain",
+    "node.pending.pull",
+    "node.pending.ack",
+    "node.canvas.capability.refresh",
+    "node.pluginSurface.refresh",
+    "node.pluginTools.update",
+    "node.skills.update",
+    "node.runnerInventory.update",
+    "skills.bins",
+];
+
+/// Whether a caller of that role may call the method at all: nodes have methods of their own, and operators all others.
+pub(crate) fn role_fits(role: &str, name: &str, method: Option<&Method>) -> bool {
+    match method.map(|method| method.scope) {
+        Some(Scope::Open) => true,
+        Some(Scope::Node) => role == "node",
+        Some(_) => role != "node",
+        None => NODE_METHODS.contains(&name) == (role == "node"),
+    }
+}
 
 /// The method of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Method> {

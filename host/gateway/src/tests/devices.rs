@@ -15,17 +15,17 @@ const LOCAL: &[(&str, &str)] = &[];
 /// A caller from elsewhere, as a trusted proxy reports it: the tests have no address but loopback.
 const REMOTE: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9")];
 
-struct Phone {
+pub(super) struct Phone {
     pair: Ed25519KeyPair,
     platform: &'static str,
 }
 
 impl Phone {
-    fn new(seed: u8) -> Self {
+    pub(super) fn new(seed: u8) -> Self {
         Self { pair: Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(), platform: "iOS 18" }
     }
 
-    fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         id_of(self.pair.public_key().as_ref())
     }
 
@@ -49,7 +49,7 @@ impl Phone {
         })
     }
 
-    async fn knock(
+    pub(super) async fn knock(
         &self,
         server: &Server,
         from: &[(&'static str, &str)],

@@ -14,6 +14,8 @@ mod handshake;
 mod logs;
 mod methods;
 mod presence;
+mod roles;
+mod scopes;
 mod sessions;
 mod status;
 mod web;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use leanclaw_types::redact::Secret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -317,4 +318,22 @@ async fn connections_of_one_address_are_capped_and_authenticated_sockets_do_not_
     drop(idle);
     let mut clients = clients.into_iter();
     assert_eq!(clients.next().unwrap().call("health", json!({})).await["ok"], true);
+}
+
+#[tokio::test]
+async fn http_callers_may_do_what_their_role_may() {
+    let mut config = with_token();
+    let credential =
+        |name: &str, role| crate::Credential { name: name.into(), secret: Secret::new(format!("of-{name}")), role };
+    config.auth.named = vec![credential("ann", crate::Role::User), credential("vic", crate::Role::Viewer)];
+    let server = start(config).await;
+    for (who, post, get) in [("ann", 200, 200), ("vic", 403, 200), ("eve", 401, 401)] {
+        let bearer = format!("Bearer of-{who}");
+        let headers = [("authorization", bearer.as_str())];
+        let answer = request(&server, "POST /tools/invoke", &headers, "{\"tool\":\"convert\",\"args\":{}}").await;
+        assert_eq!(answer.status, post, "{who}");
+        assert_eq!(request(&server, "GET /plugins/notes/http/x", &headers, "").await.status, get, "{who}");
+        let changed = request(&server, "POST /plugins/notes/http/x", &headers, "").await;
+        assert_eq!(changed.status, post, "{who}");
+    }
 }

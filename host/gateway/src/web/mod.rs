@@ -19,7 +19,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State as Extract};
 use axum::routing::{any, get, post};
-use http::header;
+use http::{StatusCode, header};
+use leanclaw_types::audit::AuditEvent;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::door::Ticket;
@@ -93,4 +95,16 @@ fn authenticate<B>(state: &State, request: &http::Request<B>) -> Result<Access, 
         state.audit_refusal(&peer, code);
         Box::new(reply)
     })
+}
+
+/// As [`authenticate`], for a route that needs a scope.
+fn authorize(state: &State, request: &http::Request<Body>, what: &str, scope: &str) -> Result<Access, Box<Reply>> {
+    let access = authenticate(state, request)?;
+    if access.caller.holds(scope) {
+        return Ok(access);
+    }
+    let actor = format!("{}:{}", access.caller.kind, access.caller.id);
+    state.audit(actor, AuditEvent::ScopeDenied { method: what.to_owned(), scope: scope.to_owned() });
+    let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
+    Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header
 use leanclaw_types::{Failure, PluginKey};
 
 use super::reply::{self, Reply};
-use super::{authenticate, body, peer_of};
+use super::{authorize, body, peer_of};
 use crate::auth::credential::{bearer, same};
 use crate::gateway::State;
 use crate::plugins::WebhookRequest;
@@ -76,7 +76,9 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
 
 /// A plugin's own HTTP route.
 pub(super) async fn route(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
-    if let Err(refusal) = authenticate(&state, &request) {
+    // What only reads is a matter of reading, as far as HTTP tells.
+    let scope = if request.method().is_safe() { "operator.read" } else { "operator.write" };
+    if let Err(refusal) = authorize(&state, &request, "plugin route", scope) {
         return *refusal;
     }
     let Some((key, path)) = split(request.uri(), "http") else { return reply::not_found() };
@@ -119,8 +121,8 @@ fn split(uri: &Uri, kind: &str) -> Option<(PluginKey, String)> {
 }
 
 fn is_own_credential(state: &State, value: &HeaderValue) -> bool {
-    let (Some(token), Ok(text)) = (&state.config.auth.token, value.to_str()) else { return false };
-    bearer(text).is_some_and(|given| same(given, token))
+    let Some(given) = value.to_str().ok().and_then(bearer) else { return false };
+    state.config.auth.secrets().any(|secret| same(given, secret))
 }
 
 fn without_connection_headers(mut headers: HeaderMap) -> HeaderMap {

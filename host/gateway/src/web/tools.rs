@@ -8,13 +8,13 @@ use leanclaw_types::failure::code;
 use serde_json::{Value, json};
 
 use super::reply::{Reply, json_reply};
-use super::{authenticate, body, reply};
+use super::{authorize, body, reply};
 use crate::gateway::State;
 use crate::methods::tools;
 
 /// `{tool | name | toolName, args? | params?, sessionKey?, dryRun?}` → `{ok, result: {content, details?}}`.
 pub(super) async fn invoke(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
-    let access = match authenticate(&state, &request) {
+    let access = match authorize(&state, &request, "tools.invoke", "operator.write") {
         Ok(access) => access,
         Err(refusal) => return *refusal,
     };

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Remove(Device),
     /// Give a device a name
     Rename(Rename),
+    /// Say what a device may do at most, whatever it was approved for; its connections end
+    Role(Role),
     /// Make a new token for a device; the old one and connections by it end
     Rotate(Token),
     /// Take a device's token back; connections by it end
@@ -67,6 +69,17 @@ pub(crate) struct Rename {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Role {
+    /// The device, or as much of its id as tells it apart
+    device: String,
+    /// Its role; `any` takes the bound away
+    #[arg(value_parser = ["admin", "user", "viewer", "any"])]
+    role: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Token {
     /// The device, or as much of its id as tells it apart
     device: String,
@@ -94,6 +107,10 @@ pub(crate) fn run(flags: Flags, command: Command) -> Result<()> {
         }
         Command::Rename(Rename { device, label, plain }) => {
             change(flags, plain, &device, "device.pair.rename", json!({"label": label}), "renamed")
+        }
+        Command::Role(Role { device, role, plain }) => {
+            let wanted = if role == "any" { json!({}) } else { json!({"role": role}) };
+            change(flags, plain, &device, "device.role.set", wanted, &format!("is good for: {role}"))
         }
         Command::Rotate(Token { device, role, plain }) => {
             let done = "has a new token; it gets it when it connects with the gateway's token or password";

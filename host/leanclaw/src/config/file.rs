@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::access::AccessSection;
 use super::layer::{Raw, RawLayer, Source};
 use super::nearest::nearest;
 use super::plugins::Section;
@@ -16,6 +17,7 @@ use super::{foreign, json5_tree};
 pub(crate) struct FileSettings {
     pub(crate) layer: RawLayer,
     pub(crate) plugins: Section,
+    pub(crate) access: AccessSection,
     pub(crate) warnings: Vec<String>,
     pub(crate) problems: Vec<Problem>,
 }
@@ -42,6 +44,16 @@ pub(crate) fn read(path: &Path, text: &str) -> FileSettings {
             .problems
             .extend(wrong.into_iter().map(|(key, value, expected)| settings_problem(path, &key, &value, &expected)));
         for key in std::mem::take(&mut settings.plugins.unknown) {
+            settings.warnings.push(format!("{}: unknown key `{key}` is ignored", path.display()));
+        }
+    }
+    if let Some(Value::Object(gateway)) = root.get_mut("gateway") {
+        settings.access.take(gateway);
+        let wrong = std::mem::take(&mut settings.access.wrong);
+        settings
+            .problems
+            .extend(wrong.into_iter().map(|(key, value, expected)| settings_problem(path, &key, &value, &expected)));
+        for key in std::mem::take(&mut settings.access.unknown) {
             settings.warnings.push(format!("{}: unknown key `{key}` is ignored", path.display()));
         }
     }

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use leanclaw_types::redact::Secret;
 use serde_json::{Value, json};
 
+mod access;
 mod dotenv;
 mod file;
 mod foreign;
@@ -29,6 +30,7 @@ mod sources;
 mod value;
 pub mod variables;
 
+pub use access::AccessConfig;
 pub use layer::Source;
 pub use plugins::{PluginEntry, PluginsConfig};
 pub use problem::{ConfigError, Problem};
@@ -65,6 +67,8 @@ pub struct GatewayConfig {
     pub port: u16,
     /// How clients prove themselves.
     pub auth: GatewayAuth,
+    /// What they may do then.
+    pub access: AccessConfig,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` is every page.

@@ -13,7 +13,10 @@ use super::problem::{ConfigError, Problem};
 use super::sources::{FileText, Sources};
 use super::value::{self, AuthMode, PathBase};
 use super::variables::{self, Variable};
-use super::{BuildConfig, Config, ControlUi, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution, WasmConfig};
+use super::{
+    AccessConfig, BuildConfig, Config, ControlUi, Effective, GatewayAuth, GatewayConfig, LogConfig, Resolution,
+    WasmConfig,
+};
 
 /// Resolves all settings.
 ///
@@ -26,7 +29,7 @@ pub fn resolve(sources: &Sources) -> Result<Resolution, ConfigError> {
     problems.extend(file.problems);
     warnings.extend(file.warnings);
     let mut reader = Reader { layer: text_layers.over(file.layer), sources, problems, warnings, effective: Vec::new() };
-    let config = reader.config(file.plugins);
+    let config = reader.config(file.plugins, file.access.access);
     reader.warn_about_shared_secret();
     reader
         .effective
@@ -66,7 +69,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn config(&mut self, plugins: Section) -> Option<Config> {
+    fn config(&mut self, plugins: Section, access: AccessConfig) -> Option<Config> {
         let host = self.read(&variables::GATEWAY_HOST, value::host);
         let port = self.read(&variables::GATEWAY_PORT, value::port);
         let auth = self.auth();
@@ -74,6 +77,7 @@ impl Reader<'_> {
         let allowed_origins = self.read_list(&variables::GATEWAY_ALLOWED_ORIGINS, value::origins);
         let control_ui = self.control_ui();
         let auth = self.auth_fit_for(host, auth);
+        self.need_a_shared_secret_for(&access, auth.as_ref());
         let data_dir_is_chosen = self.layer.get(&variables::DATA_DIR).is_some();
         let data_dir = self.read_computed(&variables::DATA_DIR, value::path, Self::default_data_dir);
         let data_plugins = data_dir.as_ref().map(|dir| dir.join("plugins"));
@@ -90,6 +94,7 @@ impl Reader<'_> {
                 host: host?,
                 port: port?,
                 auth: auth?,
+                access,
                 trusted_proxies: trusted_proxies?,
                 allowed_origins: allowed_origins?,
                 control_ui: control_ui?,
@@ -257,6 +262,16 @@ impl Reader<'_> {
             return None;
         };
         Some(self.check(variable, &raw, |value, _| value::secret(value), ToString::to_string))
+    }
+
+    /// Credentials of users would be of no use where nobody needs one.
+    fn need_a_shared_secret_for(&mut self, access: &AccessConfig, auth: Option<&GatewayAuth>) {
+        if auth == Some(&GatewayAuth::Open) && !access.users.is_empty() {
+            let message = "gateway.auth.users has credentials and the gateway asks for none: set \
+                           LEANCLAW_GATEWAY_API_KEY to a secret"
+                .to_owned();
+            self.problems.push(Problem::Conflict { message });
+        }
     }
 
     /// An open gateway is for this machine only.

@@ -55,6 +55,12 @@ pub(crate) fn schema() -> Value {
             "accounts": {"type": "object", "additionalProperties": account},
         },
     });
+    let roles = || json!({"type": "string", "enum": ["admin", "user", "viewer"]});
+    let user = json!({
+        "type": "object", "properties": {"token": {"type": "string"}, "role": roles()}, "required": ["token", "role"],
+    });
+    put(&mut root, "gateway.auth.role", roles());
+    put(&mut root, "gateway.auth.users", json!({"type": "object", "additionalProperties": user}));
     put(&mut root, "plugins.enabled", json!({"type": "boolean"}));
     put(&mut root, "plugins.allow", ids());
     put(&mut root, "plugins.deny", ids());
@@ -85,7 +91,12 @@ pub(crate) fn hints() -> Map<String, Value> {
     }
     for (key, doc) in variables::FILE_ONLY_KEYS {
         let key = key.replace("<id>", "*").replace("<name>", "*");
-        hints.insert(key.clone(), json!({"label": label(&key), "help": doc, "group": "plugins"}));
+        let group = key.split('.').next().unwrap_or_default().to_owned();
+        let mut hint = json!({"label": label(&key), "help": doc, "group": group});
+        if let Some(hint) = hint.as_object_mut().filter(|_| is_secret(&key)) {
+            hint.insert("sensitive".into(), true.into());
+        }
+        hints.insert(key, hint);
     }
     hints
 }

@@ -297,6 +297,12 @@ pub const OUTSIDE: &[Outside] = &[
 
 /// Keys of the configuration file that stand for a list or a table and so have no variable.
 pub const FILE_ONLY_KEYS: &[(&str, &str)] = &[
+    (
+        "gateway.auth.role",
+        "What the shared token or password is good for at most: `admin` (default), `user` or `viewer`.",
+    ),
+    ("gateway.auth.users.<name>.token", "A further token that lets somebody in, besides the shared one."),
+    ("gateway.auth.users.<name>.role", "What that token is good for at most: `admin`, `user` or `viewer`."),
     ("plugins.enabled", "`false` loads no plugin at all."),
     ("plugins.allow", "Plugin ids; when not empty, no other plugin is loaded."),
     ("plugins.deny", "Plugin ids that are never loaded; wins over everything else."),

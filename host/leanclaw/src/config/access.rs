@@ -1,0 +1,132 @@
+//! Who may do what at the gateway: the parts of the section `gateway` that have no variable.
+
+use leanclaw_gateway::{Credential, Role};
+use serde_json::{Map, Value};
+
+use super::plugins::Wrong;
+use super::value;
+
+const ROLES: &str = "`admin`, `user` or `viewer`";
+
+/// The roles of credentials.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AccessConfig {
+    /// What the shared token or password is good for at most.
+    pub role: Role,
+    /// Further credentials.
+    pub users: Vec<Credential>,
+}
+
+/// The parts as read.
+#[derive(Debug, Default)]
+pub(crate) struct AccessSection {
+    pub(crate) access: AccessConfig,
+    pub(crate) wrong: Vec<Wrong>,
+    pub(crate) unknown: Vec<String>,
+}
+
+impl AccessSection {
+    /// Reads what has no variable and takes it out of the value of the key `gateway`.
+    pub(crate) fn take(&mut self, gateway: &mut Map<String, Value>) {
+        let Some(Value::Object(auth)) = gateway.get_mut("auth") else { return };
+        if let Some(role) = auth.shift_remove("role") {
+            self.access.role = self.role("gateway.auth.role", &role);
+        }
+        if let Some(users) = auth.shift_remove("users") {
+            for (name, user) in self.object("gateway.auth.users", &users).into_iter().flatten() {
+                self.user(name, user);
+            }
+        }
+    }
+
+    fn user(&mut self, name: &str, user: &Value) {
+        let path = format!("gateway.auth.users.{}", name.escape_debug());
+        let plain = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            let expected = "a name of 1 to 64 letters, digits, `-`, `_` and `.`";
+            self.wrong.push((path.clone(), name.into(), expected.to_owned()));
+        }
+        let (mut secret, mut role) = (None, None);
+        let Some(user) = self.object(&path, user) else { return };
+        for (key, given) in user {
+            let path = format!("{path}.{}", key.escape_debug());
+            match key.as_str() {
+                "token" => {
+                    secret = value::secret(given);
+                    if secret.is_none() {
+                        self.wrong.push((path, "(not shown)".into(), SECRET.to_owned()));
+                    }
+                }
+                "role" => role = Some(self.role(&path, given)),
+                _ => self.unknown.push(path),
+            }
+        }
+        if !user.contains_key("token") {
+            self.wrong.push((format!("{path}.token"), Value::Null, SECRET.to_owned()));
+        }
+        if role.is_none() {
+            self.wrong.push((format!("{path}.role"), Value::Null, ROLES.to_owned()));
+        }
+        if let (Some(secret), Some(role)) = (secret, role) {
+            self.access.users.push(Credential { name: name.to_owned(), secret, role });
+        }
+    }
+
+    fn role(&mut self, path: &str, given: &Value) -> Role {
+        let role = given.as_str().and_then(Role::named);
+        if role.is_none() {
+            self.wrong.push((path.to_owned(), given.clone(), ROLES.to_owned()));
+        }
+        // With a problem noted nothing starts; least is right all the same.
+        role.unwrap_or(Role::Viewer)
+    }
+
+    fn object<'a>(&mut self, path: &str, value: &'a Value) -> Option<&'a Map<String, Value>> {
+        if value.as_object().is_none() {
+            self.wrong.push((path.to_owned(), value.clone(), "an object, `{ ... }`".to_owned()));
+        }
+        value.as_object()
+    }
+}
+
+const SECRET: &str = "a text of 1 to 512 visible ASCII characters";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(mut gateway: Value) -> (AccessSection, Value) {
+        let mut section = AccessSection::default();
+        section.take(gateway.as_object_mut().unwrap());
+        (section, gateway)
+    }
+
+    #[test]
+    fn users_and_roles_are_read_and_taken_out() {
+        let (section, rest) = read(json!({"port": 1, "auth": {
+            "token": "t", "role": "user", "users": {"vic": {"token": "of-vic", "role": "viewer"}},
+        }}));
+        assert_eq!((section.wrong.len(), section.unknown.len()), (0, 0), "{section:?}");
+        assert_eq!(section.access.role, Role::User);
+        let [vic] = section.access.users.as_slice() else { panic!("{section:?}") };
+        assert_eq!((vic.name.as_str(), vic.secret.expose(), vic.role), ("vic", "of-vic", Role::Viewer));
+        assert_eq!(rest, json!({"port": 1, "auth": {"token": "t"}}));
+        assert_eq!(read(json!({"auth": {}})).0.access, AccessConfig::default());
+        assert_eq!(AccessConfig::default().role, Role::Admin);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_no_secret_is_shown() {
+        let (section, _) = read(json!({"auth": {"role": "king", "users": {
+            "a": {"token": "has space", "role": "root"}, "b": {"rolle": 1}, "c d": {"token": "x", "role": "user"}, "d": 5,
+        }}}));
+        let wrong: Vec<_> = section.wrong.iter().map(|(path, ..)| path.as_str()).collect();
+        let users = |rest: &str| format!("gateway.auth.users.{rest}");
+        let expected = ["a.token", "a.role", "b.token", "b.role", "c d", "d"].map(users);
+        assert_eq!(wrong[0], "gateway.auth.role");
+        assert_eq!(wrong[1..], expected);
+        assert_eq!(section.unknown, [users("b.rolle")]);
+        assert!(!format!("{:?}", section.wrong).contains("has space"));
+    }
+}
