@@ -3,6 +3,7 @@
 //! Owns the order of the suites and the counting; what is tested belongs to the tests. A suite that cannot be run on this
 //! machine is said to be so in the summary and never counts as passed.
 
+mod clients;
 mod count;
 mod private_toolchain;
 mod setup;
@@ -21,8 +22,6 @@ use crate::{plugins, ui};
 
 pub(crate) use count::Count;
 use count::{Format, run_counted};
-
-const NPM_LIMIT: Duration = Duration::from_secs(600);
 
 /// How a suite ended.
 pub(crate) enum Outcome {
@@ -78,8 +77,8 @@ const SUITES: &[Suite] = &[
         name: "clients",
         summary: "foreign gateway clients against the real gateway",
         needs_build: true,
-        present: |repository| repository.root().join("tests/clients/package.json").is_file(),
-        run: clients,
+        present: clients::present,
+        run: clients::run,
     },
     Suite {
         name: "start",
@@ -266,23 +265,6 @@ fn python(repository: &Repository) -> Result<Outcome> {
         count.add(run_counted(&mut python, Format::Python)?);
     }
     Ok(Outcome::Ran(count))
-}
-
-fn clients(repository: &Repository) -> Result<Outcome> {
-    for program in ["node", "npm"] {
-        if let Some(missing) = missing_program(repository, program) {
-            return Ok(missing);
-        }
-    }
-    let folder = repository.root().join("tests/clients");
-    let mut npm = repository.command("npm");
-    npm.current_dir(&folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
-    ui::run_quietly(repository, &mut npm, "npm ci for the clients", NPM_LIMIT)?;
-    let mut node = repository.command("node");
-    node.current_dir(&folder).args(["--test", "--test-reporter=tap"]);
-    plugins::offer_tools(repository, &mut node)?;
-    point_at_builds(repository, &mut node);
-    run_counted(&mut node, Format::Node).map(Outcome::Ran)
 }
 
 fn missing_program(repository: &Repository, name: &str) -> Option<Outcome> {

@@ -1,0 +1,62 @@
+// The OpenClaw programs, unchanged, each with the Node.js it asks for and a home folder of its own. `cargo xtask test clients`
+// installs them and tells where; without that, they are looked for in the target folder.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const target = process.env.CARGO_TARGET_DIR ?? join(import.meta.dirname, "../../target");
+const installations = process.env.LEANCLAW_TEST_CLIENTS ?? join(target, "clients");
+
+/** The generations of the protocol, with the release that stands for each. */
+export const RELEASES = [
+  { protocol: 3, version: "2026.3.13", installation: join(installations, "openclaw-v3") },
+  { protocol: 4, version: "2026.9.6", installation: join(installations, "openclaw-v4") },
+];
+
+const PATIENCE_MS = 180_000;
+
+/** One person's OpenClaw: a release, a home, and a gateway on this machine that it knows the port and token of. */
+export class OpenClaw {
+  constructor(release, { port, token }) {
+    this.release = release;
+    this.home = mkdtempSync(join(tmpdir(), "leanclaw-openclaw-"));
+    this.programs = join(release.installation, "node_modules/.bin");
+    if (!existsSync(this.programs)) throw new Error(`not installed: ${this.programs}; run \`cargo xtask test clients\``);
+    mkdirSync(join(this.home, ".openclaw"));
+    const config = { gateway: { mode: "local", port, auth: { mode: "token", token } } };
+    writeFileSync(join(this.home, ".openclaw/openclaw.json"), JSON.stringify(config));
+  }
+
+  /** Program, arguments and environment of one command; nothing of the tester's own settings gets in. */
+  command(args) {
+    // Release 2026.3.13 compiles its extensions when they are first used, which takes half a minute, and keeps the result here.
+    const temporary = join(this.release.installation, "tmp");
+    mkdirSync(temporary, { recursive: true });
+    return {
+      program: join(this.programs, "node"),
+      args: [join(this.programs, "openclaw"), ...args],
+      options: {
+        cwd: this.home,
+        env: { PATH: "/usr/bin:/bin", HOME: this.home, TMPDIR: temporary, NO_COLOR: "1", LANG: "C.UTF-8" },
+      },
+    };
+  }
+
+  /** Runs a command to its end; its exit status and what it printed. */
+  async run(args) {
+    const { program, args: all, options } = this.command(args);
+    const child = spawn(program, all, { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: PATIENCE_MS });
+    const printed = { out: "", err: "" };
+    child.stdout.setEncoding("utf8").on("data", (text) => (printed.out += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (printed.err += text));
+    const [status, signal] = await once(child, "close");
+    return { status: status ?? signal, ...printed };
+  }
+
+  remove() {
+    rmSync(this.home, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
