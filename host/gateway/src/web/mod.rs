@@ -98,7 +98,7 @@ fn authenticate<B>(state: &State, request: &http::Request<B>) -> Result<Access, 
 }
 
 /// As [`authenticate`], for a route that needs a scope.
-fn authorize(state: &State, request: &http::Request<Body>, what: &str, scope: &str) -> Result<Access, Box<Reply>> {
+fn authorize<B>(state: &State, request: &http::Request<B>, what: &str, scope: &str) -> Result<Access, Box<Reply>> {
     let access = authenticate(state, request)?;
     if access.caller.holds(scope) {
         return Ok(access);
