@@ -44,6 +44,26 @@ impl Shape {
         Self { validator: jsonschema::validator_for(schema.as_value()).ok(), properties }
     }
 
+    /// The schema of an object with these properties and no others: name, JSON type, whether it must be there.
+    pub(crate) fn of_properties(list: &[(&str, &str, bool)]) -> Self {
+        let kind = |kind: &str| match kind {
+            // Names are never empty.
+            "string" => serde_json::json!({"type": "string", "minLength": 1}),
+            "text" => serde_json::json!({"type": "string"}),
+            "strings" => serde_json::json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+            "count" => serde_json::json!({"type": "integer", "minimum": 1}),
+            other => serde_json::json!({"type": other}),
+        };
+        let all: serde_json::Map<String, Value> =
+            list.iter().map(|(name, of, _)| ((*name).to_owned(), kind(of))).collect();
+        let required: Vec<&str> = list.iter().filter(|(_, _, required)| *required).map(|(name, _, _)| *name).collect();
+        let properties = all.keys().cloned().collect();
+        let schema = serde_json::json!({
+            "type": "object", "properties": all, "required": required, "additionalProperties": false,
+        });
+        Self { validator: jsonschema::validator_for(&schema).ok(), properties }
+    }
+
     /// The names of its properties.
     pub(crate) fn properties(&self) -> Vec<&str> {
         self.properties.iter().map(String::as_str).collect()

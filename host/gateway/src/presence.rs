@@ -78,6 +78,22 @@ impl Presence {
         entry.connection = None;
         entry.at_ms = now_ms;
         entry.shown.insert("reason".into(), json!("disconnect"));
+        entry.shown.shift_remove("watchedSessions");
+        drop(entries);
+        self.note_change();
+    }
+
+    /// Notes which sessions a client shows.
+    pub(crate) fn watches(&self, session: &Session, keys: &[String], now_ms: u64) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
+        let Some(entry) = entries.iter_mut().find(own) else { return };
+        if keys.is_empty() {
+            entry.shown.shift_remove("watchedSessions");
+        } else {
+            entry.shown.insert("watchedSessions".into(), json!(keys));
+        }
+        entry.at_ms = now_ms;
         drop(entries);
         self.note_change();
     }

@@ -28,7 +28,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the file or a row cannot be read.
     pub async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
-        let scans = query.search.is_some() || query.spawned_by.is_some() || query.updated_since_ms.is_some();
+        let scans = query.exclude_subagents
+            || query.search.is_some()
+            || query.spawned_by.is_some()
+            || query.updated_since_ms.is_some();
         if !scans && query.archived.is_some() && query.limit.is_some_and(|limit| limit <= QUICK_ROWS) {
             return self.database.read(|connection| page(connection, &query));
         }
@@ -143,6 +146,7 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
     }
     all.extend((!query.include_global).then_some("kind <> 'global'"));
     all.extend((!query.include_unknown).then_some("kind <> 'unknown'"));
+    all.extend(query.exclude_subagents.then_some("key NOT GLOB 'agent:*:subagent:*'"));
     (all.join(" AND "), values)
 }
 
@@ -164,7 +168,8 @@ fn page(connection: &Connection, query: &SessionQuery) -> Result<SessionPage, St
 
 /// How many there are: from the counts that are kept, unless more is asked than they know.
 fn total(connection: &Connection, query: &SessionQuery) -> Result<u64, StoreError> {
-    let counted = query.label.is_none()
+    let counted = !query.exclude_subagents
+        && query.label.is_none()
         && query.spawned_by.is_none()
         && query.search.is_none()
         && query.updated_since_ms.is_none();

@@ -81,6 +81,8 @@ pub struct SessionQuery {
     pub label: Option<String>,
     /// Made by the session of this key.
     pub spawned_by: Option<String>,
+    /// Not those that another session made for a task of its own (`agent:<agent>:subagent:…`).
+    pub exclude_subagents: bool,
     /// With this in key, label, session id or display name; the case of letters is ignored.
     pub search: Option<String>,
     /// Changed at this time or later, in milliseconds since the Unix epoch.

@@ -152,10 +152,16 @@ pub(crate) fn cron_list(call: &Call<'_>) -> Answer {
         Ok(params) => params,
         Err(error) => return Answer::error(error),
     };
-    Answer::json(&json!({
+    let mut list = json!({
         "jobs": [], "total": 0, "offset": params.offset.unwrap_or(0), "limit": params.limit.unwrap_or(50),
         "hasMore": false, "nextOffset": null,
-    }))
+    });
+    if newest(call)
+        && let Some(list) = list.as_object_mut()
+    {
+        list.insert("snapshotRevision".into(), json!("0"));
+    }
+    Answer::json(&list)
 }
 
 /// `cron.status {}`: there is no scheduler.

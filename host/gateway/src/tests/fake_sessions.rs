@@ -31,6 +31,7 @@ fn matches(query: &SessionQuery, row: &SessionRow) -> bool {
         && (query.include_unknown || row.kind != SessionKind::Unknown)
         && query.label.as_ref().is_none_or(|label| row.label.as_ref() == Some(label))
         && query.spawned_by.as_ref().is_none_or(|parent| row.entry.get("spawnedBy") == Some(&parent.as_str().into()))
+        && !(query.exclude_subagents && row.key.contains(":subagent:"))
         && search.is_none_or(|search| text.contains(&search))
         && query.updated_since_ms.is_none_or(|since| row.updated_ms >= since)
 }

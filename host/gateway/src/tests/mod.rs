@@ -13,6 +13,7 @@ mod frames;
 mod handshake;
 mod logs;
 mod methods;
+mod page;
 mod presence;
 mod roles;
 mod scopes;

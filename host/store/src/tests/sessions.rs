@@ -70,6 +70,13 @@ async fn sessions_are_kept_and_found_after_a_restart() {
     assert_eq!(keys(&store, ada).await, (all[1..2].to_vec(), 1));
     let global = SessionQuery { include_global: true, limit: Some(1), ..live.clone() };
     assert_eq!(keys(&store, global).await, (vec!["global".into()], 4));
+    put(&store, row("agent:main:subagent:x", 9)).await;
+    let own = SessionQuery { exclude_subagents: true, ..live.clone() };
+    assert_eq!(keys(&store, own).await, (all.clone(), 3));
+    store
+        .change_session("agent:main:subagent:x".into(), Box::new(|_| SessionChange::Remove { transcript: true }))
+        .await
+        .unwrap();
     let recent = SessionQuery { updated_since_ms: Some(3), ..live };
     assert_eq!(keys(&store, recent).await, (all[..2].to_vec(), 2));
     for lookup in [

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{KEY_ALIASES, failed, is_newest, later};
-use crate::connection::{Answer, Call, Outcome};
+use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
@@ -65,9 +65,20 @@ static GET: LazyLock<Shape> = LazyLock::new(Shape::of::<Get>);
 /// `chat.history {sessionKey, limit?}` → `{sessionKey, sessionId?, messages, thinkingLevel, …}`; version 4 adds pages
 /// and, with a cursor, only what is new since.
 pub(crate) fn history(call: &Call<'_>) -> Answer {
+    history_with(call, Vec::new())
+}
+
+/// The same, with more in the answer.
+pub(crate) fn history_with(call: &Call<'_>, more: Vec<(&'static str, Value)>) -> Answer {
     let read = call.read::<History>(&HISTORY, &[("chatJid", "sessionKey"), ("key", "sessionKey")]);
     match read.and_then(|history| Ok((Key::read(&history.session_key, history.agent_id.as_deref())?, history))) {
-        Ok((key, history)) => later(call, |state, session| async move { said(&state, &session, &key, &history).await }),
+        Ok((key, history)) => later(call, |state, session| async move {
+            let mut answer = said(&state, &session, &key, &history).await?;
+            if let Some(answer) = answer.as_object_mut() {
+                answer.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            }
+            Ok(Payload::json(&answer))
+        }),
         Err(error) => Answer::error(error),
     }
 }
@@ -91,7 +102,7 @@ fn capped(messages: &[TranscriptMessage], session: &Session, caps: &Caps) -> Vec
     kept(messages.iter().map(|message| shown(message, session.version, caps)).collect(), caps.total_bytes)
 }
 
-async fn said(state: &State, session: &Session, key: &Key, history: &History) -> Outcome {
+async fn said(state: &State, session: &Session, key: &Key, history: &History) -> Result<Value, ErrorShape> {
     let sessions = &state.services.sessions;
     let row = sessions.get(&key.text).map_err(failed(session))?;
     if let Some(wanted) = &history.session_id
@@ -123,7 +134,7 @@ async fn said(state: &State, session: &Session, key: &Key, history: &History) ->
         "messages": messages,
         "thinkingLevel": own("thinkingLevel").unwrap_or_else(|| json!("off")),
     });
-    let Some(object) = answer.as_object_mut() else { return Ok(Payload::json(&answer)) };
+    let Some(object) = answer.as_object_mut() else { return Ok(answer) };
     object.extend(row.as_ref().map(|row| ("sessionId".to_owned(), json!(row.session_id))));
     for name in ["fastMode", "verboseLevel"] {
         object.extend(own(name).map(|value| (name.to_owned(), value)));
@@ -139,7 +150,7 @@ async fn said(state: &State, session: &Session, key: &Key, history: &History) ->
         object.insert("defaults".into(), defaults(session.version));
         object.insert("sessionInfo".into(), info(row.as_ref(), key, session));
     }
-    Ok(Payload::json(&answer))
+    Ok(answer)
 }
 
 fn info(row: Option<&SessionRow>, key: &Key, session: &Session) -> Value {
@@ -158,7 +169,7 @@ async fn since(
     key: &Key,
     row: Option<&SessionRow>,
     (cursor, limit, caps): (&str, u64, Caps),
-) -> Outcome {
+) -> Result<Value, ErrorShape> {
     let seq: u64 = cursor.rsplit('.').next().and_then(|seq| seq.parse().ok()).unwrap_or(0);
     let query = TranscriptQuery { after_seq: Some(seq), limit, oldest: true, ..TranscriptQuery::default() };
     let read = state.services.sessions.transcript(&key.text, query).await;
@@ -167,7 +178,7 @@ async fn since(
         transcript.messages.iter().map(|message| shown(message, session.version, &caps)).collect();
     let bytes: usize = messages.iter().map(|message| message.to_string().len()).sum();
     if cursor_of(row, &transcript, seq) != cursor || seq > transcript.last_seq || bytes > caps.total_bytes {
-        return Ok(Payload::json(&json!({"kind": "reset"})));
+        return Ok(json!({"kind": "reset"}));
     }
     let reached = transcript.messages.last().map_or(seq, |message| message.seq);
     let delta = |(message, shown): (&TranscriptMessage, Value)| {
@@ -177,11 +188,11 @@ async fn since(
         })
     };
     let messages: Vec<Value> = transcript.messages.iter().zip(messages).map(delta).collect();
-    Ok(Payload::json(&json!({
+    Ok(json!({
         "kind": "delta",
         "messages": messages,
         "deltaCursor": cursor_of(row, &transcript, reached),
         "sessionInfo": info(row, key, session),
         "pendingInputs": {"items": [], "total": 0},
-    })))
+    }))
 }

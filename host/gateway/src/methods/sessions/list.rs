@@ -37,7 +37,7 @@ pub(super) struct List {
     #[schemars(range(min = 1))]
     active_minutes: Option<u64>,
     require_last_interaction: Option<bool>,
-    #[schemars(extend("enum" = ["updatedAt", "lastInteractionAt"]))]
+    #[schemars(extend("enum" = ["updatedAt", "lastInteractionAt", "activity"]))]
     sort_by: Option<String>,
     include_global: Option<bool>,
     include_unknown: Option<bool>,
@@ -57,6 +57,10 @@ pub(super) struct List {
     #[schemars(length(min = 1))]
     involving_profile_id: Option<String>,
     include_people: Option<bool>,
+    include_activity_summary: Option<bool>,
+    exclude_subagents: Option<bool>,
+    has_board: Option<bool>,
+    active_only: Option<bool>,
     #[schemars(length(min = 1))]
     spawned_by: Option<String>,
     #[schemars(length(min = 1))]
@@ -128,9 +132,10 @@ impl List {
         offset: u64,
         limit: u64,
     ) -> Result<Option<SessionQuery>, ErrorShape> {
-        // No session of LeanClaw's has an owner, a creator or people of its own.
+        // No session of LeanClaw's has an owner, a creator, people of its own or a board, and nothing runs in one.
         let nobodys = self.owner_id.is_some() || self.creator_id.is_some() || self.involving_profile_id.is_some();
-        if nobodys || self.board_face.as_deref() == Some("dashboard") {
+        let needs_more = self.has_board == Some(true) || self.active_only == Some(true);
+        if nobodys || needs_more || self.board_face.as_deref() == Some("dashboard") {
             return Ok(None);
         }
         let archived = match &self.archived {
@@ -148,6 +153,7 @@ impl List {
             include_unknown: self.include_unknown == Some(true),
             label: self.label.clone(),
             spawned_by: self.spawned_by.clone(),
+            exclude_subagents: self.exclude_subagents == Some(true),
             search: search.map(str::to_owned),
             updated_since_ms: self.active_minutes.map(|minutes| now_ms.saturating_sub(minutes.saturating_mul(60_000))),
             offset,

@@ -1,0 +1,216 @@
+//! More methods that answer truthfully that there is nothing of their kind: what OpenClaw's Control UI and terminal of
+//! version 4 ask for as soon as they are connected or a page is opened. Each with the reason.
+//!
+//! Their parameters are checked all the same, so that what a client says wrong today is not understood otherwise tomorrow.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::ADMIN;
+use crate::connection::{Answer, Call};
+use crate::phrase::Shape;
+use crate::snapshot::DEFAULT_AGENT;
+
+/// A parameter: its name, its type, whether it must be there.
+type Parameter = (&'static str, &'static str, bool);
+
+/// A method that has nothing to tell.
+struct Nothing {
+    method: &'static str,
+    parameters: &'static [Parameter],
+    answer: fn(&Call<'_>, &Value) -> Value,
+}
+
+const AGENT: Parameter = ("agentId", "string", false);
+const SESSION: Parameter = ("sessionKey", "string", true);
+
+const fn nothing(
+    method: &'static str,
+    parameters: &'static [Parameter],
+    answer: fn(&Call<'_>, &Value) -> Value,
+) -> Nothing {
+    Nothing { method, parameters, answer }
+}
+
+static ALL: &[Nothing] = &[
+    // No agent acts on its own, so none has asked for leave.
+    nothing("openclaw.approval.list", &[], |_, _| json!([])),
+    nothing(
+        "approval.history",
+        &[("cursor", "string", false), ("limit", "count", false), ("kind", "string", false)],
+        |_, _| json!({"items": []}),
+    ),
+    // No agent runs, so none asks, suggests or plans anything.
+    nothing("question.list", &[], |_, _| json!({"questions": []})),
+    nothing("taskSuggestions.list", &[AGENT, ("sessionKey", "string", false)], |_, _| json!({"suggestions": []})),
+    nothing("progressCard.get", &[SESSION], |_, _| json!({"card": null})),
+    nothing("sessions.companion.state", &[SESSION, AGENT], |_, _| json!({"exchanges": []})),
+    // Nothing watches sessions on behalf of a page that is hidden, so it does not matter whether one is.
+    nothing("sessions.observer.visibility", &[("visible", "boolean", true)], |_, _| json!({"ok": true})),
+    // Sessions have no dashboards.
+    nothing(
+        "board.get",
+        &[SESSION, AGENT],
+        |_, params| json!({"sessionKey": params.get("sessionKey"), "revision": 0, "tabs": [], "widgets": []}),
+    ),
+    // Other programs' sessions are not read.
+    nothing(
+        "sessions.catalog.list",
+        &[
+            AGENT,
+            ("catalogId", "string", false),
+            ("cursors", "object", false),
+            ("progressId", "string", false),
+            ("search", "text", false),
+            ("limitPerHost", "count", false),
+            ("hostIds", "strings", false),
+            ("allowPartialResults", "boolean", false),
+        ],
+        |_, _| json!({"catalogs": []}),
+    ),
+    // Commands are not run for jobs, so no job has a standing leave to run one.
+    nothing("exec.approval.grants.list", &[("limit", "count", false)], |_, _| json!({"grants": []})),
+    // Skills are plugins; there is no library of texts beside them.
+    nothing("skills.library.list", &[("sessionKey", "string", false), ("scope", "string", false)], |call, _| {
+        json!({
+            "entries": [], "profileId": null, "multipleProfiles": false, "defaultTarget": "unavailable",
+            "canManageWorkspace": call.session.caller.holds(ADMIN), "defaultSelectionLimit": 64,
+        })
+    }),
+    // Nobody signs in to GitHub.
+    nothing("tools.github.status", &[("agentId", "string", true), ("selectedScope", "string", true)], |_, params| {
+        json!({
+            "agentId": params.get("agentId"),
+            "selectedScope": params.get("selectedScope"),
+            "selected": {"scope": params.get("selectedScope"), "configured": false, "identity": null},
+            "effective": {
+                "source": "system-detected", "credentialKind": "native", "credentialState": "unavailable",
+                "account": null, "gitAuthor": {"name": null, "email": null}, "evidence": "none",
+                "accessExpiresAtMs": null, "refreshState": "not_applicable", "oauthScopes": [],
+                "repositoryGrants": "unknown",
+            },
+        })
+    }),
+    // No provider of models can be configured.
+    nothing(
+        "models.authStatus",
+        &[AGENT, ("refresh", "boolean", false)],
+        |call, _| json!({"ts": call.state.now_ms(), "providers": [], "providerCapabilities": []}),
+    ),
+    // Plugins bring no parts of a page.
+    nothing("plugins.controlUi.list", &[], |_, _| json!({"revision": "0", "plugins": [], "diagnostics": []})),
+    // There is no catalogue of plugins to look into: they are dropped into a folder.
+    nothing(
+        "plugins.catalog.browse",
+        &[
+            ("intent", "string", false),
+            ("category", "string", false),
+            ("query", "text", false),
+            ("searchSource", "string", false),
+            ("cursor", "string", false),
+            ("pageSize", "count", false),
+        ],
+        |_, _| json!({"items": [], "categories": []}),
+    ),
+    nothing("plugins.catalog.categories", &[], |_, _| json!({"categories": []})),
+    // There are no people with profiles of their own, so there is nobody to remember a taste for.
+    nothing("users.prefs.get", &[("keys", "strings", false)], |_, _| json!({"status": "no_durable_identity"})),
+    nothing("themes.list", &[], |_, _| {
+        json!({
+            "current": {"id": "claw", "mode": "system", "scope": "gateway", "overrides": {}},
+            "theme": {"id": "claw", "label": "Claw", "source": "builtin", "modes": ["light", "dark"]},
+            "themes": [],
+        })
+    }),
+    // No git repository is worked in.
+    nothing("worktrees.list", &[], |_, _| json!({"worktrees": []})),
+    // Nothing waits in line: a call runs when it comes, or is refused.
+    nothing("diagnostics.lanes", &[], |call, _| json!({"ts": call.state.now_ms(), "lanes": [], "dynamic": null})),
+    // Nothing is remembered beside what was said in sessions.
+    nothing("doctor.memory.status", &[AGENT, ("probe", "boolean", false), ("deep", "boolean", false)], |_, params| {
+        let agent = params.get("agentId").and_then(Value::as_str).unwrap_or(DEFAULT_AGENT);
+        let why = "LeanClaw has no search in memories";
+        json!({"agentId": agent, "searchRuntimeRegistered": false, "embedding": {"ok": false, "error": why}})
+    }),
+    // No program of this kind is asked by agents, as none runs.
+    nothing(
+        "webSearch.status",
+        &[AGENT, ("modelProvider", "string", false), ("modelId", "string", false)],
+        |_, params| {
+            let agent = params.get("agentId").and_then(Value::as_str).unwrap_or(DEFAULT_AGENT);
+            json!({
+                "enabled": false, "provider": null, "agentId": agent,
+                "model": {"provider": "", "id": "", "runtime": "unknown", "runtimeLabel": "None"},
+                "providers": [],
+                "route": {
+                    "kind": "unavailable", "label": "Search unavailable", "testable": false,
+                    "reason": "LeanClaw searches the web through plugins only.",
+                },
+            })
+        },
+    ),
+    // Whoever writes to a channel is let in by its plugin, or not; nobody waits here.
+    nothing("channels.pairing.list", &[("channel", "string", false), ("accountId", "string", false)], |_, _| {
+        json!({
+            "accounts": [], "requests": [], "commandOwnerConfigured": true,
+            "limits": {"pendingPerAccount": 0, "ttlMs": 0},
+        })
+    }),
+    // There is no scheduler, so nothing ran.
+    nothing(
+        "cron.runs",
+        &[
+            AGENT,
+            ("scope", "string", false),
+            ("id", "string", false),
+            ("jobId", "string", false),
+            ("runId", "string", false),
+            ("limit", "count", false),
+            ("offset", "integer", false),
+            ("statuses", "strings", false),
+            ("status", "string", false),
+            ("deliveryStatuses", "strings", false),
+            ("deliveryStatus", "string", false),
+            ("query", "text", false),
+            ("sortDir", "string", false),
+        ],
+        |_, params| {
+            let number = |name: &str, otherwise: u64| params.get(name).and_then(Value::as_u64).unwrap_or(otherwise);
+            json!({
+                "entries": [], "total": 0, "offset": number("offset", 0), "limit": number("limit", 50),
+                "hasMore": false, "nextOffset": null,
+            })
+        },
+    ),
+];
+
+static SHAPES: LazyLock<HashMap<&'static str, (&'static Nothing, Shape)>> =
+    LazyLock::new(|| ALL.iter().map(|one| (one.method, (one, Shape::of_properties(one.parameters)))).collect());
+
+/// Answers whichever of them is called.
+pub(crate) fn answer(call: &Call<'_>) -> Answer {
+    let Some((own, shape)) = SHAPES.get(call.method) else { return Answer::json(&Value::Null) };
+    match call.read::<Value>(shape, &[]) {
+        Ok(params) => Answer::json(&(own.answer)(call, &params)),
+        Err(error) => Answer::error(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_sends_every_one_of_them_here_and_no_other() {
+        let here = crate::methods::TABLE
+            .iter()
+            .filter(|method| std::ptr::fn_addr_eq(method.handler, answer as fn(&Call<'_>) -> Answer));
+        let mut here: Vec<&str> = here.map(|method| method.name).collect();
+        let mut own: Vec<&str> = ALL.iter().map(|one| one.method).collect();
+        here.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(here, own);
+    }
+}

@@ -1,0 +1,165 @@
+//! What the Control UI asks for when a page of it is opened.
+
+use serde_json::{Value, json};
+
+use super::{Client, assert_invalid, start, with_token};
+
+async fn ok(client: &mut Client, method: &str, params: Value) -> Value {
+    let response = client.call(method, params).await;
+    assert_eq!(response["ok"], true, "{method}: {response}");
+    response["payload"].clone()
+}
+
+#[tokio::test]
+async fn a_chat_starts_with_what_was_said_and_what_can_be_chosen() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    ok(&mut admin, "sessions.patch", json!({"key": "main", "label": "Home"})).await;
+    for number in 1..=3 {
+        server.records.say("agent:main:main", "user", json!({"content": format!("line {number}")}), number);
+    }
+    let asked = json!({"sessionKey": "agent:main:main", "limit": 2, "maxBytes": 262_144});
+    let startup = ok(&mut admin, "chat.startup", asked.clone()).await;
+    let history = ok(&mut admin, "chat.history", asked).await;
+    for (name, value) in history.as_object().unwrap() {
+        assert_eq!(&startup[name], value, "{name}");
+    }
+    assert_eq!((startup["messages"].as_array().unwrap().len(), &startup["totalMessages"]), (2, &json!(3)));
+    assert_eq!(startup["sessionInfo"]["label"], "Home");
+    assert_eq!(startup["metadata"], ok(&mut admin, "chat.metadata", json!({"sessionKey": "main"})).await);
+    assert_eq!(startup["metadata"]["models"], json!([]));
+    // A page is opened before anything was said.
+    let fresh = ok(&mut admin, "chat.startup", json!({"sessionKey": "agent:main:new"})).await;
+    assert_eq!((&fresh["messages"], fresh.get("sessionId")), (&json!([]), None));
+    assert_invalid(
+        &admin.call("chat.startup", json!({})).await,
+        "invalid chat.startup params: must have required property 'sessionKey'",
+    );
+    assert_eq!(admin.call("chat.metadata", json!({"sessionKey": "agent:a"})).await["ok"], false);
+}
+
+#[tokio::test]
+async fn a_transcript_is_one_branch_that_ends_with_its_newest_message() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    ok(&mut admin, "sessions.patch", json!({"key": "main"})).await;
+    let asked = json!({"sessionKey": "main"});
+    assert_eq!(ok(&mut admin, "sessions.branches.list", asked.clone()).await, json!({"branches": []}));
+    server.records.say("agent:main:main", "user", json!({"content": "first"}), 1);
+    server.records.say("agent:main:main", "assistant", json!({"content": [{"type": "text", "text": " last "}]}), 2);
+    let branches = ok(&mut admin, "sessions.branches.list", asked).await["branches"].clone();
+    assert_eq!(
+        branches,
+        json!([{
+            "leafEntryId": "2", "headline": "last", "messageCount": 2, "updatedAt": "1970-01-01T00:00:00.002Z",
+            "active": true,
+        }])
+    );
+}
+
+#[tokio::test]
+async fn others_see_which_sessions_a_page_shows() {
+    let server = start(with_token()).await;
+    let mut page = server.admin().await;
+    let mut other = server.admin().await;
+    let seen = |presence: &Value| {
+        let entries = presence.as_array().unwrap().iter();
+        entries.filter_map(|entry| entry.get("watchedSessions").cloned()).collect::<Vec<_>>()
+    };
+    let set = ok(&mut page, "sessions.viewers.set", json!({"sessionKeys": ["main", "agent:main:main", "b"]})).await;
+    assert_eq!(set, json!({"sessionKeys": ["agent:main:main", "agent:main:b"]}));
+    let presence = ok(&mut other, "system-presence", json!({})).await;
+    assert_eq!(seen(&presence), [json!(["agent:main:main", "agent:main:b"])]);
+    ok(&mut page, "sessions.viewers.set", json!({"sessionKeys": []})).await;
+    assert_eq!(seen(&ok(&mut other, "system-presence", json!({})).await), Vec::<Value>::new());
+    ok(&mut page, "sessions.viewers.set", json!({"sessionKeys": ["main"]})).await;
+    drop(page);
+    loop {
+        let event = other.event("presence").await;
+        let gone = event["payload"]["presence"].as_array().unwrap().iter().any(|entry| entry["reason"] == "disconnect");
+        if gone {
+            assert_eq!(seen(&event["payload"]["presence"]), Vec::<Value>::new());
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_machine_is_described() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let info = ok(&mut admin, "system.info", json!({})).await;
+    assert_eq!((&info["platform"], &info["pid"]), (&json!(std::env::consts::OS), &json!(std::process::id())));
+    assert!(info["cpuCount"].as_u64().unwrap() > 0, "{info}");
+    #[cfg(target_os = "linux")]
+    {
+        assert!(info["memoryTotalBytes"].as_u64().unwrap() > info["memoryFreeBytes"].as_u64().unwrap(), "{info}");
+        assert!(!info["hostname"].as_str().unwrap().is_empty() && info["loadAverage"][2].is_number(), "{info}");
+    }
+    let environments = ok(&mut admin, "environments.list", json!({"includeDesktopSetup": true})).await;
+    assert_eq!(
+        (&environments["environments"][0]["id"], &environments["environments"][1]),
+        (&json!("gateway"), &Value::Null)
+    );
+    let mut nobody = server.connect(4, &[]).await;
+    assert_eq!(nobody.call("environments.list", json!({})).await["error"]["details"]["missingScope"], "operator.read");
+}
+
+#[tokio::test]
+async fn lists_are_asked_for_as_the_pages_ask() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    for key in ["main", "subagent:1"] {
+        ok(&mut admin, "sessions.patch", json!({"key": key})).await;
+    }
+    let activity = json!({
+        "archived": "all", "includeGlobal": true, "includeUnknown": true, "includePeople": true,
+        "excludeSubagents": true, "includeActivitySummary": true, "includeDerivedTitles": true, "sortBy": "activity",
+        "limit": 100, "activeMinutes": 10_080,
+    });
+    let page = ok(&mut admin, "sessions.list", activity).await;
+    assert_eq!(
+        (&page["count"], &page["totalCount"], &page["sessions"][0]["key"]),
+        (&json!(1), &json!(1), &json!("agent:main:main"))
+    );
+    assert_eq!(ok(&mut admin, "sessions.list", json!({"hasBoard": true})).await["count"], 0);
+    assert_eq!(ok(&mut admin, "sessions.list", json!({"activeOnly": true})).await["count"], 0);
+    let cron = json!({
+        "agentId": "main", "includeDisabled": true, "includeDeliveryPreviews": false, "compact": true, "limit": 50,
+        "offset": 0, "enabled": "all", "sortBy": "nextRunAtMs", "sortDir": "asc",
+    });
+    let jobs = ok(&mut admin, "cron.list", cron).await;
+    assert_eq!((&jobs["limit"], &jobs["snapshotRevision"]), (&json!(50), &json!("0")));
+    let runs = json!({"agentId": "main", "scope": "all", "limit": 7, "offset": 3, "status": "all", "sortDir": "desc"});
+    let runs = ok(&mut admin, "cron.runs", runs).await;
+    assert_eq!((&runs["entries"], &runs["limit"], &runs["offset"]), (&json!([]), &json!(7), &json!(3)));
+}
+
+#[tokio::test]
+async fn what_there_is_none_of_is_said_in_the_shape_that_pages_read() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    for (method, params, answer) in [
+        ("question.list", json!({}), json!({"questions": []})),
+        ("taskSuggestions.list", json!({"agentId": "main"}), json!({"suggestions": []})),
+        ("openclaw.approval.list", json!({}), json!([])),
+        ("users.prefs.get", json!({"keys": ["ui.theme"]}), json!({"status": "no_durable_identity"})),
+        ("progressCard.get", json!({"sessionKey": "agent:main:main"}), json!({"card": null})),
+        (
+            "board.get",
+            json!({"sessionKey": "agent:main:main", "agentId": "main"}),
+            json!({"sessionKey": "agent:main:main", "revision": 0, "tabs": [], "widgets": []}),
+        ),
+    ] {
+        assert_eq!(ok(&mut admin, method, params).await, answer, "{method}");
+    }
+    assert_invalid(
+        &admin.call("board.get", json!({"agentId": ""})).await,
+        "invalid board.get params: must have required property 'sessionKey'; \
+         at /agentId: must not have fewer than 1 characters",
+    );
+    assert_invalid(
+        &admin.call("question.list", json!({"all": true})).await,
+        "invalid question.list params: at root: unexpected property 'all'",
+    );
+}
