@@ -18,6 +18,7 @@ mod connection;
 mod devices;
 mod error;
 mod gateway;
+mod guard;
 mod handshake;
 mod hello;
 mod hub;

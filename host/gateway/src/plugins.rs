@@ -107,6 +107,20 @@ pub trait PluginHost: Send + Sync + 'static {
     /// Whatever the plugin or the host says.
     async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure>;
 
+    /// Whether a plugin wants to be asked about calls. Asked once per call: it must be cheap.
+    fn guards_calls(&self) -> bool;
+
+    /// Asks the plugins that want to be asked whether a call may run. It has its scope already: they can only refuse.
+    ///
+    /// # Errors
+    /// `denied`, naming the plugin: one said so, or one could not be asked and the call does not only read.
+    async fn authorize(
+        &self,
+        question: serde_json::Value,
+        only_reads: bool,
+        caller: Arc<Caller>,
+    ) -> Result<(), Failure>;
+
     /// Every tool that can be called now.
     fn tools(&self) -> Vec<ToolSpec>;
 

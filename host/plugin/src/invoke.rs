@@ -223,7 +223,7 @@ impl Plugins {
         Ok(received)
     }
 
-    async fn ask_hook(
+    pub(crate) async fn ask_hook(
         &self,
         ready: &Ready,
         event: &str,

@@ -11,6 +11,7 @@
 
 mod actor;
 mod admission;
+mod authorize;
 mod bindings;
 mod calls;
 mod convert;

@@ -71,6 +71,8 @@ pub(crate) struct Table {
     pub(crate) methods: HashMap<String, Arc<MethodEntry>>,
     pub(crate) tools: BTreeMap<String, Arc<ToolEntry>>,
     pub(crate) units: BTreeMap<PluginKey, Ready>,
+    /// Who is asked about calls of gateway methods: in the order of their ids, with why one cannot be asked.
+    pub(crate) guards: Vec<(PluginKey, Result<Ready, String>)>,
 }
 
 impl Table {
@@ -78,6 +80,7 @@ impl Table {
     pub(crate) fn of<'slot>(slots: impl Iterator<Item = &'slot Slot>) -> Self {
         let mut table = Self::default();
         for slot in slots {
+            table.guards.extend(crate::authorize::guard(slot));
             let Some(ready) = &slot.ready else { continue };
             table.units.insert(slot.key.clone(), ready.clone());
             // Other accounts are reached through their channel; methods and tools speak for the default one.

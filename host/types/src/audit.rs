@@ -126,6 +126,13 @@ pub enum AuditEvent {
         /// The scope it needs.
         scope: String,
     },
+    /// A plugin's `authorize` hook refused a call, or could not be asked about one that does not only read.
+    CallRefused {
+        /// The method.
+        method: String,
+        /// What the caller was told.
+        reason: String,
+    },
     /// Rows came faster than they could be written, and these were not written one by one.
     AuditOverflow {
         /// The plugin they were about, if any.
@@ -175,6 +182,7 @@ impl AuditEvent {
             Self::DeviceChanged { .. } => "device-changed",
             Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
+            Self::CallRefused { .. } => "call-refused",
             Self::AuditOverflow { .. } => "audit-overflow",
         }
     }
@@ -192,6 +200,7 @@ impl AuditEvent {
             | Self::SecretChanged { plugin, .. } => Some(plugin),
             Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
             Self::AuthDenied { .. }
+            | Self::CallRefused { .. }
             | Self::ConfigChanged { .. }
             | Self::DeviceChanged { .. }
             | Self::ScopeDenied { .. } => None,

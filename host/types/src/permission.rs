@@ -49,13 +49,14 @@ pub struct Permissions {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub http_routes: bool,
     /// Hook events the plugin may see and veto: before-run, message-received, before-tool-call, after-tool-call,
-    /// before-send.
+    /// before-send, authorize.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
 }
 
 /// The hook events there are.
-pub const HOOKS: [&str; 5] = ["before-run", "message-received", "before-tool-call", "after-tool-call", "before-send"];
+pub const HOOKS: [&str; 6] =
+    ["before-run", "message-received", "before-tool-call", "after-tool-call", "before-send", "authorize"];
 
 /// A key-value store with a size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -17,6 +17,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::{Connection, End};
 use crate::error::failure_to_error;
 use crate::gateway::State;
+use crate::guard;
 use crate::handshake::Session;
 use crate::methods::{self, Method, Scope};
 use crate::phrase::Shape;
@@ -123,7 +124,7 @@ impl Connection {
             if !self.session.caller.holds(&scope) {
                 return Routed::Answer(Answer::error(self.missing_scope(name, &scope)));
             }
-            return Routed::Answer(self.call_plugin(frame, text));
+            return Routed::Answer(self.call_plugin(frame, text, &*scope == methods::READ));
         }
         if name == "connect" {
             return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
@@ -142,21 +143,26 @@ impl Connection {
         {
             return Answer::error(self.missing_scope(method.name, scope));
         }
+        if self.state.services.plugins.guards_calls() {
+            return guard::own(&self.state, &self.session, method, params);
+        }
         (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.
-    fn call_plugin(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Answer {
+    fn call_plugin(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes, only_reads: bool) -> Answer {
         let whole = text.clone();
         let name = match &frame.method {
             Cow::Borrowed(name) => Piece::of(&whole, name),
             Cow::Owned(name) => Piece::Own(name.clone()),
         };
         let params = Piece::of(&whole, frame.params_text());
-        let (state, caller) = (Arc::clone(&self.state), Arc::clone(&self.session.caller));
-        let version = self.session.version;
+        let (state, session) = (Arc::clone(&self.state), Arc::clone(&self.session));
         Answer::Later(Box::pin(async move {
-            let plugins = &state.services.plugins;
+            let (plugins, version, caller) = (&state.services.plugins, session.version, Arc::clone(&session.caller));
+            if plugins.guards_calls() {
+                guard::ask(&state, &session, name.get(&whole), only_reads).await?;
+            }
             let result = plugins.call_method(name.get(&whole), params.get(&whole), caller).await;
             result.map(Payload::Own).map_err(|failure| failure_to_error(version, &failure))
         }))

@@ -30,7 +30,7 @@ use crate::phrase::Shape;
 
 /// The scope that satisfies every other.
 pub(crate) const ADMIN: &str = "operator.admin";
-const READ: &str = "operator.read";
+pub(crate) const READ: &str = "operator.read";
 const QUESTIONS: &str = "operator.questions";
 const WRITE: &str = "operator.write";
 const APPROVALS: &str = "operator.approvals";

@@ -77,6 +77,10 @@ pub(super) struct FakeHost {
     pub(super) unready: AtomicBool,
     /// Listed after the others.
     pub(super) more: Mutex<Vec<PluginInfo>>,
+    /// When there is one, calls are asked about, and the one of that method is refused.
+    pub(super) guard: Mutex<Option<String>>,
+    /// What was asked.
+    pub(super) questions: Mutex<Vec<Value>>,
 }
 
 impl Default for FakeHost {
@@ -88,6 +92,8 @@ impl Default for FakeHost {
             webhooks: Mutex::default(),
             unready: AtomicBool::new(false),
             more: Mutex::default(),
+            guard: Mutex::default(),
+            questions: Mutex::default(),
         }
     }
 }
@@ -217,6 +223,17 @@ impl PluginHost for FakeHost {
             }
             _ => Ok("{\"id\":1}".into()),
         }
+    }
+
+    fn guards_calls(&self) -> bool {
+        self.guard.lock().unwrap().is_some()
+    }
+
+    async fn authorize(&self, question: Value, only_reads: bool, caller: Arc<Caller>) -> Result<(), Failure> {
+        self.questions.lock().unwrap().push(json!({"question": question, "reads": only_reads, "caller": caller.id}));
+        let refused = self.guard.lock().unwrap().as_deref() == question["method"].as_str();
+        let hint = "leanclaw plugin revoke warden hook:authorize";
+        if refused { Err(Failure::denied("The plugin `warden` said deny: no").hint(hint)) } else { Ok(()) }
     }
 
     fn tools(&self) -> Vec<ToolSpec> {

@@ -10,6 +10,7 @@ pub(crate) mod fake;
 mod fake_sessions;
 mod flow;
 mod frames;
+mod guard;
 mod handshake;
 mod logs;
 mod methods;

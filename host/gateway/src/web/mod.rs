@@ -97,14 +97,29 @@ fn authenticate<B>(state: &State, request: &http::Request<B>) -> Result<Access, 
     })
 }
 
-/// As [`authenticate`], for a route that needs a scope.
-fn authorize<B>(state: &State, request: &http::Request<B>, what: &str, scope: &str) -> Result<Access, Box<Reply>> {
-    let access = authenticate(state, request)?;
-    if access.caller.holds(scope) {
-        return Ok(access);
+/// As [`authenticate`], for a route that needs a scope and that plugins may refuse. The request is looked at at once.
+fn authorize<'a, B>(
+    state: &'a State,
+    request: &http::Request<B>,
+    what: &'a str,
+    scope: &str,
+) -> impl Future<Output = Result<Access, Box<Reply>>> + Send + use<'a, B> {
+    let access = authenticate(state, request).and_then(|access| {
+        if access.caller.holds(scope) {
+            return Ok(access);
+        }
+        let actor = format!("{}:{}", access.caller.kind, access.caller.id);
+        state.audit(actor, AuditEvent::ScopeDenied { method: what.to_owned(), scope: scope.to_owned() });
+        let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
+        Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
+    });
+    let remote = peer_of(state, request).map(|peer| peer.ip().to_string()).unwrap_or_default();
+    async move {
+        let access = access?;
+        if state.services.plugins.guards_calls() {
+            let asked = crate::guard::ask_http(state, &access.caller, what, &remote).await;
+            asked.map_err(|failure| Box::new(reply::failed(&failure)))?;
+        }
+        Ok(access)
     }
-    let actor = format!("{}:{}", access.caller.kind, access.caller.id);
-    state.audit(actor, AuditEvent::ScopeDenied { method: what.to_owned(), scope: scope.to_owned() });
-    let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
-    Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
 }

@@ -78,7 +78,7 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
 pub(super) async fn route(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
     // What only reads is a matter of reading, as far as HTTP tells.
     let scope = if request.method().is_safe() { "operator.read" } else { "operator.write" };
-    if let Err(refusal) = authorize(&state, &request, "plugin route", scope) {
+    if let Err(refusal) = authorize(&state, &request, "plugins.http", scope).await {
         return *refusal;
     }
     let Some((key, path)) = split(request.uri(), "http") else { return reply::not_found() };

@@ -14,7 +14,7 @@ use crate::methods::tools;
 
 /// `{tool | name | toolName, args? | params?, sessionKey?, dryRun?}` → `{ok, result: {content, details?}}`.
 pub(super) async fn invoke(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
-    let access = match authorize(&state, &request, "tools.invoke", "operator.write") {
+    let access = match authorize(&state, &request, "tools.invoke", "operator.write").await {
         Ok(access) => access,
         Err(refusal) => return *refusal,
     };

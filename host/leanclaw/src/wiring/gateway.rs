@@ -95,6 +95,19 @@ impl PluginHost for PluginGateway {
         self.plugins.call_method(wire_name, params, CallContext::of(caller)).await
     }
 
+    fn guards_calls(&self) -> bool {
+        self.plugins.guards_calls()
+    }
+
+    async fn authorize(
+        &self,
+        question: serde_json::Value,
+        only_reads: bool,
+        caller: Arc<Caller>,
+    ) -> Result<(), Failure> {
+        self.plugins.authorize(question, only_reads, CallContext::of(caller)).await
+    }
+
     fn tools(&self) -> Vec<ToolSpec> {
         self.plugins.tools()
     }

@@ -4,6 +4,7 @@ mod servers;
 mod support;
 
 mod audit;
+mod authorize;
 mod basics;
 mod cache;
 mod descriptions;

@@ -1,0 +1,78 @@
+//! Asking plugins about calls, where one wants to be asked (the hook `authorize`). It comes after the scope, so a plugin only
+//! ever takes away.
+
+use std::sync::Arc;
+
+use leanclaw_types::audit::AuditEvent;
+use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::{Caller, Failure};
+use serde_json::{Value, json};
+
+use crate::connection::{Answer, Call};
+use crate::error::failure_to_error;
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::methods::{self, Method, Scope};
+
+/// What an admin does without anybody being asked: with these a plugin that refuses everything is found, and its right is
+/// taken back.
+const WAY_OUT: [&str; 3] = ["plugins.list", "plugins.inspect", "plugins.revoke"];
+
+/// Runs a method of the gateway's own, if no plugin objects.
+pub(crate) fn own(state: &Arc<State>, session: &Arc<Session>, method: &'static Method, params: &str) -> Answer {
+    if WAY_OUT.contains(&method.name) && session.caller.holds(methods::ADMIN) {
+        return (method.handler)(&Call { state, session, method: method.name, params });
+    }
+    let only_reads = match method.scope {
+        Scope::Open => true,
+        Scope::Needs(scope) => scope == methods::READ,
+        Scope::Node | Scope::Depends => false,
+    };
+    let (state, session, params) = (Arc::clone(state), Arc::clone(session), params.to_owned());
+    Answer::Later(Box::pin(async move {
+        ask(&state, &session, method.name, only_reads).await?;
+        let call = Call { state: &state, session: &session, method: method.name, params: &params };
+        match (method.handler)(&call) {
+            Answer::Now(outcome) => outcome,
+            Answer::Later(outcome) => outcome.await,
+        }
+    }))
+}
+
+/// Asks whether a call over a connection may run.
+///
+/// # Errors
+/// A plugin refuses it; that is written down.
+pub(crate) async fn ask(state: &State, session: &Session, method: &str, only_reads: bool) -> Result<(), ErrorShape> {
+    let client = &session.client;
+    let question = json!({
+        "method": method, "role": session.caller.role, "scopes": session.caller.scopes,
+        "client": {
+            "id": client.id, "mode": client.mode, "version": client.version, "platform": client.platform,
+        },
+        "device": session.device, "remote": session.remote.to_string(), "protocol": session.version.number(),
+    });
+    let asked = put(state, Arc::clone(&session.caller), question, only_reads).await;
+    asked.map_err(|failure| failure_to_error(session.version, &failure))
+}
+
+/// Asks whether a request over HTTP may run.
+///
+/// # Errors
+/// A plugin refuses it; that is written down.
+pub(crate) async fn ask_http(state: &State, caller: &Caller, method: &str, remote: &str) -> Result<(), Failure> {
+    let question = json!({
+        "method": method, "role": caller.role, "scopes": caller.scopes, "remote": remote,
+        "client": {"id": "http", "mode": "http", "version": "", "platform": ""},
+    });
+    put(state, Arc::new(caller.clone()), question, false).await
+}
+
+async fn put(state: &State, caller: Arc<Caller>, question: Value, only_reads: bool) -> Result<(), Failure> {
+    let actor = format!("{}:{}", caller.kind, caller.id);
+    let method = question.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let asked = state.services.plugins.authorize(question, only_reads, caller).await;
+    asked.inspect_err(|failure| {
+        state.audit(actor, AuditEvent::CallRefused { method, reason: failure.message.clone() });
+    })
+}

@@ -1,0 +1,50 @@
+//! Plugins that are asked about calls.
+
+use serde_json::json;
+
+use super::{start, with_token};
+
+#[tokio::test]
+async fn a_plugin_is_asked_after_the_scope_and_can_only_refuse() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    assert_eq!(client.call("wake", json!({"mode": "now", "text": "x"})).await["ok"], true);
+    assert!(server.host.questions.lock().unwrap().is_empty(), "nobody wants to be asked");
+
+    *server.host.guard.lock().unwrap() = Some("wake".into());
+    let refused = client.call("wake", json!({"mode": "now", "text": "x"})).await;
+    assert_eq!(refused["error"]["code"], "FORBIDDEN", "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("`warden`"), "{refused}");
+    assert_eq!(refused["error"]["details"]["hints"][0], "leanclaw plugin revoke warden hook:authorize");
+    let denied = client.call("config.get", json!({"a": 1})).await;
+    assert_eq!(denied["error"]["code"], "INVALID_REQUEST", "allowed by the plugin, refused by the method: {denied}");
+    assert_eq!(client.call("plugins.revoke", json!({})).await["error"]["message"], "missing scope: operator.admin");
+    assert_eq!(client.call("notes.echo", json!({"a": 1})).await["payload"], json!({"a": 1}));
+    assert_eq!(client.call("notes.add", json!({})).await["ok"], true);
+
+    let asked = server.host.questions.lock().unwrap().clone();
+    let short: Vec<_> =
+        asked.iter().map(|row| (row["question"]["method"].as_str().unwrap(), row["reads"] == true)).collect();
+    assert_eq!(short, [("wake", false), ("config.get", true), ("notes.echo", true), ("notes.add", false)]);
+    let question = &asked[0]["question"];
+    assert_eq!((question["role"].as_str(), &question["scopes"]), (Some("operator"), &json!(["operator.write"])));
+    assert_eq!((&question["client"]["id"], &question["protocol"]), (&json!("gateway-client"), &json!(4)));
+    assert_eq!(question["remote"], "127.0.0.1");
+    let rows = server.audit.all();
+    let row = rows.iter().find(|row| row["kind"] == "call-refused").unwrap();
+    assert_eq!((row["method"].as_str(), row["actor"].as_str()), (Some("wake"), Some("client:token")));
+}
+
+#[tokio::test]
+async fn an_admin_can_always_take_the_right_back() {
+    let server = start(with_token()).await;
+    *server.host.guard.lock().unwrap() = Some("plugins.revoke".into());
+    let mut admin = server.connect(3, &["operator.admin"]).await;
+    assert_eq!(admin.call("plugins.list", json!({})).await["ok"], true);
+    let revoked = admin.call("plugins.revoke", json!({"plugin": "notes", "items": ["kv"]})).await;
+    assert_ne!(revoked["error"]["details"]["code"], "denied", "{revoked}");
+    assert!(server.host.questions.lock().unwrap().is_empty());
+    *server.host.guard.lock().unwrap() = Some("status".into());
+    let refused = admin.call("status", json!({})).await;
+    assert_eq!(refused["error"]["code"], "INVALID_REQUEST", "as version 3 says it: {refused}");
+}
