@@ -1,34 +1,167 @@
-// The OpenClaw command line, unchanged, against the real gateway.
+// The OpenClaw command line of both generations, unchanged, against the real gateway. What each command prints is told by the
+// gateway's answer, so each row says what must be in there.
 
 import assert from "node:assert/strict";
+import { availableParallelism } from "node:os";
 import { after, before, test } from "node:test";
 
-import { Place } from "./leanclaw.mjs";
+import { GatewayClient } from "@openclaw/gateway-client";
+
+import { check } from "./frames.mjs";
+import { Place, eventually } from "./leanclaw.mjs";
 import { OpenClaw, RELEASES } from "./openclaw.mjs";
+import { Recorder } from "./recorder.mjs";
 
 const TOKEN = "t0ken-of-the-test";
+const SESSION = "agent:main:quarter";
 
 let place;
 let program;
-const people = [];
+let recorder;
+const people = new Map();
 
 before(async () => {
-  place = new Place();
+  place = new Place("webhook-channel");
   program = await place.start({ token: TOKEN });
+  await place.run(["plugin", "grant", "webhook-channel", "--all", "--yes"], { LEANCLAW_GATEWAY_API_KEY: TOKEN });
+  recorder = await new Recorder().start(program.port);
+  for (const release of RELEASES) {
+    people.set(release.protocol, new OpenClaw(release, { port: recorder.port, token: TOKEN }));
+  }
+  const hellos = [];
+  const client = new GatewayClient({ url: recorder.url, token: TOKEN, onHelloOk: (hello) => hellos.push(hello) });
+  client.start();
+  await eventually("hello-ok", () => hellos[0]);
+  await client.request("sessions.patch", { key: SESSION, label: "The quarter" });
+  await client.stopAndWait();
 });
 
 after(() => {
+  recorder?.stop();
   program?.kill();
   place?.remove();
-  for (const person of people) person.remove();
+  for (const person of people.values()) person.remove();
 });
 
+const json = (check) => (out) => check(JSON.parse(out));
+const says = (...patterns) => (out) => {
+  for (const pattern of patterns) assert.match(out, pattern);
+};
+
+/**
+ * A command, and what must be in its output. `lacks` names the method of the gateway that a command still waits for: then
+ * the command must fail over exactly that, so that the word has to go as soon as the method is there.
+ */
+const COMMANDS = [
+  {
+    args: ["gateway", "call", "sessions.list", "--json"],
+    sees: json((list) => assert.ok(list.sessions.some((row) => row.key === SESSION && row.label === "The quarter"))),
+  },
+  { args: ["health"], sees: says(/Agents: main \(default\)/, /Heartbeat interval: disabled/, /core\.db \([1-9]/) },
+  { args: ["status"], sees: says(/OpenClaw status/, /Gateway +│.*reachable/, /Heartbeat/) },
+  { args: ["status", "--deep"], sees: says(/│ Gateway +│ reachable/) },
+  {
+    args: ["gateway", "status", "--json"],
+    sees: json((status) => assert.equal(status.rpc.ok, true, JSON.stringify(status.rpc))),
+  },
+  {
+    args: ["gateway", "probe", "--json"],
+    sees: json((probe) => {
+      assert.equal(probe.ok, true);
+      assert.equal(probe.targets[0].connect.rpcOk, true, JSON.stringify(probe.targets));
+    }),
+  },
+  { args: ["gateway", "health"], sees: says(/OK \(\d+ms\)/) },
+  { args: ["gateway", "usage-cost"], sees: says(/Usage cost \(30 days\)/, /Total: \$0\.0000 · 0 tokens/) },
+  { args: ["channels", "status"], sees: says(/Gateway reachable/) },
+  {
+    args: ["channels", "status", "--probe", "--json"],
+    sees: json((status) => assert.deepEqual(status.channelOrder, ["webhook"], JSON.stringify(status))),
+  },
+  { args: ["channels", "list"], sees: says(/Chat channels/) },
+  { args: ["cron", "list", "--json"], sees: json((list) => assert.deepEqual([list.jobs, list.total], [[], 0])) },
+  { args: ["cron", "status"], sees: json((status) => assert.deepEqual([status.enabled, status.jobs], [false, 0])) },
+  { args: ["system", "event", "--text", "a word from the terminal", "--mode", "now"], sees: says(/^ok$/m) },
+  {
+    args: ["system", "presence"],
+    sees: json((entries) => assert.match(entries[0].text, /^Gateway: LeanClaw \d/)),
+  },
+  { args: ["system", "heartbeat", "last"], sees: json((beat) => assert.equal(beat, null)) },
+  {
+    args: ["devices", "list", "--json"],
+    sees: json((list) => {
+      const own = list.paired.find((device) => device.clientId === "cli");
+      assert.ok(own.tokens[0].scopes.includes("operator.admin"), JSON.stringify(list));
+    }),
+  },
+  { args: ["nodes", "list"], lacks: "node.pair.list" },
+  { args: ["nodes", "status", "--json"], lacks: "node.list" },
+  { args: ["nodes", "pending", "--json"], lacks: "node.pair.list" },
+  { args: ["logs", "--plain"], sees: says(/Log file: .*leanclaw\.log/, /the gateway listens/) },
+  { args: ["approvals", "get", "--gateway", "--json"], lacks: "exec.approvals.get" },
+  {
+    args: ["message", "send", "--channel", "telegram", "--target", "@someone", "--message", "hi", "--dry-run", "--json"],
+    config: "messenger",
+    sees: json((sent) => assert.deepEqual([sent.action, sent.dryRun], ["send", true])),
+  },
+  { args: ["models", "list", "--json"], sees: json((list) => assert.ok(Array.isArray(list.models))) },
+  { args: ["skills", "list", "--json"], sees: json((list) => assert.ok(Array.isArray(list.skills))) },
+  { args: ["sessions", "--json"], sees: json((list) => assert.ok(Array.isArray(list.sessions))) },
+  { args: ["agents", "list", "--json"], sees: json(([agent]) => assert.equal(agent.id, "main")) },
+  { args: ["config", "get", "gateway.port"], sees: (out) => assert.equal(Number(out), recorder.port) },
+  { args: ["hooks", "list", "--json"], sees: json((list) => assert.ok(Array.isArray(list.hooks))) },
+  { args: ["plugins", "list", "--json"], sees: json((list) => assert.ok(Array.isArray(list.plugins))) },
+  { args: ["doctor", "--non-interactive"], sees: says(/OpenClaw doctor/, /Gateway/) },
+];
+
+/**
+ * Release 2026.3.13 loads forty extensions for every command, whatever it is, which takes most of its time; the first command
+ * is run with all of them, the others with none.
+ */
+const CONFIGURATIONS = {
+  lean: { plugins: { enabled: false } },
+  messenger: {
+    plugins: { allow: ["telegram"] },
+    channels: { telegram: { enabled: true, botToken: "1:of-the-test", dmPolicy: "pairing" } },
+  },
+};
+
 for (const release of RELEASES) {
-  test(`openclaw ${release.version} calls a method`, async () => {
-    const person = new OpenClaw(release, { port: program.port, token: TOKEN });
-    people.push(person);
-    const { status, out, err } = await person.run(["gateway", "call", "health", "--json"]);
-    assert.equal(status, 0, err);
-    assert.equal(JSON.parse(out).ok, true, out);
+  test(`openclaw ${release.version}`, { concurrency: availableParallelism() + 1 }, async (t) => {
+    const person = people.get(release.protocol);
+    const configurations = Object.entries(CONFIGURATIONS).map(([name, more]) => [name, person.configure(name, more)]);
+    const paths = Object.fromEntries(configurations);
+    // The first command makes the identity that all others use.
+    const first = await person.run(["gateway", "call", "health", "--json"]);
+    assert.equal(first.status, 0, first.err);
+    assert.equal(JSON.parse(first.out).ok, true, first.out);
+    const all = COMMANDS.map((row) => {
+      const environment = { OPENCLAW_CONFIG_PATH: paths[row.config ?? "lean"] };
+      return t.test(row.args.join(" "), () => runs(person, row, environment));
+    });
+    await Promise.all(all);
   });
 }
+
+async function runs(person, { args, sees, lacks }, environment) {
+  const { status, out, err } = await person.run(args, environment);
+  const told = `exit status ${status}\n${out}\n${err}`.slice(0, 4000);
+  if (lacks) {
+    assert.notEqual(status, 0, `\`${lacks}\` is there: the row can say what the command shows\n${told}`);
+    assert.match(told, new RegExp(`unknown method: ${lacks}|missing scope: operator\\.admin`));
+    return;
+  }
+  assert.equal(status, 0, told);
+  try {
+    sees(out);
+  } catch (error) {
+    throw new Error(`${error.message}\n${told}`);
+  }
+}
+
+test("every frame the gateway sent is what the protocol says", () => {
+  const { frames, problems, shapes } = check(recorder.connections);
+  assert.deepEqual(problems, []);
+  assert.ok(frames > 2 * COMMANDS.length, `${frames} frames`);
+  for (const shape of ["v3 HelloOk", "v4 HelloOk", "v4 LogsTailResult"]) assert.ok(shapes.includes(shape), shapes.join());
+});

@@ -26,12 +26,19 @@ export class OpenClaw {
     this.programs = join(release.installation, "node_modules/.bin");
     if (!existsSync(this.programs)) throw new Error(`not installed: ${this.programs}; run \`cargo xtask test clients\``);
     mkdirSync(join(this.home, ".openclaw"));
-    const config = { gateway: { mode: "local", port, auth: { mode: "token", token } } };
-    writeFileSync(join(this.home, ".openclaw/openclaw.json"), JSON.stringify(config));
+    this.config = { gateway: { mode: "local", port, auth: { mode: "token", token } } };
+    this.configure("openclaw", {});
+  }
+
+  /** Writes a configuration: the gateway, and what is given besides. Its path. */
+  configure(name, more) {
+    const path = join(this.home, ".openclaw", `${name}.json`);
+    writeFileSync(path, JSON.stringify({ ...this.config, ...more }), { mode: 0o600 });
+    return path;
   }
 
   /** Program, arguments and environment of one command; nothing of the tester's own settings gets in. */
-  command(args) {
+  command(args, environment = {}) {
     // Release 2026.3.13 compiles its extensions when they are first used, which takes half a minute, and keeps the result here.
     const temporary = join(this.release.installation, "tmp");
     mkdirSync(temporary, { recursive: true });
@@ -40,14 +47,21 @@ export class OpenClaw {
       args: [join(this.programs, "openclaw"), ...args],
       options: {
         cwd: this.home,
-        env: { PATH: "/usr/bin:/bin", HOME: this.home, TMPDIR: temporary, NO_COLOR: "1", LANG: "C.UTF-8" },
+        env: {
+          PATH: "/usr/bin:/bin",
+          HOME: this.home,
+          TMPDIR: temporary,
+          NO_COLOR: "1",
+          LANG: "C.UTF-8",
+          ...environment,
+        },
       },
     };
   }
 
   /** Runs a command to its end; its exit status and what it printed. */
-  async run(args) {
-    const { program, args: all, options } = this.command(args);
+  async run(args, environment) {
+    const { program, args: all, options } = this.command(args, environment);
     const child = spawn(program, all, { ...options, stdio: ["ignore", "pipe", "pipe"], timeout: PATIENCE_MS });
     const printed = { out: "", err: "" };
     child.stdout.setEncoding("utf8").on("data", (text) => (printed.out += text));

@@ -100,6 +100,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("exec.approval.grants.list", Scope::Needs(APPROVALS), none::answer),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
     method("health", Scope::Open, health::health),
+    method("hooks.status", Scope::Needs(READ), none::answer),
     method("last-heartbeat", Scope::Needs(READ), status::last_heartbeat),
     method("logs.tail", Scope::Needs(READ), logs::tail),
     method("models.list", Scope::Needs(READ), empty::models),

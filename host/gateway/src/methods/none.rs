@@ -99,6 +99,8 @@ static ALL: &[Nothing] = &[
         &[AGENT, ("refresh", "boolean", false)],
         |call, _| json!({"ts": call.state.now_ms(), "providers": [], "providerCapabilities": []}),
     ),
+    // What plugins hook into is a part of them, which `plugins.inspect` shows; there are no folders with scripts.
+    nothing("hooks.status", &[AGENT], |_, _| json!({"workspaceDir": "", "managedHooksDir": "", "hooks": []})),
     // Plugins bring no parts of a page.
     nothing("plugins.controlUi.list", &[], |_, _| json!({"revision": "0", "plugins": [], "diagnostics": []})),
     // There is no catalogue of plugins to look into: they are dropped into a folder.

@@ -1,0 +1,203 @@
+// Holds every frame that the gateway sent to what its clients are built on: for version 4 the published schema, for version 3
+// the closed shapes that the clients of that time check.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import Schema from "typebox/schema";
+
+const published = JSON.parse(
+  readFileSync(join(import.meta.dirname, "node_modules/@openclaw/gateway-protocol/protocol.schema.json"), "utf8"),
+).definitions;
+
+const text = { type: "string", minLength: 1 };
+const words = { type: "array", items: text };
+const count = { type: "integer", minimum: 0 };
+/** A closed object; a name that ends in `?` is optional. */
+function closed(properties) {
+  const entries = Object.entries(properties);
+  return {
+    type: "object",
+    required: entries.map(([name]) => name).filter((name) => !name.endsWith("?")),
+    properties: Object.fromEntries(entries.map(([name, shape]) => [name.replace("?", ""), shape])),
+    additionalProperties: false,
+  };
+}
+
+const stateVersion = closed({ presence: count, health: count });
+const presenceEntry = closed({
+  "host?": text, "ip?": text, "version?": text, "platform?": text, "deviceFamily?": text, "modelIdentifier?": text,
+  "mode?": text, "lastInputSeconds?": count, "reason?": text, "tags?": words, "text?": { type: "string" }, ts: count,
+  "deviceId?": text, "roles?": words, "scopes?": words, "instanceId?": text,
+});
+
+/** The shapes of version 3, under the names that the schema of version 4 has for them. */
+const older = {
+  ResponseFrame: closed({
+    type: { const: "res" }, id: text, ok: { type: "boolean" }, "payload?": {},
+    "error?": closed({
+      code: text, message: text, "details?": {}, "retryable?": { type: "boolean" }, "retryAfterMs?": count,
+    }),
+  }),
+  EventFrame: closed({
+    type: { const: "event" }, event: text, "payload?": {}, "seq?": count, "stateVersion?": stateVersion,
+  }),
+  HelloOk: closed({
+    type: { const: "hello-ok" },
+    protocol: { const: 3 },
+    server: closed({ version: text, connId: text }),
+    features: closed({ methods: words, events: words }),
+    snapshot: closed({
+      presence: { type: "array", items: presenceEntry }, health: { type: "object" }, stateVersion, uptimeMs: count,
+      "configPath?": text, "stateDir?": text,
+      "sessionDefaults?": closed({ defaultAgentId: text, mainKey: text, mainSessionKey: text, "scope?": text }),
+      "authMode?": { enum: ["none", "token", "password", "trusted-proxy"] },
+      "updateAvailable?": { type: "object", required: ["currentVersion", "latestVersion", "channel"] },
+    }),
+    "canvasHostUrl?": text,
+    "auth?": closed({ deviceToken: text, role: text, scopes: words, "issuedAtMs?": count }),
+    policy: closed({
+      maxPayload: { ...count, minimum: 1 }, maxBufferedBytes: { ...count, minimum: 1 },
+      tickIntervalMs: { ...count, minimum: 1 },
+    }),
+  }),
+  TickEvent: closed({ ts: count }),
+  ShutdownEvent: closed({ reason: text, "restartExpectedMs?": { anyOf: [count, { type: "null" }] } }),
+  ChatEvent: closed({
+    runId: text, sessionKey: text, seq: count, state: { enum: ["delta", "final", "aborted", "error"] }, "message?": {},
+    "errorMessage?": { type: "string" }, "usage?": {}, "stopReason?": { type: "string" },
+  }),
+  PresenceEvent: closed({ presence: { type: "array", items: presenceEntry } }),
+  ChallengeEvent: closed({ nonce: text, ts: count }),
+};
+
+/** Shapes of version 4 that the published schema leaves open. */
+const newer = {
+  PresenceEvent: closed({ presence: { type: "array", items: published.PresenceEntry } }),
+  ChallengeEvent: closed({ nonce: text, ts: count, "capabilities?": words }),
+};
+
+/** Results whose published schema does not have the name of their method. */
+const RESULTS = { "exec.approvals.get": "ExecApprovalsSnapshot", "exec.approvals.set": "ExecApprovalsSnapshot" };
+/** What release 2026.9.6 sends and the schema, which is older, does not know yet. */
+const NEWER = { "channels.status": ["statusIssues"] };
+const EVENTS = { "connect.challenge": "ChallengeEvent" };
+const VERSIONED = new Set(["presence", "health"]);
+/** Requests that are answered twice: that they were taken, and how they ended. */
+const TWICE = new Set(["agent", "exec.approval.request"]);
+
+const capitals = (name) => name.replace(/(^|[.-])(\w)/g, (_, __, letter) => letter.toUpperCase());
+
+/** One connection as it is read again, frame by frame. */
+class Reading {
+  constructor(connection) {
+    this.connection = connection;
+    this.open = new Map();
+    this.seq = 0;
+    this.problems = [];
+    this.frames = 0;
+    this.used = new Set();
+  }
+
+  get shapes() {
+    return this.version === 3 ? older : { ...published, ...newer };
+  }
+
+  /** Notes what is wrong with `value` as the shape of that name; nothing when there is no such shape. */
+  fits(name, value, what) {
+    const shape = this.shapes[name];
+    if (!shape) return;
+    this.used.add(`v${this.version} ${name}`);
+    const [fine, errors] = Schema.Errors(shape, value);
+    if (fine) return;
+    const list = errors.map((error) => `${error.instancePath || "/"} ${error.message} ${JSON.stringify(error.params)}`);
+    this.problems.push(`v${this.version} ${what}: ${list.slice(0, 5).join("; ")} in ${JSON.stringify(value).slice(0, 600)}`);
+  }
+
+  blame(what, frame) {
+    this.problems.push(`v${this.version} ${what}: ${JSON.stringify(frame).slice(0, 600)}`);
+  }
+
+  read() {
+    if (/^sec-websocket-extensions:/im.test(this.connection.head)) this.blame("an extension was agreed on", {});
+    this.version = this.#wanted();
+    for (const said of this.connection.said) {
+      if (said.close) continue;
+      if (said.from === "client") this.#request(said);
+      else this.#frame(said);
+    }
+    return this;
+  }
+
+  /** The version that the client asks for in its first request. */
+  #wanted() {
+    const first = this.connection.said.find((said) => said.from === "client" && said.text?.includes('"connect"'));
+    return JSON.parse(first?.text ?? "{}").params?.maxProtocol === 3 ? 3 : 4;
+  }
+
+  #request({ text }) {
+    const { id, method, params } = JSON.parse(text);
+    this.open.set(id, { method, params, answers: 0 });
+  }
+
+  #frame({ text, binary }) {
+    this.frames += 1;
+    if (binary !== undefined) return this.blame("a binary frame", binary);
+    const frame = JSON.parse(text);
+    if (frame.type === "res") return this.#response(frame);
+    this.fits("EventFrame", frame, "a frame");
+    if (frame.type === "event") this.#event(frame);
+  }
+
+  #response(frame) {
+    this.fits("ResponseFrame", frame, "a response");
+    const asked = this.open.get(frame.id);
+    if (!asked) return this.blame("a response that nobody asked for", frame);
+    asked.answers += 1;
+    if (asked.answers > (TWICE.has(asked.method) ? 2 : 1)) this.blame("a request was answered again", frame);
+    if (frame.ok === (frame.error !== undefined) || frame.ok !== "payload" in frame) {
+      this.blame("a response is an answer or an error", frame);
+    }
+    if (!frame.ok) return;
+    if (asked.method === "connect") return this.#hello(frame.payload);
+    if (!this.hello?.features.methods.includes(asked.method)) {
+      this.blame("a method was answered that was not announced", asked.method);
+    }
+    let { payload } = frame;
+    if (this.version === 4 && NEWER[asked.method]) {
+      payload = Object.fromEntries(Object.entries(payload).filter(([name]) => !NEWER[asked.method].includes(name)));
+    }
+    this.fits(RESULTS[asked.method] ?? `${capitals(asked.method)}Result`, payload, `the result of ${asked.method}`);
+  }
+
+  #hello(hello) {
+    this.hello = hello;
+    if (hello.protocol !== this.version) this.blame("another version than asked for", hello);
+    if (this.version === 3) return this.fits("HelloOk", hello, "hello-ok");
+    // Newer gateways also say how the client proved itself; this release of the schema does not know that yet.
+    const { method, ...auth } = hello.auth;
+    if (typeof method !== "string") this.blame("hello-ok does not say how the client proved itself", hello.auth);
+    this.fits("HelloOk", { ...hello, auth }, "hello-ok");
+  }
+
+  #event(frame) {
+    this.fits(EVENTS[frame.event] ?? `${capitals(frame.event)}Event`, frame.payload, `the event ${frame.event}`);
+    if (frame.event === "connect.challenge") return;
+    if (!this.hello) return this.blame("an event before hello-ok", frame);
+    if (!this.hello.features.events.includes(frame.event)) this.blame("an event that was not announced", frame);
+    if ("stateVersion" in frame !== VERSIONED.has(frame.event)) this.blame("stateVersion where it does not belong", frame);
+    if (frame.seq === undefined) return;
+    this.seq += 1;
+    if (frame.seq !== this.seq) this.blame(`seq ${this.seq} was due`, frame);
+  }
+}
+
+/** Reads a whole record: how many frames the gateway sent, what is wrong with them, which shapes they were held to. */
+export function check(connections) {
+  const readings = connections.map((connection) => new Reading(connection).read());
+  return {
+    frames: readings.reduce((sum, reading) => sum + reading.frames, 0),
+    problems: readings.flatMap((reading) => reading.problems),
+    shapes: [...new Set(readings.flatMap((reading) => [...reading.used]))].sort(),
+  };
+}
