@@ -54,10 +54,10 @@ export class Place {
   }
 
   /** Starts the program and waits until it is ready. Port 0 takes any free one. */
-  async start({ port = 0, token } = {}) {
+  async start({ port = 0, token, environment = {} } = {}) {
     const log = join(this.folder, "log");
-    const environment = { LEANCLAW_GATEWAY_PORT: String(port), LEANCLAW_GATEWAY_API_KEY: token };
-    const child = this.#command(["start"], ["ignore", "ignore", openSync(log, "a")], environment);
+    const settings = { LEANCLAW_GATEWAY_PORT: String(port), LEANCLAW_GATEWAY_API_KEY: token, ...environment };
+    const child = this.#command(["start"], ["ignore", "ignore", openSync(log, "a")], settings);
     const address = await eventually("the program listens", () => {
       if (child.exitCode !== null) throw new Error(`the program ended:\n${readFileSync(log, "utf8")}`);
       return published(join(this.folder, "data/leanclaw.lock"), child.pid);

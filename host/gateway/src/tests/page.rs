@@ -164,3 +164,28 @@ async fn what_there_is_none_of_is_said_in_the_shape_that_pages_read() {
         "invalid question.list params: at root: unexpected property 'all'",
     );
 }
+
+#[tokio::test]
+async fn the_address_of_a_page_finds_its_session() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let number = "agent:main:00000000-0000-4000-8000-000000000001";
+    for (key, label) in [("agent:main:garden", "Roses"), (number, "Trip to Rome")] {
+        ok(&mut admin, "sessions.patch", json!({"key": key, "label": label})).await;
+    }
+    let asked = |key: &str, slug: &str| {
+        json!({
+            "reference": {"key": key, "slug": slug}, "agentId": "main", "allowMissing": true, "includeGlobal": true,
+            "includeUnknown": true,
+        })
+    };
+    let found = ok(&mut admin, "sessions.resolve", asked("agent:main:garden", "garden")).await;
+    assert_eq!(found, json!({"ok": true, "key": "agent:main:garden", "agentId": "main"}));
+    let named = ok(&mut admin, "sessions.resolve", asked("agent:main:trip-to-rome", "trip-to-rome")).await;
+    assert_eq!(named["key"], number);
+    // A name counts only where the key says nothing.
+    let other = ok(&mut admin, "sessions.resolve", asked("agent:main:roses", "roses")).await;
+    assert_eq!(other, json!({"ok": false}));
+    let missing = admin.call("sessions.resolve", json!({"reference": {"key": "agent:main:none"}})).await;
+    assert_invalid(&missing, "No session found: agent:main:none");
+}

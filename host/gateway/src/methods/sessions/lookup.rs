@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
-use leanclaw_types::session::{SessionKind, SessionLookup, SessionRow, TranscriptQuery};
+use leanclaw_types::session::{SessionKind, SessionLookup, SessionQuery, SessionRow, TranscriptQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +23,9 @@ const MAX_PREVIEW_LINES: usize = 50;
 /// Characters of a line.
 const PREVIEW_CHARS: usize = 240;
 const MAX_PREVIEW_CHARS: usize = 2000;
+/// Sessions whose names are compared with that in an address, and characters of such a name.
+const MAX_NAMED: u64 = 1000;
+const SLUG_CHARS: usize = 48;
 /// Candidates that are named.
 const MAX_CANDIDATES: usize = 10;
 
@@ -36,6 +39,7 @@ struct Resolve {
     session_id: Option<String>,
     #[schemars(length(min = 1, max = 512))]
     label: Option<String>,
+    reference: Option<Reference>,
     #[schemars(length(min = 1))]
     short_id: Option<String>,
     #[schemars(length(min = 1))]
@@ -47,6 +51,17 @@ struct Resolve {
     include_global: Option<bool>,
     include_unknown: Option<bool>,
     allow_missing: Option<bool>,
+}
+
+/// What stands for a session in the address of a page.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Reference {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[schemars(length(min = 1))]
+    slug: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -77,39 +92,83 @@ static RESOLVE: LazyLock<Shape> = LazyLock::new(Shape::of::<Resolve>);
 static DESCRIBE: LazyLock<Shape> = LazyLock::new(Shape::of::<Describe>);
 static PREVIEW: LazyLock<Shape> = LazyLock::new(Shape::of::<Preview>);
 
-/// `sessions.resolve {key | sessionId | label | shortId}` → `{ok, key}`; version 4 adds `agentId`, and `ok: false` with
-/// `allowMissing`.
+/// `sessions.resolve {key | sessionId | label | shortId | reference}` → `{ok, key}`; version 4 adds `agentId`, and
+/// `ok: false` with `allowMissing`.
 pub(crate) fn resolve(call: &Call<'_>) -> Answer {
     let resolve: Resolve = match call.read(&RESOLVE, KEY_ALIASES) {
         Ok(resolve) => resolve,
         Err(error) => return Answer::error(error),
     };
-    let found = find(call, &resolve);
-    let missing_is_fine = is_newest(call.session) && resolve.allow_missing == Some(true);
+    let newest = is_newest(call.session);
+    let missing_is_fine = newest && resolve.allow_missing == Some(true);
+    match find(call, &resolve) {
+        Ok(Found::None(what)) if resolve.reference.as_ref().is_some_and(|reference| reference.slug.is_some()) => {
+            later(call, move |state, session| async move {
+                let found = by_slug(&state, &session, &resolve, what).await?;
+                answer(found, newest, missing_is_fine).map(|value| Payload::json(&value))
+            })
+        }
+        Ok(found) => match answer(found, newest, missing_is_fine) {
+            Ok(value) => Answer::json(&value),
+            Err(error) => Answer::error(error),
+        },
+        Err(error) => Answer::error(error),
+    }
+}
+
+fn answer(found: Found, newest: bool, missing_is_fine: bool) -> Result<Value, ErrorShape> {
     match found {
-        Ok(Found::One(row)) => {
+        Found::One(row) => {
             let mut answer = json!({"ok": true, "key": row.key});
-            if is_newest(call.session)
-                && let Some(answer) = answer.as_object_mut()
-            {
+            if newest && let Some(answer) = answer.as_object_mut() {
                 answer.insert("agentId".into(), json!(row.agent));
                 answer.extend(row.entry.get("displayName").map(|name| ("displayName".to_owned(), name.clone())));
             }
-            Answer::json(&answer)
+            Ok(answer)
         }
-        Ok(Found::Several(rows)) if missing_is_fine => {
+        Found::Several(rows) if missing_is_fine => {
             let candidate = |row: &SessionRow| json!({"key": row.key, "agentId": row.agent});
             let candidates: Vec<Value> = rows.iter().take(MAX_CANDIDATES).map(candidate).collect();
-            Answer::json(&json!({"ok": false, "candidates": candidates}))
+            Ok(json!({"ok": false, "candidates": candidates}))
         }
-        Ok(Found::Several(rows)) => {
+        Found::Several(rows) => {
             let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-            Answer::error(ErrorShape::invalid(format!("Multiple sessions found ({})", keys.join(", "))))
+            Err(ErrorShape::invalid(format!("Multiple sessions found ({})", keys.join(", "))))
         }
-        Ok(Found::None(_)) if missing_is_fine => Answer::json(&json!({"ok": false})),
-        Ok(Found::None(what)) => Answer::error(ErrorShape::invalid(format!("No session found: {what}"))),
-        Err(error) => Answer::error(error),
+        Found::None(_) if missing_is_fine => Ok(json!({"ok": false})),
+        Found::None(what) => Err(ErrorShape::invalid(format!("No session found: {what}"))),
     }
+}
+
+/// The sessions of an agent whose key ends in a number of its own and whose name, as an address writes it, is the slug.
+async fn by_slug(state: &State, session: &Session, resolve: &Resolve, what: String) -> Result<Found, ErrorShape> {
+    let slug = resolve.reference.as_ref().and_then(|reference| reference.slug.clone()).unwrap_or_default();
+    let agent = resolve.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
+    let query = SessionQuery { agent, limit: Some(MAX_NAMED), ..SessionQuery::default() };
+    let page = state.services.sessions.list(query).await.map_err(failed(session))?;
+    let named = |row: &SessionRow| {
+        let name = row.label.as_deref().or_else(|| row.entry.get("displayName").and_then(Value::as_str));
+        let end = row.key.rsplit(':').next().unwrap_or_default();
+        uuid::Uuid::parse_str(end).is_ok() && name.is_some_and(|name| slug_of(name) == slug)
+    };
+    let mut rows: Vec<SessionRow> = page.rows.into_iter().filter(named).collect();
+    Ok(match rows.len() {
+        0 => Found::None(what),
+        1 => rows.pop().map_or(Found::None(what), Found::One),
+        _ => Found::Several(rows),
+    })
+}
+
+/// A name as the address of a page writes it: small letters and digits with dashes between, without an end that could be
+/// the start of a number.
+fn slug_of(name: &str) -> String {
+    let words: String =
+        name.to_lowercase().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { ' ' }).collect();
+    let words: Vec<&str> = words.split(' ').filter(|word| !word.is_empty()).collect();
+    let says_something = |word: &&str| word.chars().any(|letter| ('g'..='z').contains(&letter));
+    let end = words.iter().rposition(says_something).map_or(0, |last| last + 1);
+    let slug: String = words.get(..end).unwrap_or_default().join("-").chars().take(SLUG_CHARS).collect();
+    slug.trim_end_matches('-').to_owned()
 }
 
 enum Found {
@@ -119,7 +178,8 @@ enum Found {
 }
 
 fn find(call: &Call<'_>, resolve: &Resolve) -> Result<Found, ErrorShape> {
-    let named = [&resolve.key, &resolve.session_id, &resolve.label, &resolve.short_id];
+    let referred = resolve.reference.as_ref().map(|reference| reference.key.clone());
+    let named = [&resolve.key, &resolve.session_id, &resolve.label, &resolve.short_id, &referred];
     match named.iter().filter(|name| name.is_some()).count() {
         0 => return Err(ErrorShape::invalid("Either key, sessionId or label is required")),
         1 => {}
@@ -127,7 +187,7 @@ fn find(call: &Call<'_>, resolve: &Resolve) -> Result<Found, ErrorShape> {
     }
     let sessions = &call.state.services.sessions;
     let agent = resolve.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
-    let (what, rows) = if let Some(given) = &resolve.key {
+    let (what, rows) = if let Some(given) = resolve.key.as_ref().or(referred.as_ref()) {
         let key = Key::read(given, resolve.agent_id.as_deref())?;
         let row = sessions.get(&key.text).map_err(failed(call.session))?;
         // To version 4 the main session is always there.
@@ -143,12 +203,13 @@ fn find(call: &Call<'_>, resolve: &Resolve) -> Result<Found, ErrorShape> {
         let Some(id) = id else { return Ok(Found::None(String::new())) };
         (id, sessions.find(&SessionLookup::IdStart(id.clone())).map_err(failed(call.session))?)
     };
+    let by_key = resolve.key.is_some() || referred.is_some();
     let fits = |row: &SessionRow| {
         let spawned_by = row.entry.get("spawnedBy").and_then(Value::as_str);
         agent.as_ref().is_none_or(|agent| row.agent == *agent)
             && resolve.spawned_by.as_deref().is_none_or(|parent| spawned_by == Some(parent))
-            && (resolve.key.is_some() || row.kind != SessionKind::Global || resolve.include_global == Some(true))
-            && (resolve.key.is_some() || row.kind != SessionKind::Unknown || resolve.include_unknown == Some(true))
+            && (by_key || row.kind != SessionKind::Global || resolve.include_global == Some(true))
+            && (by_key || row.kind != SessionKind::Unknown || resolve.include_unknown == Some(true))
     };
     let mut rows: Vec<SessionRow> = rows.into_iter().filter(fits).collect();
     Ok(match rows.len() {
@@ -218,4 +279,22 @@ async fn looked(
     let transcript = sessions.transcript(&key.text, query).await.map_err(failed(session))?;
     let mut items: Vec<Value> = transcript.messages.iter().flat_map(|message| lines(message, max_chars)).collect();
     Ok(Some(items.split_off(items.len().saturating_sub(limit))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slug_of;
+
+    #[test]
+    fn names_are_written_as_addresses_write_them() {
+        for (name, slug) in [
+            ("Plans for the Garden!", "plans-for-the-garden"),
+            ("  Größe  x ", "gr-e-x"),
+            ("trip 2026", "trip"),
+            ("dead beef", ""),
+            ("", ""),
+        ] {
+            assert_eq!(slug_of(name), slug, "{name}");
+        }
+    }
 }

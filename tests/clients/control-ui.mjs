@@ -1,0 +1,148 @@
+// OpenClaw's Control UI, unchanged, in a real browser on the real gateway: every page that the UI offers opens. What is common
+// to its generations; each has a file of its own, so that they run side by side.
+
+import assert from "node:assert/strict";
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { Watched, launch } from "./browser.mjs";
+import { Place, eventually } from "./leanclaw.mjs";
+
+const TOKEN = "t0ken-of-the-page";
+
+/** Where the picture in the README lies; `LEANCLAW_TEST_PICTURE=1` has it taken anew. */
+const README_PICTURE = join(import.meta.dirname, "pictures/control-ui.png");
+
+/** What a page asks for and LeanClaw does not have; the page says nothing of it. */
+const NOT_HERE = new Map([
+  ["talk.catalog", "LeanClaw does not speak"],
+  ["node.list", "LeanClaw has no nodes"],
+  ["exec.approvals.get", "LeanClaw runs no commands"],
+  ["exec.approval.list", "LeanClaw runs no commands"],
+  ["plugin.approval.list", "plugins ask for nothing while they run"],
+]);
+
+/** What looks like an error and is the truth. */
+const TRUTHS = [
+  { text: /Scheduler disabled/, why: "there is no scheduler" },
+  { text: /No AI provider configured|Connect a provider/, why: "no provider of models can be configured" },
+  { text: /unknown method: exec\.approvals\.get/, why: "LeanClaw runs no commands" },
+  { text: /^(error|fatal)$/i, why: "the name of a filter for log lines" },
+  { text: /cron jobs? failed|Channel config schema unavailable/i, why: "channels are set up by their plugins" },
+];
+
+/** From where the links to the pages are read, and what must be among them, lest the search find nothing. */
+const OFFERED = {
+  3: {
+    "/chat": ["/overview", "/channels", "/instances", "/sessions", "/usage", "/cron", "/agents", "/skills", "/nodes"],
+  },
+  4: {
+    "/chat": ["/agents", "/dashboards", "/systems", "/automations", "/plugins"],
+    "/settings/appearance": ["/settings/profile", "/settings/channels", "/settings/devices", "/settings/about", "/logs"],
+  },
+};
+
+/** The tests of one release. */
+export function testControlUi(release) {
+  describe(`the Control UI of ${release.version}`, () => {
+    let place;
+    let program;
+    let browser;
+    let watched;
+
+    before(async () => {
+      place = new Place("notes", "webhook-channel");
+      const root = join(release.installation, "node_modules/openclaw/dist/control-ui");
+      program = await place.start({ token: TOKEN, environment: { LEANCLAW_CONTROL_UI_ROOT: root } });
+      const environment = { LEANCLAW_GATEWAY_API_KEY: TOKEN };
+      await place.run(["plugin", "grant", "notes", "--all", "--yes"], environment);
+      for (const [key, label] of [["main", "Home"], ["agent:main:garden", "Plans for the garden"]]) {
+        await place.run(["call", "sessions.patch", JSON.stringify({ key, label })], environment);
+      }
+      browser = await launch();
+      watched = await Watched.open(browser);
+    });
+
+    after(async () => {
+      await browser?.close();
+      program?.kill();
+      place?.remove();
+    });
+
+    const at = (path) => `http://127.0.0.1:${program.port}${path}`;
+
+    /** The page that is open shows no error, and nothing went wrong behind it. */
+    async function fine(path) {
+      const { troubles, refusals } = watched.take();
+      const banners = await watched.banners();
+      const untrue = banners.filter((banner) => !TRUTHS.some(({ text }) => text.test(banner)));
+      const unknown = refusals.filter(({ method }) => !NOT_HERE.has(method));
+      assert.deepEqual({ path, troubles, refusals: unknown, banners: untrue }, { path, troubles: [], refusals: [], banners: [] });
+    }
+
+    test("it signs in with the token in its address, which it then hides", async () => {
+      await watched.load(at(`/#token=${TOKEN}`));
+      await eventually("the page is past its login", async () => new URL(watched.page.url()).pathname.startsWith("/chat"));
+      await watched.settled();
+      await watched.picture(release.version, "home");
+      assert.doesNotMatch(watched.page.url(), /token/);
+      assert.match(await watched.text(), release.protocol === 4 ? /Plans for the garden/ : /Ready to chat/);
+      await fine("/chat");
+    });
+
+    test("every page it offers opens", async () => {
+      const paths = new Set();
+      for (const [start, expected] of Object.entries(OFFERED[release.protocol])) {
+        await watched.load(at(start));
+        await eventually(`the links ${expected} on ${start}`, async () => {
+          for (const { path } of await watched.links()) paths.add(path);
+          return expected.every((path) => paths.has(path));
+        });
+      }
+      const problems = [];
+      for (const path of paths) {
+        if (!(await watched.click(path))) await watched.load(at(path));
+        await eventually(`${path} is shown`, () => new URL(watched.page.url()).pathname.startsWith(path.split("?")[0]));
+        await watched.settled();
+        await watched.picture(release.version, path);
+        await fine(path).catch((error) => problems.push(error.actual ?? error));
+      }
+      assert.deepEqual(problems, []);
+    });
+
+    test("what the gateway holds is on the pages", async () => {
+      const shows = async (path, ...texts) => {
+        await watched.load(at(path));
+        for (const text of texts) {
+          await eventually(`${text} on ${path}`, async () => (await watched.text()).includes(text));
+        }
+      };
+      await shows("/sessions", "garden");
+      await shows("/logs", "a client connected");
+      if (release.protocol === 3) await shows("/instances", "openclaw-control-ui");
+      watched.take();
+    });
+
+    test("a place of the page can be opened by its address", async () => {
+      const path = release.protocol === 4 ? "/settings/about" : "/sessions";
+      await watched.load(at(path));
+      assert.equal(new URL(watched.page.url()).pathname, path);
+      await fine(path);
+    });
+
+    test("it is connected again after the gateway was started anew", async () => {
+      await program.stop();
+      const root = join(release.installation, "node_modules/openclaw/dist/control-ui");
+      program = await place.start({ port: program.port, token: TOKEN, environment: { LEANCLAW_CONTROL_UI_ROOT: root } });
+      const before = watched.calls;
+      await eventually("the page calls again", () => watched.calls > before && watched.waiting.size === 0);
+      watched.take();
+      await watched.load(at("/chat"));
+      await fine("/chat");
+      if (release.protocol === 4 && process.env.LEANCLAW_TEST_PICTURE) {
+        copyFileSync(await watched.picture(release.version, "readme"), README_PICTURE);
+      }
+    });
+  });
+}
