@@ -67,14 +67,16 @@ export class Watched {
     });
     page.on("requestfailed", (request) => {
       const why = request.failure()?.errorText;
-      // A page that is left while it loads did not fail.
-      if (why !== "net::ERR_ABORTED" || !request.isNavigationRequest()) trouble("request", `${request.url()} ${why}`);
+      // What is left behind when another page is opened was given up, it did not fail.
+      if (why !== "net::ERR_ABORTED") trouble("request", `${request.url()} ${why}`);
     });
     page.on("response", (response) => {
       if (response.status() >= 400) trouble("answer", `${response.status()} ${response.url()}`);
     });
     const session = await page.createCDPSession();
     await session.send("Network.enable");
+    await session.send("Animation.enable");
+    await session.send("Animation.setPlaybackRate", { playbackRate: 50 });
     session.on("Network.requestWillBeSent", () => (this.lastActivity = Date.now()));
     session.on("Network.loadingFinished", () => (this.lastActivity = Date.now()));
     session.on("Network.webSocketFrameSent", ({ response }) => this.#sent(JSON.parse(response.payloadData)));
@@ -97,10 +99,15 @@ export class Watched {
     if (!frame.ok) this.refusals.push({ method: asked?.method, message: frame.error.message, params: asked?.params });
   }
 
-  /** Waits until the page has got every answer and asks nothing more for a moment. */
+  /** Waits until the page has got every answer, asks nothing more for a moment, and has drawn what it got. */
   async settled() {
+    let drawn;
     await eventually("the page asks no more", async () => {
-      return this.waiting.size === 0 && Date.now() - this.lastActivity > QUIET_MS;
+      if (this.waiting.size > 0 || Date.now() - this.lastActivity < QUIET_MS) return false;
+      const before = drawn;
+      drawn = await this.text();
+      if (drawn !== before) this.lastActivity = Date.now() - QUIET_MS / 2;
+      return drawn === before;
     });
   }
 
@@ -128,8 +135,20 @@ export class Watched {
     });
   }
 
+  /** Goes to a place of the page by its link, if a link is there, and waits until something else is drawn. */
+  async visit(path, url) {
+    if (new URL(this.page.url()).pathname === path) return this.settled();
+    const before = await this.text();
+    this.lastActivity = Date.now();
+    if (!(await this.#click(path))) return this.load(url);
+    await eventually(`${path} is drawn`, async () => {
+      return new URL(this.page.url()).pathname.startsWith(path) && (await this.text()) !== before;
+    });
+    return this.settled();
+  }
+
   /** Clicks the link to a path; whether there is one. */
-  click(path) {
+  #click(path) {
     return this.page.evaluate((path) => {
       const walk = (node) => {
         if (node.tagName === "A" && node.getClientRects().length > 0 && new URL(node.href).pathname === path) return node;
