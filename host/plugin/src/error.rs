@@ -92,11 +92,11 @@ pub(crate) fn call_failure(plugin: &str, export: &str, error: &CallError) -> Fai
     let message = format!("The plugin `{plugin}` failed in `{export}`: {error}.");
     let failure = match error {
         CallError::Timeout { .. } => Failure::new(code::TIMED_OUT, message)
-            .hint("raise limits.callTimeoutMs in its manifest if the work is really that long"),
+            .hint("raise limits.callTimeoutMs in its manifest if the work is really that long; above the default it needs a grant"),
         CallError::HostCallFlood { .. } => Failure::new(code::BUDGET_EXHAUSTED, message)
-            .hint("raise limits.hostCalls in its manifest, or batch the work"),
+            .hint("raise limits.hostCalls in its manifest (above the default it needs a grant), or batch the work"),
         CallError::LimitExceeded { what: leanclaw_wasm::LimitKind::Memory, .. } => {
-            Failure::new(code::BUDGET_EXHAUSTED, message).hint("raise limits.memoryMib in its manifest")
+            Failure::new(code::BUDGET_EXHAUSTED, message).hint("raise limits.memoryMib in its manifest; above the default it needs a grant")
         }
         CallError::LimitExceeded { .. } => Failure::new(code::BUDGET_EXHAUSTED, message)
             .hint("work in smaller pieces and give back what is finished; this limit is fixed"),

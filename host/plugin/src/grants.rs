@@ -19,7 +19,7 @@ impl Plugins {
         finished(tokio::spawn(async move {
             let decision = plugins.inner.decisions.lock().await;
             let package = plugins.requested(&key)?;
-            grant(&plugins.inner.loader.services, &caller, &key, &package.manifest.permissions, &change).await?;
+            grant(&plugins.inner.loader.services, &caller, &key, &package.manifest.asked(), &change).await?;
             let wish = plugins.inner.rights_changed(&key, None, &actor(&caller));
             drop(decision);
             plugins.inner.fulfil_all(wish.into_iter().collect()).await;
@@ -150,7 +150,7 @@ fn chosen(from: &Permissions, items: &[String], key: &PluginKey, what: &str) -> 
             let list =
                 if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
             return Err(Failure::invalid(format!("`{shown}` is not {what} for `{key}`; these are: {list}."))
-                .hint("a plugin never gets more than its manifest asks for: add it to \"permissions\" there first"));
+                .hint("a plugin never gets more than its manifest asks for: add it to \"permissions\" (or \"limits\") there first"));
         }
     }
     Ok(from.filtered(|item| items.iter().any(|named| named == item)))

@@ -163,7 +163,7 @@ impl Inner {
         {
             ready.unit.revoke();
             slot.withdrawn = Some(ready);
-            let asked = &entry.package.manifest.permissions;
+            let asked = entry.package.manifest.asked();
             let effective = asked.intersection(left);
             slot.missing = asked.missing_from(&effective);
             slot.granted = Some(effective);
@@ -435,7 +435,7 @@ fn info(entry: &Entry, slot: &Slot, table: &Table) -> PluginInfo {
             .map(|found| found.interfaces.served_exports().into_iter().map(str::to_owned).collect())
             .unwrap_or_default(),
         lifecycle: manifest.lifecycle,
-        requested: manifest.permissions.clone(),
+        requested: manifest.asked(),
         granted: slot.granted.clone(),
         missing: slot.missing.clone(),
         tools: description.map(|found| found.tools.iter().map(|tool| tool.name.clone()).collect()).unwrap_or_default(),

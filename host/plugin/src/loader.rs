@@ -9,7 +9,7 @@ use leanclaw_types::manifest::Manifest;
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::{PluginEvent, PluginState};
 use leanclaw_types::redact::Secret;
-use leanclaw_types::{AccountId, PluginId, PluginKey};
+use leanclaw_types::{AccountId, PluginId, PluginKey, limits};
 use leanclaw_wasm::{Digest, LazyComponent, Limits, LoadError, Wasm, WasmSource};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -28,17 +28,6 @@ use crate::stats::Stats;
 use crate::table::Ready;
 use crate::unit::{Faulted, Unit, UnitParts};
 use crate::validate::Schema;
-
-/// Default of `limits.memoryMib`.
-const DEFAULT_MEMORY_MIB: u32 = 64;
-/// Default of `limits.callTimeoutMs`.
-const DEFAULT_CALL_TIMEOUT_MS: u64 = 30_000;
-/// Default of `limits.concurrency`.
-const DEFAULT_CONCURRENCY: u32 = 16;
-/// Default of `limits.httpRequestsPerMinute`.
-const DEFAULT_REQUESTS_PER_MINUTE: u32 = 120;
-/// Default of `limits.httpResponseKib`.
-const DEFAULT_RESPONSE_KIB: u32 = 8192;
 
 /// One plugin and account, as it stands.
 pub(crate) struct Slot {
@@ -156,7 +145,7 @@ impl Loader {
             Ok(grant) => grant,
             Err(failure) => return Slot::faulted(key, &PluginError::Service(failure)),
         };
-        let asked = &manifest.permissions;
+        let asked = &manifest.asked();
         let Some(grant) = grant else {
             let mut slot = Slot::new(key.clone(), PluginState::NeedsGrant, not_granted(&key, asked));
             slot.missing = asked.items().into_iter().collect();
@@ -200,7 +189,7 @@ impl Loader {
             Some(known) => known.interfaces.clone(),
             None => self.interfaces(component).await?,
         };
-        let diagnosis = Diagnosis::of(key.plugin.as_str(), &interfaces, &manifest.permissions, effective);
+        let diagnosis = Diagnosis::of(key.plugin.as_str(), &interfaces, &manifest.asked(), effective);
         if !diagnosis.is_loadable() {
             return Err(PluginError::Incompatible(Box::new(diagnosis)));
         }
@@ -286,13 +275,14 @@ impl Loader {
         settings: String,
     ) -> Arc<Unit> {
         let secrets = OwnSecrets { key: key.clone(), secrets: Arc::clone(&self.services.secrets) };
-        let egress = self.egress.open(egress_policy(manifest, key, effective), Arc::new(secrets));
+        let held = manifest.limits.within(&effective.limits);
+        let egress = self.egress.open(egress_policy(manifest, key, effective, &held), Arc::new(secrets));
         let shared = Shared {
             key: key.clone(),
             granted: effective.clone(),
             settings,
             channels: manifest.channels.clone(),
-            limits: limits(manifest),
+            limits: wasm_limits(&held),
             egress,
             logs: self.logs(&key.plugin),
             events: self.events.clone(),
@@ -300,7 +290,7 @@ impl Loader {
             program: Weak::clone(&self.program),
             ending: self.ending.child_token(),
         };
-        let concurrency = manifest.limits.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        let concurrency = held.concurrency.unwrap_or(limits::DEFAULT_CONCURRENCY);
         Unit::new(UnitParts {
             wasm: self.wasm.clone(),
             linkers: Arc::clone(&self.linkers),
@@ -335,19 +325,17 @@ fn not_granted(key: &PluginKey, asked: &Permissions) -> String {
     format!("no admin has approved it yet; it asks for: {list}\nhint: leanclaw plugin grant {key} --all")
 }
 
-fn limits(manifest: &Manifest) -> Limits {
-    let asked = &manifest.limits;
-    let mib = usize::try_from(asked.memory_mib.unwrap_or(DEFAULT_MEMORY_MIB)).unwrap_or(usize::MAX);
+fn wasm_limits(held: &limits::Limits) -> Limits {
+    let mib = usize::try_from(held.memory_mib.unwrap_or(limits::DEFAULT_MEMORY_MIB)).unwrap_or(usize::MAX);
     Limits {
         memory_bytes: mib.saturating_mul(1024 * 1024),
-        wall_clock: Duration::from_millis(asked.call_timeout_ms.unwrap_or(DEFAULT_CALL_TIMEOUT_MS)),
-        host_calls_per_call: asked.host_calls.unwrap_or_else(|| Limits::default().host_calls_per_call),
+        wall_clock: Duration::from_millis(held.call_timeout_ms.unwrap_or(limits::DEFAULT_CALL_TIMEOUT_MS)),
+        host_calls_per_call: held.host_calls.unwrap_or(limits::DEFAULT_HOST_CALLS),
         ..Limits::default()
     }
 }
 
-fn egress_policy(manifest: &Manifest, key: &PluginKey, effective: &Permissions) -> EgressPolicy {
-    let asked = &manifest.limits;
+fn egress_policy(manifest: &Manifest, key: &PluginKey, effective: &Permissions, held: &limits::Limits) -> EgressPolicy {
     let mut policy = EgressPolicy::new(key.to_string());
     // A private host is granted by its own entry; naming it among the public ones too would say it twice.
     policy.allow = effective.http.iter().chain(&effective.private_http).cloned().collect();
@@ -361,7 +349,9 @@ fn egress_policy(manifest: &Manifest, key: &PluginKey, effective: &Permissions) 
         sockets: wishes.sockets.clone(),
     });
     policy.limits.requests_per_minute =
-        usize::try_from(asked.http_requests_per_minute.unwrap_or(DEFAULT_REQUESTS_PER_MINUTE)).unwrap_or(usize::MAX);
-    policy.limits.response_bytes = u64::from(asked.http_response_kib.unwrap_or(DEFAULT_RESPONSE_KIB)) * 1024;
+        usize::try_from(held.http_requests_per_minute.unwrap_or(limits::DEFAULT_HTTP_REQUESTS_PER_MINUTE))
+            .unwrap_or(usize::MAX);
+    policy.limits.response_bytes =
+        u64::from(held.http_response_kib.unwrap_or(limits::DEFAULT_HTTP_RESPONSE_KIB)) * 1024;
     policy
 }

@@ -179,7 +179,7 @@ impl Unit {
         let busy = || {
             let key = &self.parts.shared.key;
             Failure::new(code::RATE_LIMITED, format!("Too many calls of the plugin `{key}` are waiting."))
-                .hint("raise limits.concurrency in its manifest")
+                .hint("raise limits.concurrency in its manifest; above the default it needs a grant")
                 .retry_after(100)
         };
         let _place = self.waiting.try_acquire().map_err(|_| busy())?;

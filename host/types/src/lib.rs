@@ -10,6 +10,7 @@ pub mod clock;
 pub mod failure;
 pub mod frame;
 pub mod id;
+pub mod limits;
 pub mod manifest;
 pub mod message;
 pub mod net;

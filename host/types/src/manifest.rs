@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{PluginId, RESERVED_PLUGIN_IDS};
+use crate::limits::Limits;
 use crate::permission::Permissions;
 
 /// File names of a manifest, the winner first.
@@ -57,10 +58,10 @@ pub struct Manifest {
     /// How a form should show each setting, by dotted path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ui_hints: BTreeMap<String, Value>,
-    /// What the plugin asks for.
+    /// What the plugin asks for beside `limits`; [`Self::asked`] has both.
     #[serde(default)]
     pub permissions: Permissions,
-    /// Bounds the plugin asks for; the host's own maxima still hold.
+    /// Bounds the plugin asks for. One above its default needs an admin's grant; the host's own maxima still hold.
     #[serde(default)]
     pub limits: Limits,
     /// Whether an instance lives for one call or stays.
@@ -87,36 +88,6 @@ pub enum Lifecycle {
     PerCall,
     /// One instance that stays. Its state is shared between all callers.
     Resident,
-}
-
-/// Bounds of one plugin. An absent one has the host's default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Linear memory of one instance, in MiB. Default 64, at most 512.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 512))]
-    pub memory_mib: Option<u32>,
-    /// Longest time for one call, in milliseconds. Default 30000, at most 300000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 300_000))]
-    pub call_timeout_ms: Option<u64>,
-    /// Calls that may run at once. Default 16, at most 256.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 256))]
-    pub concurrency: Option<u32>,
-    /// Calls of host functions that one call may make. Default 1000, at most 1000000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub host_calls: Option<u32>,
-    /// Outgoing HTTP requests per minute. Default 120, at most 6000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 6000))]
-    pub http_requests_per_minute: Option<u32>,
-    /// Largest response body, in KiB. Default 8192, at most 65536.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65_536))]
-    pub http_response_kib: Option<u32>,
 }
 
 /// How the component is made.
@@ -176,6 +147,12 @@ impl Manifest {
         self.name.as_deref().unwrap_or(self.id.as_str())
     }
 
+    /// All that an admin decides on: the permissions, and the limits above the defaults.
+    #[must_use]
+    pub fn asked(&self) -> Permissions {
+        Permissions { limits: self.limits.raised(), ..self.permissions.clone() }
+    }
+
     /// Whether `main` names a component.
     #[must_use]
     pub fn names_a_component(&self) -> bool {
@@ -201,23 +178,9 @@ impl Manifest {
             field("configSchema", (!good).then(|| "a JSON Schema is an object or a boolean".to_owned()))?;
         }
         field("permissions", self.permissions.problems().into_iter().next())?;
+        let beside = (!self.permissions.limits.is_empty()).then(|| "`limits` stands beside it, not in it".to_owned());
+        field("permissions", beside)?;
         field("limits", self.limits.problem())
-    }
-}
-
-impl Limits {
-    fn problem(&self) -> Option<String> {
-        let outside = |name: &str, value: Option<u64>, most: u64| {
-            value
-                .filter(|value| *value == 0 || *value > most)
-                .map(|value| format!("{name} is {value}; use 1 to {most}"))
-        };
-        outside("memoryMib", self.memory_mib.map(u64::from), 512)
-            .or_else(|| outside("callTimeoutMs", self.call_timeout_ms, 300_000))
-            .or_else(|| outside("concurrency", self.concurrency.map(u64::from), 256))
-            .or_else(|| outside("hostCalls", self.host_calls.map(u64::from), 1_000_000))
-            .or_else(|| outside("httpRequestsPerMinute", self.http_requests_per_minute.map(u64::from), 6000))
-            .or_else(|| outside("httpResponseKib", self.http_response_kib.map(u64::from), 65_536))
     }
 }
 
@@ -311,6 +274,15 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse(r#"{"id":"x","limits":{"memoryMib":0}}"#).unwrap_err().to_string().contains("1 to 512"));
+    }
+
+    #[test]
+    fn limits_above_the_defaults_are_asked_for_like_rights() {
+        let manifest = parse(r#"{"id":"x","permissions":{"inbox":true},"limits":{"memoryMib":65,"concurrency":2}}"#);
+        let items: Vec<String> = manifest.unwrap().asked().items().into_iter().collect();
+        assert_eq!(items, ["inbox", "limit:memoryMib=65"]);
+        let error = parse(r#"{"id":"x","permissions":{"limits":{"memoryMib":65}}}"#).unwrap_err();
+        assert!(matches!(error, ManifestError::Field { field: "permissions", .. }), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
 use crate::net::{HostPattern, Placement, SecretRule};
 
 /// The rights of one plugin: requested in its manifest, granted by an admin. The default has no right at all.
@@ -52,6 +53,10 @@ pub struct Permissions {
     /// before-send, authorize.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<String>,
+    /// Bounds above the host's defaults. In a manifest they stand in its own `limits`.
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    #[schemars(skip)]
+    pub limits: Limits,
 }
 
 /// The hook events there are.
@@ -168,6 +173,7 @@ impl Permissions {
         items.extend(self.kv.iter().map(|kv| format!("kv:{}", kv.quota_bytes)));
         items.extend(self.events.iter().map(|event| format!("event:{event}")));
         items.extend(self.hooks.iter().map(|hook| format!("hook:{hook}")));
+        items.extend(self.limits.items());
         for (name, asked) in
             [("inbox", self.inbox), ("poll", self.poll), ("webhook", self.webhook), ("http-routes", self.http_routes)]
         {
@@ -178,7 +184,7 @@ impl Permissions {
         items
     }
 
-    /// What `self` asks for and `granted` does not hold, in text form. A smaller kv quota is covered by a larger one.
+    /// What `self` asks for and `granted` does not hold, in text form. A smaller kv quota or limit is covered by a larger one.
     #[must_use]
     pub fn missing_from(&self, granted: &Self) -> Vec<String> {
         let held = granted.items();
@@ -186,9 +192,11 @@ impl Permissions {
             (Some(asked), Some(given)) => given.quota_bytes >= asked.quota_bytes,
             (asked, _) => asked.is_none(),
         };
-        self.items()
+        Self { limits: Limits::default(), ..self.clone() }
+            .items()
             .into_iter()
             .filter(|item| if item.starts_with("kv:") { !kv_is_covered } else { !held.contains(item) })
+            .chain(self.limits.missing_from(&granted.limits))
             .collect()
     }
 
@@ -215,6 +223,7 @@ impl Permissions {
             webhook: self.webhook && other.webhook,
             http_routes: self.http_routes && other.http_routes,
             hooks: both(&self.hooks, &other.hooks),
+            limits: self.limits.intersection(&other.limits),
         }
     }
 
@@ -238,6 +247,7 @@ impl Permissions {
             webhook: self.webhook && keep("webhook"),
             http_routes: self.http_routes && keep("http-routes"),
             hooks: self.hooks.iter().filter(|hook| keep(&format!("hook:{hook}"))).cloned().collect(),
+            limits: self.limits.filtered(&keep),
         }
     }
 
@@ -266,6 +276,7 @@ impl Permissions {
             webhook: self.webhook || other.webhook,
             http_routes: self.http_routes || other.http_routes,
             hooks: either(&self.hooks, &other.hooks),
+            limits: self.limits.union(&other.limits),
         }
     }
 

@@ -79,7 +79,7 @@ impl Project {
         let output = self.output(&variables)?;
         let component = read_output(&output)?;
         let bundle = Bundle::made(&self.folder, self.manifest.clone(), self.manifest_text.clone(), component)?;
-        let diagnosis = bundle.diagnosis(&self.manifest.permissions)?;
+        let diagnosis = bundle.diagnosis(&self.manifest.asked())?;
         if !diagnosis.is_loadable() {
             let message = format!("it was built, but no host would load it:\n{}", diagnosis.to_string().trim_end());
             return Err(Advice::new(message).into());

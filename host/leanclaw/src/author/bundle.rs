@@ -97,7 +97,7 @@ impl Bundle {
     /// What the component needs and offers, against this host and `granted`.
     pub(crate) fn diagnosis(&self, granted: &Permissions) -> Result<Diagnosis> {
         let interfaces = interfaces(self.component()?)?;
-        Ok(Diagnosis::of(self.id().as_str(), &interfaces, &self.manifest.permissions, granted))
+        Ok(Diagnosis::of(self.id().as_str(), &interfaces, &self.manifest.asked(), granted))
     }
 
     /// Whether one `.wasm` can hold all of it.

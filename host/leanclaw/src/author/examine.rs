@@ -65,7 +65,7 @@ impl Examination {
             bytes: None,
             sha256: None,
             interfaces: Vec::new(),
-            permissions: manifest.permissions.items().into_iter().collect(),
+            permissions: manifest.asked().items().into_iter().collect(),
             exports: Vec::new(),
             methods: Vec::new(),
             tools: Vec::new(),
@@ -100,7 +100,7 @@ impl Examination {
         let component = bundle.component()?;
         self.bytes = Some(component.len());
         self.sha256 = Some(Digest::of(component).to_string());
-        let granted: Diagnosis = bundle.diagnosis(&bundle.manifest.permissions)?;
+        let granted: Diagnosis = bundle.diagnosis(&bundle.manifest.asked())?;
         let bare = bundle.diagnosis(&Permissions::default())?;
         self.interfaces = granted
             .rows
@@ -121,7 +121,7 @@ impl Examination {
     async fn description(&mut self, bundle: &Bundle, config: &Config) -> Result<()> {
         // Whether the configuration has settings that fit is about this installation, not about the plugin.
         let bundle = bundle.without_settings()?;
-        let scratch = Scratch::load(&bundle, config, bundle.manifest.permissions.clone()).await?;
+        let scratch = Scratch::load(&bundle, config, bundle.manifest.asked()).await?;
         let info = scratch.info()?;
         if info.state == PluginState::Ready {
             self.exports = info.exports;

@@ -55,7 +55,7 @@ impl Scratch {
             granted_at_ms: 0,
             granted_by: "host:scratch".to_owned(),
             // Nothing waits for a decision here: what is not granted is refused.
-            decided: bundle.manifest.permissions.clone(),
+            decided: bundle.manifest.asked(),
         };
         parts.store.put_grant(row, AuditRecord { at_ms: 0, actor: "host:scratch".to_owned(), event }).await?;
         parts.plugins.start(CancellationToken::new()).await;

@@ -60,7 +60,7 @@ pub(crate) struct Remove {
 
 pub(super) async fn install(config: &Config, named: Named, arguments: &Install) -> Result<()> {
     let bundle = Bundle::open(&arguments.path)?;
-    let diagnosis = bundle.diagnosis(&bundle.manifest.permissions)?;
+    let diagnosis = bundle.diagnosis(&bundle.manifest.asked())?;
     if !diagnosis.is_loadable() {
         let message = format!("no host would load `{}`:\n{}", bundle.id(), diagnosis.to_string().trim_end());
         return Err(Advice::new(message).into());
@@ -71,7 +71,7 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
     let key = PluginKey::default_account(bundle.id().clone());
     let granted = store.grant(&key).await?.map(|grant| grant.permissions);
     introduce(&bundle, granted.as_ref())?;
-    let missing = bundle.manifest.permissions.missing_from(&granted.clone().unwrap_or_default());
+    let missing = bundle.manifest.asked().missing_from(&granted.clone().unwrap_or_default());
     let widens = arguments.grant_all && (granted.is_none() || !missing.is_empty());
     if widens && !arguments.yes && !confirmed(&missing)? {
         return Err(Advice::new("nothing was installed").into());
@@ -81,7 +81,7 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
     let mut stands = live::after_swap(config, named, bundle.id(), &placed).await?;
     if widens {
         let mut admin = admin::open_here(config, named).await?;
-        let change = grant::shown(&bundle.manifest.permissions);
+        let change = grant::shown(&bundle.manifest.asked());
         let granting = admin.grant(&key, &change);
         let info = output::noted(granting, "Compiling and loading it ...").await?;
         admin.close().await;
@@ -104,7 +104,7 @@ fn introduce(bundle: &Bundle, granted: Option<&Permissions>) -> Result<()> {
     let description = manifest.description.as_deref().unwrap_or_default();
     let size = shown_bytes(bundle.component()?.len());
     output::note(&format!("{} {} ({size}): {description}", manifest.id, manifest.version));
-    output::note(show::rights(&manifest.permissions, granted).trim_end());
+    output::note(show::rights(&manifest.asked(), granted).trim_end());
     Ok(())
 }
 

@@ -58,8 +58,10 @@ pub(crate) struct Run {
 pub(super) async fn run(config: &Config, arguments: &Run) -> Result<()> {
     let call = Call::read(arguments)?;
     let bundle = Bundle::open(&arguments.path)?;
-    let asked = &bundle.manifest.permissions;
-    let granted = if arguments.grant_all { asked.clone() } else { Permissions::default() };
+    let asked = &bundle.manifest.asked();
+    // Limits give no way to the outside, and without them the author would see another program than the admin.
+    let limits = asked.limits.clone();
+    let granted = if arguments.grant_all { asked.clone() } else { Permissions { limits, ..Permissions::default() } };
     let scratch = output::noted(Scratch::load(&bundle, config, granted), "Compiling the component ...").await?;
     let answer = match ready(&scratch, arguments.grant_all, asked) {
         Ok(()) => {

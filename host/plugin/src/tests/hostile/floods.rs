@@ -51,8 +51,7 @@ async fn host_calls_are_counted_per_call() {
     let failure = while_serving(&bench, "floods", "{}").await.unwrap_err();
     assert_failed(&failure, "budget-exhausted");
     assert!(failure.hints.iter().any(|hint| hint.contains("limits.hostCalls")), "{:?}", failure.hints);
-    bench.drop_in(&with(manifest("floods"), json!({"version": "2.0.0", "limits": {"hostCalls": 1001}})), &asks(1001));
-    bench.until("floods", |info| info.version == "2.0.0").await;
+    bench.replace(&with(manifest("floods"), json!({"limits": {"hostCalls": 1001}})), "2.0.0", &asks(1001)).await;
     assert_eq!(bench.run("floods", "{}").await.unwrap(), "null");
     bench.close().await;
 }

@@ -5,7 +5,7 @@ use leanclaw_test_guests::Guest;
 use leanclaw_types::plugin::PluginState;
 use serde_json::json;
 
-use crate::tests::support::{Bench, assert_failed, assert_told, manifest, with};
+use crate::tests::support::{Bench, asking, assert_failed, assert_told, manifest, with};
 
 const NULL: &str = "(call $ok (global.get $null) (global.get $null_len))";
 
@@ -17,9 +17,7 @@ async fn memory_growth_is_refused_and_the_call_lives() {
     let small = with(manifest("grow"), json!({"limits": {"memoryMib": 1}}));
     bench.install(&small, &polite).await;
     assert_eq!(bench.run("grow", "{}").await.unwrap(), "1");
-    let large = with(manifest("grow"), json!({"version": "2.0.0", "limits": {"memoryMib": 100}}));
-    bench.drop_in(&large, &polite);
-    bench.until("grow", |info| info.version == "2.0.0").await;
+    bench.replace(&with(manifest("grow"), json!({"limits": {"memoryMib": 100}})), "2.0.0", &polite).await;
     assert_eq!(bench.run("grow", "{}").await.unwrap(), "0");
     assert!(bench.inspect("grow").stats.peak_memory_bytes > 1000 * 65536);
 
@@ -39,9 +37,35 @@ async fn a_guest_that_starts_too_large_is_faulted_and_fits_with_a_larger_limit()
     let info = bench.try_install(&manifest("large"), &wasm).await;
     assert_eq!(info.state, PluginState::Faulted);
     assert!(info.reason.contains("memoryMib"), "{}", info.reason);
-    bench.drop_in(&with(manifest("large"), json!({"limits": {"memoryMib": 100}})), &wasm);
-    bench.until("large", |info| info.state == PluginState::Ready).await;
+    bench.replace(&with(manifest("large"), json!({"limits": {"memoryMib": 100}})), "2.0.0", &wasm).await;
     assert_eq!(bench.run("large", "{}").await.unwrap(), "null");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_above_the_default_is_there_only_with_the_grant() {
+    let bench = Bench::with_witness().await;
+    // 94 MiB more than it starts with; 0 is said when it got them.
+    let wasm = guests::method("(call $number (i32.eq (memory.grow (i32.const 1500)) (i32.const -1)))").unwrap();
+    let wants = |mib: u32| with(asking("wants", json!({"inbox": true})), json!({"limits": {"memoryMib": mib}}));
+    bench.drop_in(&wants(100), &wasm);
+    let info = bench.until("wants", |info| info.state == PluginState::NeedsGrant).await;
+    assert_eq!(info.missing, ["inbox", "limit:memoryMib=100"]);
+    assert!(info.reason.contains("limit:memoryMib=100"), "{}", info.reason);
+
+    let info = bench.grant_items("wants", &["inbox"]).await;
+    assert_eq!((info.state, info.missing), (PluginState::Ready, vec!["limit:memoryMib=100".to_owned()]));
+    assert_eq!(bench.run("wants", "{}").await.unwrap(), "1", "it has what every plugin has");
+    bench.grant_items("wants", &["limit:memoryMib=100"]).await;
+    assert_eq!(bench.run("wants", "{}").await.unwrap(), "0");
+
+    bench.drop_in(&wants(200), &wasm);
+    let info = bench.until("wants", |info| info.reason.contains("limit:memoryMib=200")).await;
+    assert_eq!(info.granted.unwrap().limits.memory_mib, Some(100), "the old grant is kept: {}", info.reason);
+    bench.drop_in(&wants(100), &wasm);
+    bench.until("wants", |info| info.state == PluginState::Ready && info.reason.is_empty()).await;
+    bench.revoke_item("wants", "limit:memoryMib=100").await;
+    assert_eq!(bench.run("wants", "{}").await.unwrap(), "1");
     bench.close().await;
 }
 
