@@ -194,7 +194,16 @@ async fn removing_keeps_data_and_purging_does_not() {
     assert!(revoked.out.contains("notes is not installed"), "{revoked:?}");
     assert!(!place.run(&["plugin", "list"]).await.err.contains("rights kept"));
 
-    place.run(&["plugin", "remove", "notes", "--purge"]).await.ok();
+    let purged = place.run(&["plugin", "remove", "notes", "--purge"]).await;
+    assert!(purged.out.contains("deleted what was kept of notes: "), "{purged:?}");
+    place.run(&["plugin", "install", "notes"]).await.ok();
+    let program = place.start().await;
+    program.grant_all("notes").await;
+    program.client().await.ok("notes.add", json!({"text": "milk"})).await;
+    let purged = place.run(&["plugin", "remove", "notes", "--purge", "--json"]).await.json();
+    assert_eq!(purged["deleted"]["grants"], 1, "{purged}");
+    assert!(purged["deleted"]["kvEntries"].as_u64() > Some(0), "{purged}");
+    program.stop().await;
     place.run(&["plugin", "install", "notes"]).await.ok();
     assert_eq!(place.run(&["plugin", "inspect", "notes", "--json"]).await.json()["state"], "needs-grant");
     assert_eq!(notes().await, 0);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use leanclaw_types::message::{Outbound, Receipt};
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, ToolOutput, ToolSpec};
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, Purged, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use tokio::sync::broadcast;
 
@@ -82,6 +82,13 @@ pub trait PluginHost: Send + Sync + 'static {
         key: &PluginKey,
         change: GrantChange,
     ) -> Result<Option<PluginInfo>, Failure>;
+
+    /// Deletes what is kept of a plugin that is not installed any more: rights, secrets, data, messages it handed in. What
+    /// still runs of it is ended first.
+    ///
+    /// # Errors
+    /// `conflict` while it is installed; `unavailable` when it does not end, or nothing could be deleted.
+    async fn purge(&self, caller: &Caller, plugin: &PluginId) -> Result<Purged, Failure>;
 
     /// Reads one plugin, or all of them, from the folder again; returns where they stand now.
     ///

@@ -58,7 +58,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     parts.egress.refuse_listener(listens);
     ensure_folder(&config);
 
-    let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store: Arc::clone(&parts.store) });
+    let (store, kv) = (Arc::clone(&parts.store), Arc::clone(&parts.kv));
+    let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store, kv });
     let looked = Arc::new(AtomicBool::new(false));
     let mut services = Services::new(joined.clone(), joined.clone(), joined.clone(), joined);
     services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));

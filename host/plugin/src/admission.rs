@@ -22,11 +22,11 @@ use crate::runtime::Inner;
 
 /// The package that has an id, as it is remembered across restarts.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Home {
+pub(crate) struct Home {
     /// The name of its folder or `.wasm` in the plugin folder.
     name: String,
     /// SHA-256 of its component, if it has one.
-    sha256: Option<String>,
+    pub(crate) sha256: Option<String>,
 }
 
 impl Home {
@@ -35,7 +35,7 @@ impl Home {
         Self { name: name.to_string_lossy().into_owned(), sha256: digest(package) }
     }
 
-    fn key(plugin: &PluginId) -> String {
+    pub(crate) fn key(plugin: &PluginId) -> String {
         format!("home:{plugin}")
     }
 }
@@ -151,7 +151,7 @@ impl Inner {
         contests
     }
 
-    async fn home(&self, plugin: &PluginId) -> Option<Home> {
+    pub(crate) async fn home(&self, plugin: &PluginId) -> Option<Home> {
         let text = self.loader.services.memo.recall(&Home::key(plugin)).await?;
         serde_json::from_str(&text).ok()
     }

@@ -54,7 +54,7 @@ impl Plugins {
 }
 
 /// A decision is carried out to its end, whoever waits for it.
-async fn finished<T>(decision: tokio::task::JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) async fn finished<T>(decision: tokio::task::JoinHandle<Result<T, Failure>>) -> Result<T, Failure> {
     decision.await.unwrap_or_else(|error| Err(Failure::internal(format!("The decision was not carried out: {error}."))))
 }
 

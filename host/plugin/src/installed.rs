@@ -192,10 +192,7 @@ impl Inner {
 
     /// Brings a plugin up to date, unless a later wish has done so. The caller publishes.
     pub(crate) async fn fulfil(&self, wish: &Wish) {
-        let gate = {
-            let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(gates.entry(wish.plugin.clone()).or_default())
-        };
+        let gate = self.gate(&wish.plugin);
         let _turn = gate.lock().await;
         while let Some(load) = self.next_load(wish) {
             self.load(wish, load).await;

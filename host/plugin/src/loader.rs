@@ -86,6 +86,8 @@ pub(crate) struct Loader {
 struct Kept {
     logs: HashMap<PluginId, Arc<LogRing>>,
     stats: HashMap<PluginKey, Arc<Stats>>,
+    /// Everything that was made to be called and may still run, replaced versions too.
+    units: HashMap<PluginKey, Vec<Weak<Unit>>>,
     /// Components in use, by their content: a version that runs is not read again for a grant, another account or a
     /// setting, because its file may hold another version by then.
     components: HashMap<Digest, Weak<LazyComponent>>,
@@ -129,6 +131,22 @@ impl Loader {
     pub(crate) fn stats(&self, key: &PluginKey) -> Arc<Stats> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(kept.stats.entry(key.clone()).or_default())
+    }
+
+    /// What was made of a plugin and may still run, by account. Accounts of which nothing runs any more are among them,
+    /// with a reference to nothing.
+    pub(crate) fn units(&self, plugin: &PluginId) -> Vec<(AccountId, Weak<Unit>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = kept.units.iter().filter(|(key, _)| &key.plugin == plugin);
+        own.flat_map(|(key, units)| units.iter().map(|unit| (key.account.clone(), Weak::clone(unit)))).collect()
+    }
+
+    /// Forgets a plugin that is not installed: its log and its counters.
+    pub(crate) fn forget(&self, plugin: &PluginId) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.logs.remove(plugin);
+        kept.stats.retain(|key, _| &key.plugin != plugin);
+        kept.units.retain(|key, _| &key.plugin != plugin);
     }
 
     /// Loads one account of a package as far as it goes.
@@ -291,7 +309,7 @@ impl Loader {
             ending: self.ending.child_token(),
         };
         let concurrency = held.concurrency.unwrap_or(limits::DEFAULT_CONCURRENCY);
-        Unit::new(UnitParts {
+        let unit = Unit::new(UnitParts {
             wasm: self.wasm.clone(),
             linkers: Arc::clone(&self.linkers),
             component: self.component(component),
@@ -301,7 +319,14 @@ impl Loader {
             concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
             stats: self.stats(key),
             faulted: self.faulted.clone(),
-        })
+        });
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let units = kept.units.entry(key.clone()).or_default();
+        // The last one stays although it is gone: it tells that the account ran.
+        units.retain(|unit| unit.strong_count() > 0);
+        units.push(Arc::downgrade(&unit));
+        drop(kept);
+        unit
     }
 }
 

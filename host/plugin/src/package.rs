@@ -217,9 +217,14 @@ async fn read_folder(folder: &Path, memo: &dyn Memo) -> Result<Package, PluginEr
     Ok(Package { manifest, path: folder.to_path_buf(), component })
 }
 
+/// Under which key the manifest that a component carries is remembered.
+pub(crate) fn manifest_memo_key(digest: &str) -> String {
+    format!("manifest:{digest}")
+}
+
 async fn read_bare(path: &Path, memo: &dyn Memo) -> Result<Package, PluginError> {
     let digest = digest(path, memo).await?;
-    let key = format!("manifest:{digest}");
+    let key = manifest_memo_key(&digest.to_string());
     let text = match memo.recall(&key).await {
         Some(text) => text,
         None => {

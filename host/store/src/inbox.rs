@@ -42,7 +42,7 @@ impl Usage {
     }
 
     /// Has `plugin` counted anew: something may not have been written.
-    fn forget(&self, plugin: &PluginId) {
+    pub(crate) fn forget(&self, plugin: &PluginId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use leanclaw_types::clock::{Clock, SystemClock};
-use leanclaw_types::{PluginId, PluginKey};
+use leanclaw_types::{AccountId, PluginId, PluginKey};
 
 use crate::database::Database;
 use crate::error::StoreError;
@@ -43,7 +43,7 @@ pub struct Entry {
 /// Entries past their time are gone for every call at once; the space they take on disk is freed bit by bit by the
 /// plugin's later writes.
 pub struct KvStore {
-    database: Database,
+    pub(crate) database: Database,
     clock: Arc<dyn Clock>,
 }
 
@@ -175,11 +175,17 @@ impl KvStore {
         self.database.write(Lane::Plugin(owner.clone()), 0, move |connection| kv_sql::clear(connection, &owner)).await
     }
 
-    /// Deletes everything of this plugin, in all its accounts. Revisions go on where they were.
+    /// Deletes everything of this plugin, in all its accounts, also what `accounts` wrote before this was called and is
+    /// not on disk yet. Revisions go on where they were. Gives how many entries there were.
     ///
     /// # Errors
-    /// [`KvError::Store`] when nothing was changed.
-    pub async fn forget(&self, plugin: &PluginId) -> Result<(), KvError> {
+    /// [`KvError::Store`] when not everything was deleted.
+    pub async fn forget(&self, plugin: &PluginId, accounts: &[AccountId]) -> Result<u64, KvError> {
+        for account in accounts {
+            // Lanes overtake each other; after this nothing waits in this one.
+            let key = PluginKey { plugin: plugin.clone(), account: account.clone() };
+            self.database.write(Lane::Plugin(key), 0, |_| Ok::<_, KvError>(())).await?;
+        }
         let plugin = plugin.clone();
         let lane = Lane::Plugin(PluginKey::default_account(plugin.clone()));
         self.database.write(lane, 0, move |connection| kv_sql::clear_all(connection, &plugin)).await

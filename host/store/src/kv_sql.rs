@@ -152,12 +152,12 @@ pub(crate) fn clear(connection: &Connection, owner: &PluginKey) -> Result<(), Kv
     save_owner(connection, &row)
 }
 
-pub(crate) fn clear_all(connection: &Connection, plugin: &PluginId) -> Result<(), KvError> {
-    connection
+pub(crate) fn clear_all(connection: &Connection, plugin: &PluginId) -> Result<u64, KvError> {
+    let entries = connection
         .prepare_cached("DELETE FROM entries WHERE owner IN (SELECT id FROM owners WHERE plugin = ?1)")?
         .execute([plugin.as_str()])?;
     connection.prepare_cached("UPDATE owners SET stored_bytes = 0 WHERE plugin = ?1")?.execute([plugin.as_str()])?;
-    Ok(())
+    Ok(u64::try_from(entries).unwrap_or(u64::MAX))
 }
 
 /// The first byte string after all that begin with `prefix`. UTF-8 has no byte 0xff, so the last byte can always be

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use leanclaw_types::PluginId;
 use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::plugin::Purged;
+use leanclaw_types::{AccountId, PluginId, PluginKey};
 
 use crate::audit::{AuditBuffer, append};
 use crate::database::Database;
@@ -63,22 +64,48 @@ impl Store {
         self.database.close().await;
     }
 
-    /// Forgets a plugin: grants and secrets of all its accounts, with one audit row.
+    /// Forgets a plugin: grants, secrets and handed in messages of all its accounts, and of what was learnt of components
+    /// what is kept under the keys `specs`; with one audit row. Messages that `accounts` handed in before this was called
+    /// are gone too when they were not written yet. Gives how much there was; key-value stores are elsewhere.
     ///
     /// # Errors
     /// [`StoreError`] when nothing changed.
-    pub async fn forget(&self, plugin: &PluginId, audit: AuditRecord) -> Result<(), StoreError> {
-        let plugin = plugin.clone();
-        self.database
+    pub async fn forget(
+        &self,
+        plugin: &PluginId,
+        accounts: &[AccountId],
+        specs: Vec<String>,
+        audit: AuditRecord,
+    ) -> Result<Purged, StoreError> {
+        for account in accounts {
+            // Lanes overtake each other; after this nothing waits in this one.
+            let key = PluginKey { plugin: plugin.clone(), account: account.clone() };
+            self.database.write(Lane::Plugin(key), 0, |_| Ok::<_, StoreError>(())).await?;
+        }
+        let forgotten = plugin.clone();
+        let purged = self
+            .database
             .write(Lane::Host, 256, move |connection| {
-                for table in ["grants", "secrets"] {
+                let delete = |table: &str| -> Result<u64, StoreError> {
                     let sql = format!("DELETE FROM {table} WHERE plugin = ?1");
-                    connection.prepare_cached(&sql)?.execute([plugin.as_str()])?;
+                    let rows = connection.prepare_cached(&sql)?.execute([forgotten.as_str()])?;
+                    Ok(u64::try_from(rows).unwrap_or(u64::MAX))
+                };
+                let purged = Purged {
+                    grants: delete("grants")?,
+                    secrets: delete("secrets")?,
+                    messages: delete("inbox")?,
+                    kv_entries: 0,
+                };
+                for key in &specs {
+                    connection.prepare_cached("DELETE FROM specs WHERE sha256 = ?1")?.execute([key])?;
                 }
                 append(connection, &audit)?;
-                Ok(())
+                Ok::<_, StoreError>(purged)
             })
-            .await
+            .await?;
+        self.inbox_usage.forget(plugin);
+        Ok(purged)
     }
 }
 

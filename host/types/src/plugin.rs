@@ -77,6 +77,20 @@ pub struct PluginInfo {
     pub stats: PluginStats,
 }
 
+/// What was deleted of a plugin, of all its accounts together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Purged {
+    /// Accounts that had been granted something.
+    pub grants: u64,
+    /// Secrets.
+    pub secrets: u64,
+    /// Messages that it had handed in.
+    pub messages: u64,
+    /// Entries of its key-value store.
+    pub kv_entries: u64,
+}
+
 /// Counters of one plugin since the program started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

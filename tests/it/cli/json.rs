@@ -59,9 +59,10 @@ async fn what_is_made_taken_away_or_called() {
 
     let removed = place.run(&["plugin", "remove", "echo", "--json"]).await;
     assert_eq!(removed.err, "");
-    assert_eq!(removed.json(), json!({"id": "echo", "removed": [path], "purged": false}));
+    assert_eq!(removed.json(), json!({"id": "echo", "removed": [path], "purged": false, "deleted": null}));
     let purged = place.run(&["plugin", "remove", "echo", "--purge", "--json"]).await.json();
-    assert_eq!(purged, json!({"id": "echo", "removed": [], "purged": true}));
+    let deleted = json!({"grants": 0, "secrets": 0, "messages": 0, "kvEntries": 0});
+    assert_eq!(purged, json!({"id": "echo", "removed": [], "purged": true, "deleted": deleted}));
 }
 
 #[tokio::test]

@@ -114,6 +114,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.logs", Scope::Needs(READ), plugins::logs),
     method("plugins.grant", Scope::Needs(ADMIN), plugins::grant),
     method("plugins.revoke", Scope::Needs(ADMIN), plugins::revoke),
+    method("plugins.purge", Scope::Needs(ADMIN), plugins::purge),
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
     method("progressCard.get", Scope::Needs(READ), none::answer),
     method("question.list", Scope::Needs(QUESTIONS), none::answer),

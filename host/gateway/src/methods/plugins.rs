@@ -51,6 +51,13 @@ struct Change {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Purge {
+    #[schemars(length(min = 1))]
+    plugin_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Reload {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
@@ -77,6 +84,7 @@ fn default_log_lines() -> u32 {
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static NAMED: LazyLock<Shape> = LazyLock::new(Shape::of::<Named>);
 static CHANGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Change>);
+static PURGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Purge>);
 static RELOAD: LazyLock<Shape> = LazyLock::new(Shape::of::<Reload>);
 static LOGS: LazyLock<Shape> = LazyLock::new(Shape::of::<Logs>);
 
@@ -153,6 +161,34 @@ fn change(call: &Call<'_>, give: bool) -> Answer {
         };
         let shown = |plugin: Option<PluginInfo>| plugin.map_or_else(|| absent(&key), |plugin| one(&plugin));
         result.map(|plugin| Payload::json(&shown(plugin))).map_err(|failure| failure_to_error(version, &failure))
+    }))
+}
+
+/// `plugins.purge {pluginId}` → `{ok, plugin, deleted: {grants, secrets, messages, kvEntries}}`: what was kept of a plugin
+/// that is not installed any more, of all its accounts.
+pub(crate) fn purge(call: &Call<'_>) -> Answer {
+    let purge: Purge = match call.read(&PURGE, &ALIASES) {
+        Ok(purge) => purge,
+        Err(error) => return Answer::error(error),
+    };
+    let version = call.session.version;
+    let plugin: PluginId = match purge.plugin_id.parse() {
+        Ok(plugin) => plugin,
+        Err(error) => return Answer::error(invalid_id(&error)),
+    };
+    let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
+    Answer::Later(Box::pin(async move {
+        let result = state.services.plugins.purge(&caller, &plugin).await;
+        let key = PluginKey::default_account(plugin);
+        let result = result.map(|deleted| {
+            let mut shown = absent(&key);
+            if let Some(shown) = shown.as_object_mut() {
+                shown.shift_remove("leanclaw");
+                shown.insert("deleted".into(), json!(deleted));
+            }
+            Payload::json(&shown)
+        });
+        result.map_err(|failure| failure_to_error(version, &failure))
     }))
 }
 

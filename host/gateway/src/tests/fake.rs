@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::permission::{GrantChange, Permissions};
-use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, ToolFile, ToolOutput, ToolSpec};
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, Purged, ToolFile, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast};
@@ -162,6 +162,15 @@ impl PluginHost for FakeHost {
             return Ok(None);
         }
         self.note("revoke", key, change, caller).map(Some)
+    }
+
+    async fn purge(&self, caller: &Caller, plugin: &PluginId) -> Result<Purged, Failure> {
+        let key = PluginKey::default_account(plugin.clone());
+        if self.inspect(&key).is_ok() {
+            return Err(Failure::new("conflict", format!("{plugin} is installed.")));
+        }
+        self.changes.lock().unwrap().push(("purge".into(), plugin.to_string(), GrantChange::default(), caller.clone()));
+        Ok(Purged { grants: 1, secrets: 2, messages: 3, kv_entries: 4 })
     }
 
     async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {

@@ -133,7 +133,7 @@ async fn plugins_are_inspected_by_any_of_their_names() {
 async fn grants_need_admin_and_carry_the_caller() {
     let server = start(with_token()).await;
     let mut writer = server.connect(4, &["operator.write"]).await;
-    for method in ["plugins.grant", "plugins.revoke", "plugins.reload"] {
+    for method in ["plugins.grant", "plugins.revoke", "plugins.purge", "plugins.reload"] {
         let response = writer.call(method, json!({"pluginId": "notes"})).await;
         assert_eq!(response["error"]["code"], "FORBIDDEN", "{method}");
     }
@@ -153,6 +153,12 @@ async fn grants_need_admin_and_carry_the_caller() {
     let kept = admin.call("plugins.revoke", json!({"pluginId": "gone", "all": true})).await["payload"].clone();
     assert_eq!((&kept["ok"], &kept["plugin"]["installed"]), (&json!(true), &json!(false)), "{kept}");
     assert!(kept["leanclaw"].is_null(), "{kept}");
+    let purged = admin.call("plugins.purge", json!({"pluginId": "gone"})).await["payload"].clone();
+    assert_eq!(purged["deleted"], json!({"grants": 1, "secrets": 2, "messages": 3, "kvEntries": 4}));
+    assert_eq!(purged["plugin"], json!({"id": "gone", "installed": false, "enabled": false}));
+    assert_eq!(server.host.changes.lock().unwrap().last().unwrap().0, "purge");
+    let installed = admin.call("plugins.purge", json!({"pluginId": "notes"})).await;
+    assert_eq!(installed["error"]["details"]["code"], "conflict");
     let reloaded = admin.call("plugins.reload", json!({"pluginId": "broken"})).await["payload"].clone();
     assert_eq!(reloaded["plugins"].as_array().unwrap().len(), 1);
     assert_eq!(admin.call("plugins.reload", json!({})).await["payload"]["plugins"].as_array().unwrap().len(), 3);

@@ -40,6 +40,7 @@ const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
     ("device.role.set", "bounds what a device may do: an admin's decision"),
     ("plugins.grant", "gives a plugin rights: an admin's decision"),
     ("plugins.logs", "reads what a plugin logged"),
+    ("plugins.purge", "deletes what is kept of a plugin: an admin's decision"),
     ("plugins.revoke", "takes rights back: an admin's decision"),
     ("sessions.unsubscribe", "undoes what sessions.subscribe did, and asks for the same"),
 ];

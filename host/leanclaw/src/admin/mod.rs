@@ -10,7 +10,7 @@ pub(crate) use online::Online;
 use anyhow::Result;
 use async_trait::async_trait;
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, PluginInfo};
+use leanclaw_types::plugin::{LogLine, PluginInfo, Purged};
 use leanclaw_types::{PluginId, PluginKey};
 use serde::Deserialize;
 
@@ -65,6 +65,9 @@ pub(crate) trait PluginAdmin: Send {
 
     /// The newest `limit` log lines (1 to 5000), oldest first; only those after `after_seq` when it is given.
     async fn logs(&mut self, plugin: &PluginId, after_seq: Option<u64>, limit: u32) -> Result<Vec<LogLine>>;
+
+    /// Deletes what is kept of a plugin that is not installed any more.
+    async fn purge(&mut self, plugin: &PluginId) -> Result<Purged>;
 
     /// Reads one plugin, or all, from the folder again; where they stand afterwards, and all that is refused.
     async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder>;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use leanclaw_plugin::{Mode, Plugins};
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, PluginInfo};
+use leanclaw_types::plugin::{LogLine, PluginInfo, Purged};
 use leanclaw_types::{Caller, PluginId, PluginKey};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +87,16 @@ impl PluginAdmin for Offline {
             .hint("start it with `leanclaw start` and the same --data-dir")
             .hint("what plugins log also goes to the program's own log, on standard error");
         Err(advice.into())
+    }
+
+    async fn purge(&mut self, plugin: &PluginId) -> Result<Purged> {
+        // Nothing has to be loaded for that.
+        let parts = match self.opened.take() {
+            Some(parts) => parts,
+            None => wiring::open(&self.config, Mode::Passive)?,
+        };
+        let parts = self.opened.insert(parts);
+        Ok(wiring::purge(&parts.plugins, (&parts.store, &parts.kv), &operator(), plugin).await?)
     }
 
     async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder> {

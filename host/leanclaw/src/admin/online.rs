@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, PluginInfo};
+use leanclaw_types::plugin::{LogLine, PluginInfo, Purged};
 use leanclaw_types::{PluginId, PluginKey};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,10 @@ impl PluginAdmin for Online {
         self.ask("plugins.logs", params, "lines").await
     }
 
+    async fn purge(&mut self, plugin: &PluginId) -> Result<Purged> {
+        self.ask("plugins.purge", json!({ "pluginId": plugin }), "deleted").await
+    }
+
     async fn reload(&mut self, plugin: Option<&PluginId>) -> Result<Folder> {
         let params = plugin.map_or_else(|| json!({}), |plugin| json!({ "pluginId": plugin }));
         self.ask_folder("plugins.reload", params).await
@@ -144,6 +148,11 @@ mod tests {
             ("plugins.grant", change.clone(), one.clone()),
             ("plugins.revoke", change.clone(), one),
             ("plugins.revoke", change, json!({"ok": true, "plugin": {"id": "notes"}, "leanclaw": null})),
+            (
+                "plugins.purge",
+                json!({"pluginId": "notes"}),
+                json!({"ok": true, "deleted": {"grants": 0, "secrets": 0, "messages": 0, "kvEntries": 4}}),
+            ),
             ("plugins.logs", json!({"pluginId": "notes", "limit": 5, "afterSeq": 3}), json!({"lines": [line]})),
             ("plugins.reload", json!({}), json!({"ok": true, "plugins": [row], "diagnostics": diagnostics})),
         ])
@@ -157,6 +166,7 @@ mod tests {
         assert_eq!(online.grant(&key, &change).await.unwrap().id, key.plugin);
         assert_eq!(online.revoke(&key, &change).await.unwrap().unwrap().id, key.plugin);
         assert!(online.revoke(&key, &change).await.unwrap().is_none(), "it is not installed");
+        assert_eq!(online.purge(&key.plugin).await.unwrap(), Purged { kv_entries: 4, ..Purged::default() });
         assert_eq!(online.logs(&key.plugin, Some(3), 5).await.unwrap()[0].seq, 4);
         let reloaded = online.reload(None).await.unwrap();
         assert_eq!((reloaded.plugins.len(), reloaded.refused), (1, refused.to_vec()));

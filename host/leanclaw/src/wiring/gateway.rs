@@ -11,18 +11,21 @@ use leanclaw_gateway::{
     AuditSink, Channel, PluginHost, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
 };
 use leanclaw_plugin::{CallContext, Plugins};
-use leanclaw_store::Store;
+use leanclaw_store::{KvStore, Store};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::message::{Outbound, Receipt};
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, PluginState, ToolOutput, ToolSpec};
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, PluginState, Purged, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey, call};
 use tokio::sync::broadcast;
+
+use super::purge;
 
 /// The plugin runtime and the audit log, as the gateway sees them.
 pub(crate) struct PluginGateway {
     pub(crate) plugins: Plugins,
     pub(crate) store: Arc<Store>,
+    pub(crate) kv: Arc<KvStore>,
 }
 
 /// A caller from outside whose identity only the plugin can establish.
@@ -73,6 +76,10 @@ impl PluginHost for PluginGateway {
         change: GrantChange,
     ) -> Result<Option<PluginInfo>, Failure> {
         self.plugins.revoke(caller, key, &change).await
+    }
+
+    async fn purge(&self, caller: &Caller, plugin: &PluginId) -> Result<Purged, Failure> {
+        purge(&self.plugins, (&self.store, &self.kv), caller, plugin).await
     }
 
     async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {

@@ -4,9 +4,11 @@
 
 mod gateway;
 mod plugins;
+mod purge;
 mod sessions;
 mod settings;
 
 pub(crate) use gateway::{PluginGateway, PluginsReady};
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
+pub(crate) use purge::purge;
 pub(crate) use settings::{SettingsFile, set};

@@ -162,7 +162,7 @@ impl Audit for Looking {
 /// Everything a program with plugins holds.
 pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
-    kv: Arc<KvStore>,
+    pub(crate) kv: Arc<KvStore>,
     pub(crate) plugins: Plugins,
     /// What the configuration says about plugins; a change counts from the next reload of a plugin on.
     pub(crate) section: SharedPlugins,

@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod load;
 mod logs;
+mod purge;
 mod resident;
 mod rights;
 mod routes;

@@ -1,3 +1,4 @@
+use leanclaw_types::plugin::Purged;
 use leanclaw_types::redact::Secret;
 
 use super::{denied, grant, granted, key, received, record, store};
@@ -195,8 +196,17 @@ async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
     for owner in ["notes", "notes/work", "notes2"] {
         store.put_grant(grant(owner), granted(owner)).await.unwrap();
         store.put_secret(&key(owner), "token", Secret::new("x"), denied("s")).await.unwrap();
+        let mut message = received("m");
+        (message.plugin, message.account) = (key(owner).plugin, key(owner).account);
+        store.submit(message).await.unwrap();
+        store.put_specs(owner, "{}").await.unwrap();
     }
-    store.forget(&key("notes").plugin, denied("s")).await.unwrap();
+    let accounts = [key("notes").account, key("notes/work").account];
+    let purged = store.forget(&key("notes").plugin, &accounts, vec!["notes".into()], denied("s")).await.unwrap();
+    assert_eq!(purged, Purged { grants: 2, secrets: 2, messages: 2, kv_entries: 0 });
+    let left = store.inbox_after(0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.received.plugin.as_str()).collect::<Vec<_>>(), ["notes2"]);
+    assert_eq!((store.specs("notes").await.unwrap(), store.specs("notes2").await.unwrap()), (None, Some("{}".into())));
     assert_eq!(store.grants().await.unwrap(), [grant("notes2")]);
     for (owner, names) in [("notes", 0), ("notes/work", 0), ("notes2", 1)] {
         assert_eq!(store.secret_names(&key(owner)).await.unwrap().len(), names, "{owner}");

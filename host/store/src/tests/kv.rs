@@ -5,6 +5,7 @@ use leanclaw_types::clock::ManualClock;
 use tempfile::TempDir;
 
 use super::{key, kv_store};
+use crate::queue::Lane;
 use crate::{Entry, KvError, KvStore, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
 const ROOMY: u64 = 10_000_000;
@@ -262,7 +263,21 @@ async fn a_plugin_is_forgotten_in_all_its_accounts_and_no_other_is() {
     for owner in ["a", "a/work", "ab"] {
         store.put(&key(owner), "k", b"v".to_vec(), None, None, ROOMY).await.unwrap();
     }
-    store.forget(&key("a").plugin).await.unwrap();
+    // What waits to be written when it is forgotten is gone as well.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let hold = store.database.write(Lane::Host, 0, move |_| {
+        gate.recv().unwrap();
+        Ok::<_, KvError>(())
+    });
+    let work = key("a/work");
+    let late = |name: &'static str| store.put(&work, name, b"v".to_vec(), None, None, ROOMY);
+    let accounts = [work.account.clone()];
+    let forgotten = store.forget(&work.plugin, &accounts);
+    let (held, one, two, entries, ()) =
+        tokio::join!(hold, late("1"), late("2"), forgotten, async { open.send(()).unwrap() });
+    held.unwrap();
+    one.and(two).unwrap();
+    assert_eq!(entries.unwrap(), 4);
     for (owner, bytes) in [("a", 0), ("a/work", 0), ("ab", 2)] {
         assert_eq!(store.usage(&key(owner)).await.unwrap(), bytes, "{owner}");
         assert_eq!(store.get(&key(owner), "k").await.unwrap().is_some(), bytes > 0, "{owner}");

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use leanclaw_store::{KvStore, Store};
+use leanclaw_store::Store;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock as _, SystemClock};
 use leanclaw_types::permission::Permissions;
-use leanclaw_types::plugin::PluginInfo;
+use leanclaw_types::plugin::{PluginInfo, Purged};
 use leanclaw_types::{PluginId, PluginKey};
 use serde_json::json;
 
@@ -50,7 +50,7 @@ pub(crate) struct Remove {
     /// The plugin
     #[arg(value_name = "ID")]
     plugin: PluginId,
-    /// Also delete its rights, secrets and data, of all its accounts
+    /// Also delete its rights, secrets, data and the messages it handed in, of all its accounts
     #[arg(long)]
     purge: bool,
     /// Print what was done as JSON
@@ -172,29 +172,67 @@ pub(super) async fn remove(config: &Config, named: Named, arguments: &Remove) ->
         return Err(Advice::new(message).hint("leanclaw plugin list shows what is there").into());
     }
     data_dir::prepare(&config.data_dir)?;
-    let store = Store::open(&config.data_dir)?;
-    if *purge {
-        store.forget(plugin, changed(plugin, "purge", None)).await?;
-        let kv = KvStore::open(&config.data_dir)?;
-        kv.forget(plugin).await?;
-        kv.close().await;
-    }
     if !removed.is_empty() {
+        let store = Store::open(&config.data_dir)?;
         store.append_audit(changed(plugin, "remove", None)).await?;
+        store.close().await;
     }
-    store.close().await;
+    // A program that runs unloads the plugin first: what it still did could bring back what was deleted.
+    let deleted = if *purge {
+        let mut admin = admin::open_here(config, named).await?;
+        let deleted = admin.purge(plugin).await?;
+        admin.close().await;
+        Some(deleted)
+    } else {
+        None
+    };
     if *as_json {
-        return output::json(&json!({"id": plugin, "removed": removed, "purged": purge}));
+        return output::json(&json!({"id": plugin, "removed": removed, "purged": purge, "deleted": deleted}));
     }
     for path in &removed {
         output::text(&format!("removed {}", path.display()))?;
     }
-    if *purge {
-        output::text(&format!("deleted the rights, secrets and data of {plugin}"))
+    match deleted {
+        Some(deleted) => output::text(&deletion(plugin, deleted)),
+        None => {
+            output::note(&format!(
+                "Its rights, secrets and data are kept; `leanclaw plugin remove {plugin} --purge` deletes them."
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// What was deleted of a plugin, in one line.
+fn deletion(plugin: &PluginId, deleted: Purged) -> String {
+    let Purged { grants, secrets, messages, kv_entries } = deleted;
+    let parts = [
+        (grants, "grant", "grants"),
+        (secrets, "secret", "secrets"),
+        (kv_entries, "stored entry", "stored entries"),
+        (messages, "received message", "received messages"),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }))
+        .collect();
+    if parts.is_empty() {
+        format!("nothing was kept of {plugin}")
     } else {
-        output::note(&format!(
-            "Its rights, secrets and data are kept; `leanclaw plugin remove {plugin} --purge` deletes them."
-        ));
-        Ok(())
+        format!("deleted what was kept of {plugin}: {}", parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_is_counted() {
+        let plugin: PluginId = "notes".parse().unwrap();
+        let deleted = Purged { grants: 1, kv_entries: 2, ..Purged::default() };
+        assert_eq!(deletion(&plugin, deleted), "deleted what was kept of notes: 1 grant, 2 stored entries");
+        assert_eq!(deletion(&plugin, Purged::default()), "nothing was kept of notes");
     }
 }
