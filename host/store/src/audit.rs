@@ -18,11 +18,8 @@ use crate::store::Store;
 pub(crate) const MAX_QUEUED: usize = 4096;
 /// Rows about one plugin that may wait to be written.
 pub(crate) const MAX_QUEUED_PER_PLUGIN: usize = 512;
-/// Rows that are kept; the oldest go first. About a week of a plugin that is refused a request every second, and a few
-/// hundred megabytes.
-pub(crate) const MAX_KEPT: i64 = 1_000_000;
 /// Rows deleted at most with one that is written: what is over the limit, a few at a time, so that no write takes long.
-const MAX_DELETED: i64 = 8;
+const MAX_DELETED: u32 = 8;
 /// Rows that one [`Store::audit_tail`] gives at most.
 const MAX_LISTED: u32 = 1000;
 
@@ -96,17 +93,18 @@ pub(crate) fn append(connection: &Connection, record: &AuditRecord) -> Result<i6
     });
     let mut statement =
         connection.prepare_cached("INSERT INTO audit (kind, plugin, account, record) VALUES (?1, ?2, ?3, ?4)")?;
-    let id = statement.insert((record.event.kind(), plugin, account, json))?;
-    trim(connection, id, MAX_KEPT)?;
-    Ok(id)
+    Ok(statement.insert((record.event.kind(), plugin, account, json))?)
 }
 
-/// Deletes some of the oldest rows, when more than `kept` are there up to `newest`. Ids rise by one with every row.
-fn trim(connection: &Connection, newest: i64, kept: i64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id <= ?1 ORDER BY id LIMIT ?2)")?
-        .execute([newest - kept, MAX_DELETED])?;
-    Ok(())
+/// What the writing connection needs in order to keep about `kept` rows: with every new row it deletes some of the oldest
+/// that are beyond them. Ids rise by one with every row.
+pub(crate) fn keeping(kept: u32) -> String {
+    format!(
+        "CREATE TEMP TRIGGER audit_is_bounded AFTER INSERT ON main.audit BEGIN
+             DELETE FROM audit WHERE id IN
+                 (SELECT id FROM audit WHERE id <= NEW.id - {kept} ORDER BY id LIMIT {MAX_DELETED});
+         END"
+    )
 }
 
 /// The plugin, and the account where one other than the default is named.

@@ -23,7 +23,13 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn open(data_dir: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        Self::open_prepared(data_dir, schema, "")
+    }
+
+    /// As [`Self::open`]; `preparation` is SQL for the connection that writes.
+    pub(crate) fn open_prepared(data_dir: &Path, schema: &Schema, preparation: &str) -> Result<Self, StoreError> {
         let (connection, path) = file::open_writer(data_dir, schema)?;
+        connection.execute_batch(preparation).map_err(|error| StoreError::from(error).at(&path))?;
         let queue = Arc::new(Queue::default());
         let writer = Writer::new(connection, path.clone(), Arc::clone(&queue));
         let thread = std::thread::Builder::new()

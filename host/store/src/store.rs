@@ -7,7 +7,7 @@ use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::plugin::Purged;
 use leanclaw_types::{AccountId, PluginId, PluginKey};
 
-use crate::audit::{AuditBuffer, append};
+use crate::audit::{AuditBuffer, append, keeping};
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::file::Schema;
@@ -49,9 +49,22 @@ impl Store {
         Self::open_with(data_dir, &SCHEMA)
     }
 
+    /// As [`Self::open`], and keeps about `audit_rows` rows of the audit log: with every new row the oldest beyond them are
+    /// deleted, a few at a time. Opened the other way, the log is written to and nothing is deleted from it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_bounded(data_dir: &Path, audit_rows: u32) -> Result<Self, StoreError> {
+        Self::open_prepared(data_dir, &SCHEMA, &keeping(audit_rows))
+    }
+
     pub(crate) fn open_with(data_dir: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        Self::open_prepared(data_dir, schema, "")
+    }
+
+    fn open_prepared(data_dir: &Path, schema: &Schema, preparation: &str) -> Result<Self, StoreError> {
         Ok(Self {
-            database: Database::open(data_dir, schema)?,
+            database: Database::open_prepared(data_dir, schema, preparation)?,
             audit_buffer: Arc::default(),
             inbox_usage: Arc::default(),
             inbox_bytes: MAX_KEPT_BYTES,

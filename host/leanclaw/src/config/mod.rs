@@ -46,6 +46,8 @@ pub struct Config {
     pub plugins: PluginsConfig,
     /// The plugin engine.
     pub wasm: WasmConfig,
+    /// Rows of the audit log that are kept, 1000 to 1000000000.
+    pub audit_rows: u32,
     /// Building plugins.
     pub build: BuildConfig,
     /// The log.

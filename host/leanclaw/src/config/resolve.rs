@@ -84,6 +84,7 @@ impl Reader<'_> {
         let plugin_dir = self.read_computed(&variables::PLUGIN_DIR, value::path, |_| data_plugins);
         let pooling = self.read(&variables::WASM_POOLING, value::pooling);
         let max_instances = self.read(&variables::MAX_INSTANCES, value::instances);
+        let audit_rows = self.read(&variables::AUDIT_MAX_ROWS, value::audit_rows);
         let tools = self.read_path(&variables::TOOLS);
         let wit = self.read_path(&variables::WIT);
         let level = self.read(&variables::LOG_LEVEL, value::log_level);
@@ -107,6 +108,7 @@ impl Reader<'_> {
                 entries: plugins.entries,
             },
             wasm: WasmConfig { pooling: pooling?, max_instances: max_instances? },
+            audit_rows: audit_rows?,
             build: BuildConfig { tools: tools?, wit: wit? },
             log: LogConfig { level: level?, format: format? },
             data_dir: data_dir?,

@@ -78,16 +78,18 @@ fn the_plugin_folder_follows_the_data_directory_unless_it_is_set() {
 fn everything_that_is_wrong_is_said_at_once() {
     let mut sources = empty();
     sources.flags.port = Some("99999".into());
-    sources.environment = environment(&[("LOG_LEVEL", "loud"), ("LEANCLAW_MAX_INSTANCES", "0")]);
+    sources.environment =
+        environment(&[("LOG_LEVEL", "loud"), ("LEANCLAW_MAX_INSTANCES", "0"), ("LEANCLAW_AUDIT_MAX_ROWS", "999")]);
     sources.dotenv.1 = text("LEANCLAW_WASM_POOLING=maybe\n");
     sources.config_file.1 = text("{gateway: {bind: 'tailnet'}, plugins: {allow: 'x'}}");
     let error = resolve(&sources).unwrap_err();
     let shown = messages(&error).join("\n");
-    assert_eq!(error.problems.len(), 6, "{shown}");
+    assert_eq!(error.problems.len(), 7, "{shown}");
     for part in [
         "LEANCLAW_GATEWAY_PORT is `99999` (--port); expected a port",
         "LOG_LEVEL is `loud` (environment); expected `trace`",
         "LEANCLAW_MAX_INSTANCES is `0` (environment); expected a whole number from 1",
+        "LEANCLAW_AUDIT_MAX_ROWS is `999` (environment); expected a whole number from 1000",
         "LEANCLAW_WASM_POOLING is `maybe` (.env:1); expected `auto` or `off`",
         "LEANCLAW_GATEWAY_HOST is `tailnet` (/home/u/.config/leanclaw/config.json: gateway.bind); expected an IP",
         "plugins.allow is `x` (/home/u/.config/leanclaw/config.json: plugins.allow)",

@@ -11,6 +11,7 @@ fn shape(variable: &Variable) -> Value {
     match variable.name {
         "LEANCLAW_GATEWAY_PORT" => json!({"type": "integer", "minimum": 0, "maximum": 65_535}),
         "LEANCLAW_MAX_INSTANCES" => json!({"type": "integer", "minimum": 1, "maximum": 100_000}),
+        "LEANCLAW_AUDIT_MAX_ROWS" => json!({"type": "integer", "minimum": 1000, "maximum": 1_000_000_000}),
         "LEANCLAW_GATEWAY_AUTH" => texts(&["token", "password", "none"]),
         "LEANCLAW_WASM_POOLING" => texts(&["auto", "off"]),
         "LOG_LEVEL" => texts(&["trace", "debug", "info", "warn", "error", "fatal", "silent"]),

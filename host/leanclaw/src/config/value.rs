@@ -59,6 +59,10 @@ pub(crate) fn instances(value: &Value) -> Option<u32> {
     whole_number(value, 1, 100_000).and_then(|count| count.try_into().ok())
 }
 
+pub(crate) fn audit_rows(value: &Value) -> Option<u32> {
+    whole_number(value, 1000, 1_000_000_000).and_then(|count| count.try_into().ok())
+}
+
 /// How the admin wants clients to prove themselves.
 pub(crate) fn auth_mode(value: &Value) -> Option<AuthMode> {
     choice(value, &[("token", AuthMode::Token), ("password", AuthMode::Password), ("none", AuthMode::None)])

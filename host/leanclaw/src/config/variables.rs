@@ -165,6 +165,16 @@ pub const MAX_INSTANCES: Variable = Variable {
     ..PLAIN
 };
 
+/// How long the audit log may become.
+pub const AUDIT_MAX_ROWS: Variable = Variable {
+    name: "LEANCLAW_AUDIT_MAX_ROWS",
+    expects: "a whole number from 1000 to 1000000000",
+    default: "1000000",
+    keys: &["audit.maxRows"],
+    doc: "Rows of the audit log that are kept; the oldest go first. A million take a few hundred megabytes.",
+    ..PLAIN
+};
+
 /// Where the programs that make components are.
 pub const TOOLS: Variable = Variable {
     name: "LEANCLAW_TOOLS",
@@ -232,6 +242,7 @@ pub const ALL: &[&Variable] = &[
     &DATA_DIR,
     &WASM_POOLING,
     &MAX_INSTANCES,
+    &AUDIT_MAX_ROWS,
     &TOOLS,
     &WIT,
     &LOG_LEVEL,

@@ -196,7 +196,7 @@ pub(crate) fn cache_dir(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// As [`open`].
 pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -> Result<Parts> {
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let store = Arc::new(Store::open_bounded(&config.data_dir, config.audit_rows)?);
     let kv = Arc::new(KvStore::open(&config.data_dir)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let wasm = Wasm::new(engine_settings(config, cache_dir)).context("the plugin engine cannot be made")?;

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 
 use super::{denied, granted, store};
-use crate::audit::{MAX_KEPT, MAX_QUEUED, MAX_QUEUED_PER_PLUGIN};
+use crate::audit::{MAX_QUEUED, MAX_QUEUED_PER_PLUGIN};
 use crate::queue::Lane;
 use crate::{AuditQuery, Store, StoreError};
 
@@ -187,15 +187,14 @@ fn overflows(rows: &[AuditRecord]) -> Vec<AuditEvent> {
 
 #[tokio::test]
 async fn the_oldest_rows_go_a_few_at_a_time() {
-    let (_folder, store) = store();
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = crate::Store::open_bounded(folder.path(), 20).unwrap();
     for _ in 0..20 {
         store.append_audit(denied("old")).await.unwrap();
     }
-    // As if a million rows had been written.
+    // As if as many rows again had been written.
     let jump = |connection: &rusqlite::Connection| {
-        Ok::<_, StoreError>(
-            connection.execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'audit'", [MAX_KEPT])?,
-        )
+        Ok::<_, StoreError>(connection.execute("UPDATE sqlite_sequence SET seq = seq + 20 WHERE name = 'audit'", ())?)
     };
     store.database.write(Lane::Host, 0, jump).await.unwrap();
     let query = || AuditQuery { after_id: Some(0), ..AuditQuery::default() };
@@ -205,4 +204,11 @@ async fn the_oldest_rows_go_a_few_at_a_time() {
         assert_eq!(old, left);
     }
     assert_eq!(rows(&store, query()).await.len(), 3, "no new row is gone");
+    store.close().await;
+    // A command that knows no bound keeps everything.
+    let unbounded = crate::Store::open(folder.path()).unwrap();
+    for _ in 0..30 {
+        unbounded.append_audit(denied("new")).await.unwrap();
+    }
+    assert_eq!(rows(&unbounded, query()).await.len(), 33);
 }
