@@ -114,7 +114,9 @@ async fn what_happens_to_plugins_is_told_and_can_be_asked() {
     assert_eq!(before["plugins"][0]["state"], "disabled");
     assert_eq!(before["plugins"][0]["leanclaw"]["state"], "needs-grant");
     let error = client.refused("notes.add", json!({"text": "x"})).await;
-    assert_eq!(error["message"], "unknown method: notes.add", "a plugin without a grant has no methods");
+    let message = text(&error["message"]);
+    assert!(message.starts_with("unknown method: notes.add\nThe plugin `notes` is needs-grant: "), "{message}");
+    assert!(message.contains("leanclaw plugin grant notes --all"), "{message}");
     // One right of two: the plugin needs both to be linked.
     let partly = client.ok("plugins.grant", json!({"pluginId": "notes", "items": ["event:changed"]})).await;
     assert_eq!(partly["leanclaw"]["state"], "needs-grant", "{partly}");

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Connection, End};
+use super::{Connection, End, waiting};
 use crate::error::failure_to_error;
 use crate::gateway::State;
 use crate::guard;
@@ -129,12 +129,14 @@ impl Connection {
         if name == "connect" {
             return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
         }
+        if let Some(error) = waiting::error(&self.state, &self.session, name) {
+            return Routed::Answer(Answer::error(error));
+        }
         // The scope check comes first: who may not call it does not learn whether it exists. A node has no scopes.
         if role != "node" && !self.session.caller.holds(methods::ADMIN) {
             return Routed::Answer(Answer::error(self.missing_scope(name, methods::ADMIN)));
         }
-        let shown: String = name.chars().take(120).collect();
-        Routed::Answer(Answer::error(ErrorShape::invalid(format!("unknown method: {shown}"))))
+        Routed::Answer(Answer::error(ErrorShape::invalid(unknown_method(name))))
     }
 
     fn call_own(&self, method: &'static Method, params: &str) -> Answer {
@@ -184,6 +186,12 @@ impl Call<'_> {
         }
         Err(missing_scope(self.state, self.session, self.method, scope))
     }
+}
+
+/// What is said of a method that nobody serves.
+pub(super) fn unknown_method(name: &str) -> String {
+    let shown: String = name.chars().take(120).collect();
+    format!("unknown method: {shown}")
 }
 
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {

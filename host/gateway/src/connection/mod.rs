@@ -3,6 +3,7 @@
 
 mod calls;
 mod socket;
+mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;

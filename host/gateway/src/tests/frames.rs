@@ -105,6 +105,8 @@ async fn an_unknown_method_is_named_to_admins_only() {
     let mut admin = server.admin().await;
     assert_invalid(&admin.call("no.such.method", json!({})).await, "unknown method: no.such.method");
 
+    assert_invalid(&admin.call("notes.nothing", json!({})).await, "unknown method: notes.nothing");
+
     let mut reader = server.connect(4, &["operator.read"]).await;
     let response = reader.call("no.such.method", json!({})).await;
     assert_eq!(
@@ -118,6 +120,30 @@ async fn an_unknown_method_is_named_to_admins_only() {
     assert_eq!(response["error"], json!({"code": "INVALID_REQUEST", "message": "missing scope: operator.admin"}));
     let rows = server.audit.all();
     assert_eq!(rows.iter().filter(|row| row["kind"] == "scope-denied").count(), 2, "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_method_of_a_plugin_that_does_not_serve_says_what_it_waits_for() {
+    let server = start(with_token()).await;
+    server.host.more.lock().unwrap().push(super::fake::plugin("slow", "loading", "being compiled and linked"));
+    for version in [3, 4] {
+        let mut reader = server.connect(version, &["operator.read"]).await;
+        assert_eq!(
+            reader.call("new.add", json!({})).await["error"],
+            json!({
+                "code": "INVALID_REQUEST",
+                "message": "unknown method: new.add\nThe plugin `new` is needs-grant: grant it",
+                "details": {"code": "PLUGIN_NOT_READY", "plugin": "new", "state": "needs-grant", "reason": "grant it"},
+            })
+        );
+        let error = reader.call("slow.add", json!({})).await["error"].clone();
+        assert_eq!((&error["retryable"], &error["retryAfterMs"]), (&json!(true), &json!(1000)), "{error}");
+        assert_eq!(error["details"]["reason"], "being compiled and linked");
+    }
+    // Who may not see plugins is told what anybody is.
+    let mut stranger = server.connect(4, &["operator.pairing"]).await;
+    let error = stranger.call("new.add", json!({})).await["error"].clone();
+    assert_eq!(error["message"], "missing scope: operator.admin", "{error}");
 }
 
 #[tokio::test]
