@@ -9,6 +9,7 @@ use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
 
+use crate::agents::Agents;
 use crate::auth::Peer;
 use crate::auth::credential::Door;
 use crate::auth::door::Counter;
@@ -40,6 +41,8 @@ pub struct Services {
     pub readiness: Vec<Arc<dyn Readiness>>,
     /// The file the program writes its log to, one JSON object per line; none when it writes none.
     pub log_file: Option<PathBuf>,
+    /// The folder of the agents' workspaces; none when agents have no files.
+    pub agents_dir: Option<PathBuf>,
     /// The configuration file; none when the program has none.
     pub settings: Option<Arc<dyn Settings>>,
     /// The time.
@@ -61,6 +64,7 @@ impl Services {
             audit,
             readiness: Vec::new(),
             log_file: None,
+            agents_dir: None,
             settings: None,
             clock: Arc::new(SystemClock),
         }
@@ -84,7 +88,9 @@ impl Gateway {
         let keys = Arc::new(Keys::open(&services.records).await.map_err(unreadable)?);
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
         let pulse = Pulse::open(&services.records).map_err(unreadable)?;
+        let agents = Agents::open(&services.records).map_err(unreadable)?;
         let state = State {
+            agents,
             keys,
             devices,
             lockout: Lockout::new(&config.limits),
@@ -115,6 +121,7 @@ impl Gateway {
 pub(crate) struct State {
     pub(crate) config: GatewayConfig,
     pub(crate) services: Services,
+    pub(crate) agents: Agents,
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,

@@ -11,6 +11,7 @@
 //!
 //! [`serve`] runs it until its token is cancelled.
 
+mod agents;
 mod auth;
 mod clock_text;
 mod config;
@@ -38,6 +39,7 @@ mod snapshot;
 mod tests;
 mod web;
 mod wire;
+mod workspace;
 
 pub use auth::Role;
 pub use config::{Auth, ControlUi, Credential, GatewayConfig, Limits, check_bind};

@@ -65,6 +65,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     services.readiness.push(Arc::new(PluginsReady { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) }));
     let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
     services.settings = Some(Arc::new(settings));
+    services.agents_dir = Some(config.data_dir.join("agents"));
     services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
 

@@ -103,6 +103,23 @@ pub enum AuditEvent {
         #[serde(default)]
         repeated: u64,
     },
+    /// An agent was made, changed or taken away, or one of its files was written.
+    AgentChanged {
+        /// The agent's id.
+        agent: String,
+        /// `created`, `updated`, `deleted` or `file-set`.
+        action: String,
+        /// The file, when it is about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
+    },
+    /// A group was registered, changed or taken away.
+    GroupChanged {
+        /// The chat that the group belongs to.
+        group: String,
+        /// `registered`, `updated` or `removed`.
+        action: String,
+    },
     /// A device was paired, changed or removed.
     DeviceChanged {
         /// The device's id.
@@ -179,6 +196,8 @@ impl AuditEvent {
             Self::PluginInstalled { .. } => "plugin-installed",
             Self::SecretChanged { .. } => "secret-changed",
             Self::AuthDenied { .. } => "auth-denied",
+            Self::AgentChanged { .. } => "agent-changed",
+            Self::GroupChanged { .. } => "group-changed",
             Self::DeviceChanged { .. } => "device-changed",
             Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
@@ -199,8 +218,10 @@ impl AuditEvent {
             | Self::PluginInstalled { plugin, .. }
             | Self::SecretChanged { plugin, .. } => Some(plugin),
             Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
-            Self::AuthDenied { .. }
+            Self::AgentChanged { .. }
+            | Self::AuthDenied { .. }
             | Self::CallRefused { .. }
+            | Self::GroupChanged { .. }
             | Self::ConfigChanged { .. }
             | Self::DeviceChanged { .. }
             | Self::ScopeDenied { .. } => None,

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::frame::ProtocolVersion;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -11,17 +11,6 @@ use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
 use crate::snapshot::DEFAULT_AGENT;
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Identity {
-    #[serde(default)]
-    #[schemars(with = "String", length(min = 1))]
-    agent_id: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
-    session_key: Option<String>,
-}
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -69,52 +58,10 @@ struct CronList {
 }
 
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
-static IDENTITY: LazyLock<Shape> = LazyLock::new(Shape::of::<Identity>);
 static CRON_LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<CronList>);
 
 fn newest(call: &Call<'_>) -> bool {
     call.session.version == ProtocolVersion::V4
-}
-
-/// `agents.list {}`: the one agent that every session key without another belongs to. None can be added, as none runs.
-pub(crate) fn agents(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
-    let mut list = json!({
-        "defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender", "agents": [{"id": DEFAULT_AGENT}],
-    });
-    if newest(call)
-        && let Some(list) = list.as_object_mut()
-    {
-        list.insert("ownership".into(), json!("sole"));
-        list.insert("selectionRequired".into(), json!(false));
-    }
-    Answer::json(&list)
-}
-
-/// `agent.identity.get {agentId?, sessionKey?}`: the name of that one agent.
-pub(crate) fn agent_identity(call: &Call<'_>) -> Answer {
-    let params: Identity = match call.read(&IDENTITY, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    let of_session = params.session_key.as_deref().and_then(|key| key.strip_prefix("agent:")?.split(':').next());
-    let wanted = params.agent_id.as_deref().or(of_session).unwrap_or(DEFAULT_AGENT);
-    if wanted != DEFAULT_AGENT {
-        let wanted: String = wanted.chars().take(80).collect();
-        return Answer::error(ErrorShape::invalid(match call.session.version {
-            ProtocolVersion::V3 => format!("unknown agent id \"{}\"", wanted.escape_debug()),
-            ProtocolVersion::V4 => format!("agent \"{}\" not found", wanted.escape_debug()),
-        }));
-    }
-    let mut identity = json!({"agentId": DEFAULT_AGENT, "name": "Assistant", "avatar": "A"});
-    if newest(call)
-        && let Some(identity) = identity.as_object_mut()
-    {
-        identity.insert("nameSource".into(), json!("default"));
-    }
-    Answer::json(&identity)
 }
 
 /// `models.list`: no provider of models can be configured.

@@ -1,5 +1,6 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
+pub(crate) mod agents;
 pub(crate) mod channels;
 pub(crate) mod chat;
 pub(crate) mod config;
@@ -67,8 +68,14 @@ const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answ
 
 /// Every method the gateway answers; what plugins add is not here.
 pub(crate) static TABLE: &[Method] = &[
-    method("agent.identity.get", Scope::Needs(READ), empty::agent_identity),
-    method("agents.list", Scope::Needs(READ), empty::agents),
+    method("agent.identity.get", Scope::Needs(READ), agents::identity),
+    method("agents.create", Scope::Needs(ADMIN), agents::create),
+    method("agents.delete", Scope::Needs(ADMIN), agents::delete),
+    method("agents.files.get", Scope::Needs(READ), agents::file),
+    method("agents.files.list", Scope::Needs(READ), agents::files),
+    method("agents.files.set", Scope::Needs(ADMIN), agents::set),
+    method("agents.list", Scope::Needs(READ), agents::list),
+    method("agents.update", Scope::Needs(ADMIN), agents::update),
     method("approval.history", Scope::Needs(APPROVALS), none::answer),
     method("board.get", Scope::Needs(READ), none::answer),
     method("channels.logout", Scope::Needs(ADMIN), channels::logout),

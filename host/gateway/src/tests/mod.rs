@@ -1,5 +1,6 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
+mod agents;
 mod auth;
 mod channels;
 mod config;

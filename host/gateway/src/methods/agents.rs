@@ -1,0 +1,381 @@
+//! `agents.*` and `agent.identity.get`: who the agents are, and the files that tell them what they should know.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::audit::AuditEvent;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Nothing;
+use crate::agents::{self, Agent, By, Wish};
+use crate::connection::{Answer, Call};
+use crate::error::unavailable;
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::phrase::{Shape, no_nulls};
+use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::Payload;
+use crate::workspace::{FILES, Found, Workspace};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Identity {
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    session_key: Option<String>,
+}
+
+/// `workspace` is a wish of the protocol: here every workspace lies in the data directory, and the answer says where.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Create {
+    #[schemars(length(min = 1))]
+    name: String,
+    #[serde(default, rename = "workspace")]
+    #[schemars(length(min = 1))]
+    _workspace: Option<String>,
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    model: Option<String>,
+    #[serde(default)]
+    emoji: Option<String>,
+    #[serde(default)]
+    avatar: Option<String>,
+}
+
+/// `workspace` as in [`Create`]; a `model` of null takes the agent's own away.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Update {
+    #[schemars(length(min = 1))]
+    agent_id: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    name: Option<String>,
+    #[serde(default, rename = "workspace")]
+    #[schemars(with = "String", length(min = 1))]
+    _workspace: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    model: Option<Option<String>>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    emoji: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    avatar: Option<String>,
+}
+
+/// Tells null from absent.
+fn given<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Delete {
+    #[schemars(length(min = 1))]
+    agent_id: String,
+    #[serde(default)]
+    delete_files: Option<bool>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    #[schemars(length(min = 1))]
+    agent_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Name {
+    #[schemars(length(min = 1))]
+    agent_id: String,
+    #[schemars(length(min = 1))]
+    name: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Text {
+    #[schemars(length(min = 1))]
+    agent_id: String,
+    #[schemars(length(min = 1))]
+    name: String,
+    content: String,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static IDENTITY: LazyLock<Shape> = LazyLock::new(Shape::of::<Identity>);
+static CREATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Create>);
+static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
+static DELETE: LazyLock<Shape> = LazyLock::new(Shape::of::<Delete>);
+static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+static NAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Name>);
+static TEXT: LazyLock<Shape> = LazyLock::new(Shape::of::<Text>);
+
+fn is_newest(call: &Call<'_>) -> bool {
+    call.session.version == ProtocolVersion::V4
+}
+
+/// `agents.list {}` → `{defaultId, mainKey, scope, agents}`, `main` first.
+pub(crate) fn list(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let rows: Vec<Value> = call.state.agents.all().iter().map(|(id, agent)| row(call, id, agent)).collect();
+    let mut list = json!({"defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender"});
+    if let Some(list) = list.as_object_mut() {
+        if is_newest(call) {
+            list.insert("ownership".into(), json!("sole"));
+            list.insert("selectionRequired".into(), json!(false));
+        }
+        list.insert("agents".into(), json!(rows));
+    }
+    Answer::json(&list)
+}
+
+fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
+    let mut row = Map::new();
+    row.insert("id".into(), json!(id));
+    if let Some(name) = &agent.name {
+        row.insert("name".into(), json!(name));
+    }
+    if let Some(identity) = agent.identity() {
+        row.insert("identity".into(), identity);
+    }
+    if is_newest(call) {
+        row.insert("kind".into(), json!("agent"));
+        if agent.created_at_ms > 0 {
+            row.insert("createdVia".into(), json!("operator"));
+            row.insert("createdAt".into(), json!(agent.created_at_ms));
+        }
+        if let Some(root) = &call.state.services.agents_dir {
+            row.insert("workspace".into(), json!(Workspace::of(root, id).path()));
+        }
+        if let Some(model) = &agent.model {
+            row.insert("model".into(), json!({ "primary": model }));
+        }
+    }
+    Value::Object(row)
+}
+
+/// `agent.identity.get {agentId?, sessionKey?}` → `{agentId, name, avatar, emoji?}`.
+pub(crate) fn identity(call: &Call<'_>) -> Answer {
+    let params: Identity = match call.read(&IDENTITY, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    let of_session = params.session_key.as_deref().and_then(|key| key.strip_prefix("agent:")?.split(':').next());
+    let wanted = params.agent_id.as_deref().or(of_session).unwrap_or(DEFAULT_AGENT);
+    let Some(agent) = call.state.agents.get(wanted) else {
+        return Answer::error(agents::unknown(call.session.version, wanted));
+    };
+    let mut identity = json!({"agentId": wanted, "name": agent.name.as_deref().unwrap_or("Assistant")});
+    if let Some(identity) = identity.as_object_mut() {
+        if is_newest(call) {
+            let source = if agent.name.is_some() { "config" } else { "default" };
+            identity.insert("nameSource".into(), json!(source));
+        }
+        identity.insert("avatar".into(), json!(agent.shown_avatar()));
+        if let Some(emoji) = &agent.emoji {
+            identity.insert("emoji".into(), json!(emoji));
+        }
+    }
+    Answer::json(&identity)
+}
+
+/// `agents.create {name, workspace?, model?, emoji?, avatar?}` → `{ok, agentId, name, workspace, model?}`.
+pub(crate) fn create(call: &Call<'_>) -> Answer {
+    let params: Create = match call.read(&CREATE, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    let Create { name, model, emoji, avatar, .. } = params;
+    later(call, |state, by| async move {
+        let root = root(&state)?;
+        let (id, agent) = state.agents.create(Wish { name: Some(name), emoji, avatar, model }, &by).await?;
+        let workspace = Workspace::of(&root, &id).path();
+        let name = agent.name.unwrap_or_else(|| id.clone());
+        let mut made = json!({"ok": true, "agentId": id, "name": name, "workspace": workspace});
+        if let (Some(model), Some(made), ProtocolVersion::V4) = (agent.model, made.as_object_mut(), by.version) {
+            made.insert("model".into(), json!(model));
+        }
+        Ok(made)
+    })
+}
+
+/// `agents.update {agentId, name?, workspace?, model?, emoji?, avatar?}` → `{ok, agentId}`.
+pub(crate) fn update(call: &Call<'_>) -> Answer {
+    let params: Update = match call.read(&UPDATE, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    let Update { agent_id, name, model, emoji, avatar, .. } = params;
+    let model = model.map(Option::unwrap_or_default);
+    later(call, |state, by| async move {
+        state.agents.update(&agent_id, Wish { name, emoji, avatar, model }, &by).await?;
+        Ok(json!({"ok": true, "agentId": agent_id}))
+    })
+}
+
+/// `agents.delete {agentId, deleteFiles?}` → `{ok, agentId, removedBindings, removed?, failed?}`: its files are moved into
+/// the bin unless `deleteFiles` is false. Its sessions stay.
+pub(crate) fn delete(call: &Call<'_>) -> Answer {
+    let params: Delete = match call.read(&DELETE, &[]) {
+        Ok(params) => params,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, by| async move {
+        state.agents.delete(&params.agent_id, &by).await?;
+        let mut deleted = json!({"ok": true, "agentId": params.agent_id, "removedBindings": 0});
+        let wanted = params.delete_files.unwrap_or(true);
+        if let (true, Some(root)) = (wanted, state.services.agents_dir.clone()) {
+            let workspace = Workspace::of(&root, &params.agent_id);
+            let at_ms = by.at_ms;
+            let folder = workspace.path();
+            let discarded = blocking(move || workspace.discard(at_ms)).await;
+            let (key, said) = match &discarded {
+                Ok((path, true)) => ("removed", json!([{"path": path, "method": "trash"}])),
+                Ok((path, false)) => ("removed", json!([{"path": path, "method": "missing"}])),
+                Err(error) => ("failed", json!([{"path": folder, "reason": error.message}])),
+            };
+            if let (Some(deleted), ProtocolVersion::V4) = (deleted.as_object_mut(), by.version) {
+                deleted.insert(key.into(), said);
+            }
+        }
+        Ok(deleted)
+    })
+}
+
+/// `agents.files.list {agentId}` → `{agentId, workspace, files}`.
+pub(crate) fn files(call: &Call<'_>) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, by| async move {
+        let workspace = workspace(&state, by.version, &which.agent_id)?;
+        let (place, version) = (workspace.path(), by.version);
+        let files = blocking(move || {
+            let look = |name: &&str| Ok(entry(version, &workspace, name, workspace.look(name)?.as_ref()));
+            FILES.iter().map(look).collect::<io::Result<Vec<_>>>()
+        });
+        Ok(json!({"agentId": which.agent_id, "workspace": place, "files": files.await?}))
+    })
+}
+
+/// `agents.files.get {agentId, name}` → `{agentId, workspace, file}`, with its `content` when it is there.
+pub(crate) fn file(call: &Call<'_>) -> Answer {
+    let wanted: Name = match call.read(&NAME, &[]) {
+        Ok(wanted) => wanted,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, by| async move {
+        let workspace = workspace(&state, by.version, &wanted.agent_id)?;
+        let name = supported(&wanted.name)?;
+        let (place, version) = (workspace.path(), by.version);
+        let file = blocking(move || {
+            let read = workspace.read(name)?;
+            let mut file = entry(version, &workspace, name, read.as_ref().map(|(found, _)| found));
+            if let (Some((_, content)), Some(file)) = (read, file.as_object_mut()) {
+                file.insert("content".into(), json!(content));
+            }
+            Ok(file)
+        });
+        Ok(json!({"agentId": wanted.agent_id, "workspace": place, "file": file.await?}))
+    })
+}
+
+/// `agents.files.set {agentId, name, content}` → `{ok, agentId, workspace, file}`.
+pub(crate) fn set(call: &Call<'_>) -> Answer {
+    let text: Text = match call.read(&TEXT, &[]) {
+        Ok(text) => text,
+        Err(error) => return Answer::error(error),
+    };
+    later(call, |state, by| async move {
+        let Text { agent_id, name, content } = text;
+        let workspace = workspace(&state, by.version, &agent_id)?;
+        let name = supported(&name)?;
+        let (place, version) = (workspace.path(), by.version);
+        let file = blocking(move || {
+            let found = workspace.write(name, &content)?;
+            let mut file = entry(version, &workspace, name, Some(&found));
+            if let Some(file) = file.as_object_mut() {
+                file.insert("content".into(), json!(content));
+            }
+            Ok(file)
+        });
+        let file = file.await?;
+        let event = AuditEvent::AgentChanged {
+            agent: agent_id.clone(),
+            action: "file-set".to_owned(),
+            file: Some(name.to_owned()),
+        };
+        state.audit(by.actor, event);
+        Ok(json!({"ok": true, "agentId": agent_id, "workspace": place, "file": file}))
+    })
+}
+
+/// A file as it is listed. In version 4 it is said whether one that is missing is expected.
+fn entry(version: ProtocolVersion, workspace: &Workspace, name: &str, found: Option<&Found>) -> Value {
+    let mut entry = json!({"name": name, "path": workspace.path().join(name), "missing": found.is_none()});
+    if let Some(entry) = entry.as_object_mut() {
+        match found {
+            Some(found) => {
+                entry.insert("size".into(), json!(found.bytes));
+                entry.insert("updatedAtMs".into(), json!(found.changed_at_ms));
+            }
+            None if version == ProtocolVersion::V4 => {
+                entry.insert("expectedAbsent".into(), json!(name != "AGENTS.md"));
+            }
+            None => {}
+        }
+    }
+    entry
+}
+
+/// One of the files there may be. Anything else would be a way to other files.
+fn supported(name: &str) -> Result<&'static str, ErrorShape> {
+    let shown = || name.chars().take(80).collect::<String>();
+    let found = FILES.into_iter().find(|known| *known == name);
+    found.ok_or_else(|| ErrorShape::invalid(format!("unsupported file \"{}\"", shown().escape_debug())))
+}
+
+fn root(state: &State) -> Result<std::path::PathBuf, ErrorShape> {
+    let missing = || unavailable("this gateway has no folder for agents");
+    state.services.agents_dir.clone().ok_or_else(missing)
+}
+
+fn workspace(state: &State, version: ProtocolVersion, agent: &str) -> Result<Workspace, ErrorShape> {
+    state.agents.get(agent).ok_or_else(|| agents::unknown(version, agent))?;
+    Ok(Workspace::of(&root(state)?, agent))
+}
+
+/// Runs what waits for the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ErrorShape> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| unavailable(&error.to_string())),
+        Err(_) => Err(unavailable("the file could not be reached")),
+    }
+}
+
+fn later<F>(call: &Call<'_>, work: impl FnOnce(Arc<State>, By) -> F) -> Answer
+where
+    F: Future<Output = Result<Value, ErrorShape>> + Send + 'static,
+{
+    let state = Arc::clone(call.state);
+    let session: &Session = call.session;
+    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
+    let work = work(Arc::clone(&state), By { actor, at_ms: state.now_ms(), version: session.version });
+    Answer::Later(Box::pin(async move { work.await.map(|value| Payload::json(&value)) }))
+}
