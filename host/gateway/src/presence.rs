@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
+use crate::methods::machine::host_name;
 
 /// Time an entry is shown after it was last heard of, unless its connection is open.
 const KEPT_FOR_MS: u64 = 5 * 60 * 1000;
@@ -161,6 +162,7 @@ impl State {
     pub(crate) fn presence(&self) -> Value {
         let now_ms = self.now_ms();
         let own = json!({
+            "host": host_name(),
             "version": self.config.version,
             "platform": std::env::consts::OS,
             "mode": "gateway",

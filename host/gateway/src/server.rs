@@ -48,6 +48,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
     let announcing = Arc::clone(&state);
     tasks.spawn(timers.clone().run_until_cancelled_owned(async move { announcing.announce_presence().await }));
     tracing::info!(%address, "the gateway listens");
+    web::announce_page(&state, address);
     accept(&listener, &state, &shutdown, &tasks).await;
     drop(listener);
     state.draining.store(true, Ordering::Release);

@@ -64,9 +64,13 @@ fn one_line(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn host_name() -> String {
-    let told = one_line("/proc/sys/kernel/hostname");
-    if told.is_empty() { one_line("/etc/hostname") } else { told }
+/// The machine's name; `gateway` where the system does not tell. Read once: it hardly changes.
+pub(crate) fn host_name() -> &'static str {
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let told = ["/proc/sys/kernel/hostname", "/etc/hostname"].map(one_line);
+        told.into_iter().find(|name| !name.is_empty()).unwrap_or_else(|| "gateway".to_owned())
+    });
+    &NAME
 }
 
 fn os_label(release: &str) -> String {

@@ -128,6 +128,23 @@ async fn nothing_outside_of_its_folder_is_served() {
 }
 
 #[tokio::test]
+async fn what_every_user_may_write_to_is_not_served() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let build = Build::new();
+    let server = build.server(with_token()).await;
+    let allow = |path: &str, mode: u32| {
+        fs::set_permissions(build.folder.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow("page/favicon.svg", 0o666);
+    assert_eq!(get(&server, "/favicon.svg").await.status, 503);
+    assert_eq!(get(&server, "/").await.status, 200);
+    allow("page", 0o777);
+    assert_eq!(get(&server, "/").await.status, 503);
+    allow("page", 0o755);
+    assert_eq!(get(&server, "/chat").await.status, 200);
+}
+
+#[tokio::test]
 async fn every_answer_says_what_may_run() {
     let build = Build::new();
     let server = build.server(with_token()).await;

@@ -29,6 +29,7 @@ use crate::auth::{Access, Peer, decide_http};
 use crate::gateway::State;
 use reply::Reply;
 
+pub(crate) use control_ui::announce as announce_page;
 pub(crate) use reply::secure;
 
 /// What is known of a request's TCP connection.

@@ -61,6 +61,16 @@ pub(super) enum Missing {
     Unusable(String),
 }
 
+impl Missing {
+    /// Why the page itself cannot be read.
+    pub(super) fn why(self, root: &Path) -> String {
+        match self {
+            Self::NotThere => format!("{} holds no {INDEX}", root.display()),
+            Self::Unusable(why) => why,
+        }
+    }
+}
+
 /// What a request's path names below the folder; none when it could name anything else. Empty for the folder itself.
 pub(super) fn relative(path: &str) -> Option<PathBuf> {
     let decoded = decoded(path)?;
@@ -159,7 +169,25 @@ pub(super) fn open_below(root: &Path, wanted: &Path) -> Result<(File, String), M
     }
     let file = File::open(&place).map_err(not_there)?;
     let tag = tag(&file).map_err(not_there)?;
+    if let Some(open) = [root, place].into_iter().find(|path| others_may_write(path)) {
+        let path = open.display();
+        return Err(Missing::Unusable(format!("every user may write to {path}; run `chmod o-w {path}`")));
+    }
     Ok((file, tag))
+}
+
+/// Whether every user of the machine could put a script there that would run with the rights of whoever opens the page.
+fn others_may_write(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
 }
 
 /// Names what a file holds now. Package managers give every file the same time, so the times alone say too little.

@@ -8,6 +8,8 @@ mod documents;
 mod files;
 mod page;
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::response::IntoResponse;
@@ -19,6 +21,16 @@ use files::Missing;
 
 /// First parts of paths that belong to the gateway's interfaces: what is not there is not the page either.
 const NOT_THE_PAGE: [&str; 8] = ["api", "v1", "hooks", "tools", "avatar", "__openclaw", "__openclaw__", "metrics"];
+
+/// Says where the page is, or that it cannot be served.
+pub(crate) fn announce(state: &State, address: SocketAddr) {
+    let Some(root) = &state.config.control_ui.root else { return };
+    let url = format!("http://{address}{}/", state.config.control_ui.base_path);
+    match files::open_below(root, Path::new(files::INDEX)) {
+        Ok(_) => tracing::info!(url, "the Control UI is served"),
+        Err(missing) => tracing::warn!(url, why = missing.why(root), "the Control UI cannot be served"),
+    }
+}
 
 /// Answers what no other route takes.
 pub(super) async fn answer(state: &Arc<State>, request: Request<()>) -> Reply {
@@ -46,7 +58,7 @@ pub(super) async fn answer(state: &Arc<State>, request: Request<()>) -> Reply {
     }
 }
 
-async fn file_or_page(root: &std::path::Path, base: &str, inner: &str, request: &Request<()>) -> Reply {
+async fn file_or_page(root: &Path, base: &str, inner: &str, request: &Request<()>) -> Reply {
     let Some(wanted) = files::relative(inner) else { return guarded(reply::not_found()) };
     let is_page = wanted.as_os_str().is_empty() || wanted.as_os_str() == files::INDEX;
     if !is_page {
@@ -64,7 +76,7 @@ async fn file_or_page(root: &std::path::Path, base: &str, inner: &str, request: 
 }
 
 /// Whether a path without a file may be one that the page itself makes sense of, such as `/settings/logs`.
-fn is_place_in_the_page(wanted: &std::path::Path, inner: &str) -> bool {
+fn is_place_in_the_page(wanted: &Path, inner: &str) -> bool {
     let mut parts = inner.split('/').filter(|part| !part.is_empty());
     let first = parts.next().unwrap_or_default();
     // Below a plugin's name are its routes.
@@ -113,8 +125,6 @@ fn guarded(mut reply: Reply) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

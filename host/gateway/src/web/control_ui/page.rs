@@ -1,7 +1,7 @@
 //! `index.html`: put where it is served, and allowed to run its own scripts and no others.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use sha2::{Digest, Sha256};
 
 use super::Reply;
-use super::files::{self, INDEX, Missing};
+use super::files::{self, INDEX};
 
 /// Largest page.
 const MAX_PAGE_BYTES: u64 = 1024 * 1024;
@@ -63,10 +63,7 @@ pub(super) async fn index(root: &Path, base: &str, headers: &HeaderMap) -> Resul
 }
 
 fn read(root: &Path) -> Result<String, String> {
-    let (file, _) = files::open_below(root, &PathBuf::from(INDEX)).map_err(|missing| match missing {
-        Missing::NotThere => format!("{} holds no {INDEX}", root.display()),
-        Missing::Unusable(why) => why,
-    })?;
+    let (file, _) = files::open_below(root, Path::new(INDEX)).map_err(|missing| missing.why(root))?;
     let mut text = String::new();
     let read = file.take(MAX_PAGE_BYTES + 1).read_to_string(&mut text).map_err(|error| format!("{INDEX}: {error}"))?;
     if read as u64 > MAX_PAGE_BYTES {
