@@ -23,6 +23,7 @@ use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::pulse::Pulse;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
+use crate::sessions::Groups;
 use crate::settings::Settings;
 use crate::snapshot::HealthCache;
 
@@ -89,6 +90,7 @@ impl Gateway {
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
         let pulse = Pulse::open(&services.records).map_err(unreadable)?;
         let agents = Agents::open(&services.records).map_err(unreadable)?;
+        let groups = Groups::open(&services.records).map_err(unreadable)?;
         let state = State {
             agents,
             keys,
@@ -98,6 +100,7 @@ impl Gateway {
             hub: Hub::default(),
             presence: Presence::default(),
             pulse,
+            groups,
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -129,6 +132,7 @@ pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
     pub(crate) pulse: Pulse,
+    pub(crate) groups: Groups,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

@@ -2,6 +2,7 @@
 //!
 //! What is stored, and how, is the business of [`crate::Sessions`].
 
+mod groups;
 mod keys;
 mod messages;
 mod subscriptions;
@@ -14,6 +15,7 @@ use serde_json::json;
 use crate::gateway::State;
 use crate::hub::Event;
 
+pub(crate) use groups::{Defaults, Groups, Kept};
 pub(crate) use keys::{Key, agent_id};
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use subscriptions::Subscriptions;

@@ -1,8 +1,10 @@
 //! What the Control UI asks for when a page of it is opened.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::{Client, assert_invalid, start, with_token};
+use super::{Client, assert_invalid, start, start_on, with_token};
 
 async fn ok(client: &mut Client, method: &str, params: Value) -> Value {
     let response = client.call(method, params).await;
@@ -188,4 +190,49 @@ async fn the_address_of_a_page_finds_its_session() {
     assert_eq!(other, json!({"ok": false}));
     let missing = admin.call("sessions.resolve", json!({"reference": {"key": "agent:main:none"}})).await;
     assert_invalid(&missing, "No session found: agent:main:none");
+}
+
+#[tokio::test]
+async fn groups_are_kept_and_take_their_sessions_along() {
+    let server = start(with_token()).await;
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let put = json!({"names": ["Work", "Home", "Work"], "sectionOrder": ["pinned", "Home"]});
+    let made = ok(&mut writer, "sessions.groups.put", put).await;
+    let groups = json!([{"name": "Work", "position": 0}, {"name": "Home", "position": 1}]);
+    assert_eq!((&made["ok"], &made["groups"], made.get("updatedSessions")), (&json!(true), &groups, None));
+    for (key, group) in [("a", "Work"), ("b", "Work"), ("c", "Home")] {
+        ok(&mut writer, "sessions.patch", json!({"key": key, "category": group})).await;
+    }
+    let update = json!({"name": "Work", "cwd": "/work", "worktree": false});
+    let defaults = json!([{"name": "Work", "cwd": "/work", "worktree": false}]);
+    assert_eq!(ok(&mut writer, "sessions.groups.update", update).await, json!({"ok": true, "defaults": defaults}));
+    let category = |page: &Value| {
+        let rows = page["sessions"].as_array().unwrap().iter();
+        let mut all: Vec<_> = rows.map(|row| (row["key"].to_string(), row["category"].to_string())).collect();
+        all.sort();
+        all.into_iter().map(|(_, category)| category).collect::<Vec<_>>()
+    };
+    let mut watcher = server.connect(4, &["operator.read"]).await;
+    ok(&mut watcher, "sessions.subscribe", json!({})).await;
+    let renamed = ok(&mut writer, "sessions.groups.rename", json!({"name": "Work", "to": "Garden"})).await;
+    assert_eq!((&renamed["updatedSessions"], &renamed["groups"][0]["name"]), (&json!(2), &json!("Garden")));
+    assert_eq!(watcher.event("sessions.changed").await["payload"]["session"]["category"], "Garden");
+
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(with_token(), records).await;
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let listed = ok(&mut writer, "sessions.groups.list", json!({})).await;
+    assert_eq!((&listed["groups"][0]["name"], &listed["sectionOrder"]), (&json!("Garden"), &json!(["pinned", "Home"])));
+    let defaults = ok(&mut writer, "sessions.groups.defaults", json!({})).await;
+    assert_eq!(defaults["defaults"][0]["name"], "Garden");
+    let page = ok(&mut writer, "sessions.list", json!({})).await;
+    assert_eq!(category(&page), ["\"Garden\"", "\"Garden\"", "\"Home\""]);
+    assert_eq!(ok(&mut writer, "sessions.groups.delete", json!({"name": "Garden"})).await["updatedSessions"], 2);
+    let page = ok(&mut writer, "sessions.list", json!({})).await;
+    assert_eq!(category(&page), ["null", "null", "\"Home\""]);
+    let unknown = writer.call("sessions.groups.delete", json!({"name": "Garden"})).await;
+    assert_invalid(&unknown, "unknown session group: \"Garden\"");
+    let incomplete = writer.call("sessions.groups.update", json!({"name": "Home", "worktree": true})).await;
+    assert_invalid(&incomplete, "invalid sessions.groups.update params: must have required property 'cwd'");
 }

@@ -2,6 +2,7 @@
 
 mod create;
 mod days;
+mod groups;
 mod history;
 mod list;
 mod lookup;
@@ -27,6 +28,7 @@ use crate::handshake::Session;
 use crate::sessions::Key;
 
 pub(crate) use create::create;
+pub(crate) use groups::{delete_group, group_defaults, list_groups, put_groups, rename_group, update_group};
 pub(crate) use history::{get, history, history_with};
 pub(crate) use list::list;
 pub(crate) use lookup::{describe, preview, resolve};
