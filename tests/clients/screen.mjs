@@ -1,0 +1,59 @@
+// A program in a terminal of its own: what it draws, and keys for it.
+
+import pty from "@lydell/node-pty";
+import xterm from "@xterm/headless";
+
+import { eventually } from "./leanclaw.mjs";
+
+const SIZE = { cols: 110, rows: 40 };
+
+/** A terminal with a program in it. */
+export class Screen {
+  constructor({ program, args, options }) {
+    this.terminal = new xterm.Terminal({ ...SIZE, scrollback: 2000, allowProposedApi: true });
+    const env = { ...options.env, TERM: "xterm-256color" };
+    delete env.NO_COLOR;
+    this.program = pty.spawn(program, args, { ...SIZE, name: "xterm-256color", cwd: options.cwd, env });
+    this.program.onData((data) => this.terminal.write(data));
+    // Programs ask the terminal what it can do and wait for the answer.
+    this.terminal.onData((data) => this.program.write(data));
+    this.program.onExit((exit) => (this.exit = exit));
+  }
+
+  /** All that can be seen, also by scrolling up. */
+  text() {
+    const { active } = this.terminal.buffer;
+    const lines = Array.from({ length: active.length }, (_, row) => active.getLine(row)?.translateToString(true) ?? "");
+    return lines.join("\n").trimEnd();
+  }
+
+  /** Waits until the pattern can be seen. */
+  async shows(pattern) {
+    try {
+      await eventually(`${pattern} on the screen`, () => {
+        if (this.exit) throw new Error(`the program ended: ${JSON.stringify(this.exit)}`);
+        return pattern.test(this.text());
+      });
+    } catch (error) {
+      throw new Error(`${error.message}; the screen shows\n${this.text()}`);
+    }
+  }
+
+  /** Types a line. */
+  type(line) {
+    this.program.write(line);
+    // Editors that complete words take a line break that comes in the same breath as part of a paste.
+    setTimeout(() => this.program.write("\r"), 300);
+  }
+
+  /** Waits for the program's own end; its exit status. */
+  async ends() {
+    await eventually(`the program's end; the screen shows\n${this.text()}`, () => this.exit);
+    return this.exit.exitCode;
+  }
+
+  kill() {
+    if (!this.exit) this.program.kill("SIGKILL");
+    this.terminal.dispose();
+  }
+}
