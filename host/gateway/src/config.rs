@@ -8,6 +8,7 @@ use leanclaw_types::redact::Secret;
 
 use crate::auth::Role;
 use crate::error::GatewayError;
+use crate::rate::RateLimits;
 
 /// How callers prove themselves.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +50,8 @@ pub struct GatewayConfig {
     pub control_ui: ControlUi,
     /// Bounds and timers.
     pub limits: Limits,
+    /// How often may be called.
+    pub rates: RateLimits,
 }
 
 /// An installed Control UI.
@@ -70,6 +73,7 @@ impl GatewayConfig {
             allowed_origins: Vec::new(),
             control_ui: ControlUi::default(),
             limits: Limits::default(),
+            rates: RateLimits::default(),
         }
     }
 }

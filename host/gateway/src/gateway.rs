@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::pulse::Pulse;
+use crate::rate::Rates;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
 use crate::sessions::Groups;
 use crate::settings::Settings;
@@ -97,6 +98,7 @@ impl Gateway {
             devices,
             lockout: Lockout::new(&config.limits),
             refusals: Refusals::default(),
+            rates: Rates::new(config.rates.clone()),
             hub: Hub::default(),
             presence: Presence::default(),
             pulse,
@@ -129,6 +131,8 @@ pub(crate) struct State {
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
     refusals: Refusals,
+    /// How often who has called.
+    pub(crate) rates: Rates,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
     pub(crate) pulse: Pulse,

@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) device: Option<String>,
     /// Where it comes from.
     pub(crate) remote: IpAddr,
+    /// Whether it is a program on this machine, with nothing between.
+    pub(crate) local: bool,
     /// Which sessions it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
 }
@@ -109,6 +111,7 @@ fn welcome(
         client: connect.client,
         device: access.device,
         remote: peer.ip(),
+        local: peer.direct_loopback && !peer.from_page,
         subscriptions: Subscriptions::default(),
     };
     Outcome::Welcome(Arc::new(session), wire::response(id, &payload))

@@ -103,6 +103,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         GatewayAuth::Token(token) => Auth { token: Some(token.clone()), ..Auth::default() },
         GatewayAuth::Password(password) => Auth { password: Some(password.clone()), ..Auth::default() },
     };
+    gateway.rates = config.gateway.access.rates.clone();
     gateway.auth.role = config.gateway.access.role;
     gateway.auth.named.clone_from(&config.gateway.access.users);
     gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);

@@ -19,8 +19,9 @@ use crate::error::failure_to_error;
 use crate::gateway::State;
 use crate::guard;
 use crate::handshake::Session;
-use crate::methods::{self, Method, Scope};
+use crate::methods::{self, Known, Scope};
 use crate::phrase::Shape;
+use crate::rate::Class;
 use crate::wire::{self, Id, Payload};
 
 static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<RequestFrameShape>);
@@ -114,13 +115,20 @@ impl Connection {
         let name = frame.method.as_ref();
         let own = methods::find(name);
         let role = self.session.caller.role.as_str();
-        if !methods::role_fits(role, name, own) && name != "connect" {
+        if !methods::role_fits(role, name, own.map(|known| known.method)) && name != "connect" {
             return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {role}")));
         }
-        if let Some(method) = own {
-            return Routed::Answer(self.call_own(method, frame.params_text()));
+        if let Some(known) = own {
+            if let Err(error) = self.spend(known.cost.class, name) {
+                return Routed::Answer(Answer::error(error));
+            }
+            return Routed::Answer(self.call_own(known, frame.params_text()));
         }
-        if let Some(scope) = self.state.services.plugins.method_scope(name) {
+        let scope = self.state.services.plugins.method_scope(name);
+        if let Err(error) = self.spend(scope.as_deref().map_or(Class::Read, Class::of_scope), name) {
+            return Routed::Answer(Answer::error(error));
+        }
+        if let Some(scope) = scope {
             if !self.session.caller.holds(&scope) {
                 return Routed::Answer(Answer::error(self.missing_scope(name, &scope)));
             }
@@ -139,11 +147,22 @@ impl Connection {
         Routed::Answer(Answer::error(ErrorShape::invalid(unknown_method(name))))
     }
 
-    fn call_own(&self, method: &'static Method, params: &str) -> Answer {
+    fn spend(&self, class: Class, method: &str) -> Result<(), ErrorShape> {
+        self.meter.spend(&self.state.rates, class, method, || self.state.now_ms())
+    }
+
+    fn call_own(&self, known: Known, params: &str) -> Answer {
+        let method = known.method;
         if let Scope::Needs(scope) = method.scope
             && !self.session.caller.holds(scope)
         {
             return Answer::error(self.missing_scope(method.name, scope));
+        }
+        if known.cost.is_control_plane {
+            let (version, now_ms) = (self.session.version, self.state.now_ms());
+            if let Err(error) = self.meter.spend_control_plane(&self.state.rates, version, method.name, now_ms) {
+                return Answer::error(error);
+            }
         }
         if self.state.services.plugins.guards_calls() {
             return guard::own(&self.state, &self.session, method, params);

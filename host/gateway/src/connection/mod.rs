@@ -25,6 +25,7 @@ use crate::auth::Peer;
 use crate::gateway::State;
 use crate::handshake::{self, Session};
 use crate::hub::{Event, Seat, Signal};
+use crate::rate::Meter;
 use crate::wire;
 use socket::{Ending, Incoming, Socket};
 
@@ -152,6 +153,7 @@ pub(crate) struct Connection {
     /// Whether all that the peer sent has been read: else its pongs may lie unread, and silence proves nothing.
     caught_up: bool,
     unauthorized_in_a_row: u32,
+    meter: Meter,
     drain: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
@@ -159,6 +161,7 @@ impl Connection {
     fn new(state: Arc<State>, socket: Socket, session: Arc<Session>) -> Self {
         let seat = state.hub.join(Arc::clone(&session));
         state.presence.came(&session, state.now_ms());
+        let meter = state.rates.meter(session.remote, &session.caller.id, session.local, state.now_ms());
         let mut connection = Self {
             session,
             socket,
@@ -168,6 +171,7 @@ impl Connection {
             silent_pings: 0,
             caught_up: true,
             unauthorized_in_a_row: 0,
+            meter,
             drain: None,
             state,
         };

@@ -4,6 +4,7 @@ pub(crate) mod agents;
 pub(crate) mod channels;
 pub(crate) mod chat;
 pub(crate) mod config;
+pub(crate) mod cost;
 pub(crate) mod devices;
 pub(crate) mod empty;
 pub(crate) mod health;
@@ -179,8 +180,16 @@ pub(crate) static TABLE: &[Method] = &[
     method("worktrees.list", Scope::Needs(READ), none::answer),
 ];
 
-static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =
-    LazyLock::new(|| TABLE.iter().map(|method| (method.name, method)).collect());
+/// A method and what a call of it counts as.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) method: &'static Method,
+    pub(crate) cost: cost::Cost,
+}
+
+static BY_NAME: LazyLock<HashMap<&'static str, Known>> = LazyLock::new(|| {
+    TABLE.iter().map(|method| (method.name, Known { method, cost: cost::Cost::of(method) })).collect()
+});
 
 /// Methods only a node may call, known to this gateway or not: who is none learns that before anything else.
 const NODE_METHODS: [&str; 12] = [
@@ -209,7 +218,7 @@ pub(crate) fn role_fits(role: &str, name: &str, method: Option<&Method>) -> bool
 }
 
 /// The method of that name.
-pub(crate) fn find(name: &str) -> Option<&'static Method> {
+pub(crate) fn find(name: &str) -> Option<Known> {
     BY_NAME.get(name).copied()
 }
 

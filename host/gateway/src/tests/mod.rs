@@ -17,6 +17,7 @@ mod logs;
 mod methods;
 mod page;
 mod presence;
+mod rates;
 mod roles;
 mod scopes;
 mod sessions;

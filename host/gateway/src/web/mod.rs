@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::door::Ticket;
 use crate::auth::{Access, Peer, decide_http};
 use crate::gateway::State;
+use crate::rate::Class;
 use reply::Reply;
 
 pub(crate) use control_ui::announce as announce_page;
@@ -114,7 +115,17 @@ fn authorize<'a, B>(
         let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
         Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
     });
-    let remote = peer_of(state, request).map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let peer = peer_of(state, request);
+    let remote = peer.as_ref().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let access = access.and_then(|access| {
+        let Some(peer) = peer else { return Err(Box::new(reply::unauthorized())) };
+        let who = (peer.ip(), access.caller.id.as_str(), peer.direct_loopback && !peer.from_page);
+        let class = if scope == "operator.read" { Class::Read } else { Class::Expensive };
+        match state.rates.once(who, class, state.now_ms()) {
+            Ok(()) => Ok(access),
+            Err(wait_ms) => Err(Box::new(reply::too_often(wait_ms))),
+        }
+    });
     async move {
         let access = access?;
         if state.services.plugins.guards_calls() {

@@ -65,6 +65,12 @@ pub(super) fn retry_after(mut reply: Reply, milliseconds: u64) -> Reply {
     reply
 }
 
+/// The answer to who calls too often.
+pub(super) fn too_often(wait_ms: u64) -> Reply {
+    let message = format!("rate limit exceeded; retry after {}s", wait_ms.div_ceil(1000));
+    retry_after(error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", &message), wait_ms)
+}
+
 /// The answer for a failure of a plugin or of the host.
 pub(super) fn failed(failure: &Failure) -> Reply {
     let status = failure_to_status(failure);

@@ -1,6 +1,8 @@
 //! Who may do what at the gateway: the parts of the section `gateway` that have no variable.
 
-use leanclaw_gateway::{Credential, Role};
+use std::time::Duration;
+
+use leanclaw_gateway::{ClassLimits, Credential, RateLimits, Role};
 use serde_json::{Map, Value};
 
 use super::plugins::Wrong;
@@ -8,13 +10,15 @@ use super::value;
 
 const ROLES: &str = "`admin`, `user` or `viewer`";
 
-/// The roles of credentials.
+/// The roles of credentials, and how often may be called.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AccessConfig {
     /// What the shared token or password is good for at most.
     pub role: Role,
     /// Further credentials.
     pub users: Vec<Credential>,
+    /// How often may be called.
+    pub rates: RateLimits,
 }
 
 /// The parts as read.
@@ -28,6 +32,9 @@ pub(crate) struct AccessSection {
 impl AccessSection {
     /// Reads what has no variable and takes it out of the value of the key `gateway`.
     pub(crate) fn take(&mut self, gateway: &mut Map<String, Value>) {
+        if let Some(rates) = gateway.shift_remove("rateLimits") {
+            self.rates(&rates);
+        }
         let Some(Value::Object(auth)) = gateway.get_mut("auth") else { return };
         if let Some(role) = auth.shift_remove("role") {
             self.access.role = self.role("gateway.auth.role", &role);
@@ -69,6 +76,53 @@ impl AccessSection {
         }
         if let (Some(secret), Some(role)) = (secret, role) {
             self.access.users.push(Credential { name: name.to_owned(), secret, role });
+        }
+    }
+
+    fn rates(&mut self, given: &Value) {
+        let path = "gateway.rateLimits";
+        let mut rates = RateLimits::default();
+        for (key, given) in self.object(path, given).into_iter().flatten() {
+            let path = format!("{path}.{}", key.escape_debug());
+            match key.as_str() {
+                "windowMs" => {
+                    let window = value::whole_number(given, 1000, 3_600_000);
+                    match window {
+                        Some(milliseconds) => rates.window = Duration::from_millis(milliseconds),
+                        None => self.wrong.push((path, given.clone(), "milliseconds from 1000 to 3600000".to_owned())),
+                    }
+                }
+                "controlPlane" => self.limit(&path, given, &mut rates.control_plane),
+                "controlPlaneV3" => self.limit(&path, given, &mut rates.control_plane_v3),
+                "perIp" => self.class_limits(&path, given, &mut rates.per_ip),
+                "perCredential" => self.class_limits(&path, given, &mut rates.per_credential),
+                "loopback" => self.class_limits(&path, given, &mut rates.loopback),
+                _ => self.unknown.push(path),
+            }
+        }
+        self.access.rates = rates;
+    }
+
+    fn class_limits(&mut self, path: &str, given: &Value, limits: &mut ClassLimits) {
+        for (key, given) in self.object(path, given).into_iter().flatten() {
+            let path = format!("{path}.{}", key.escape_debug());
+            match key.as_str() {
+                "read" => self.limit(&path, given, &mut limits.read),
+                "write" => self.limit(&path, given, &mut limits.write),
+                "admin" => self.limit(&path, given, &mut limits.admin),
+                "expensive" => self.limit(&path, given, &mut limits.expensive),
+                _ => self.unknown.push(path),
+            }
+        }
+    }
+
+    fn limit(&mut self, path: &str, given: &Value, limit: &mut u32) {
+        match value::whole_number(given, 0, u64::from(u32::MAX)).and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => *limit = number,
+            None => {
+                let expected = "calls per window, a whole number; 0 is no limit";
+                self.wrong.push((path.to_owned(), given.clone(), expected.to_owned()));
+            }
         }
     }
 
@@ -114,6 +168,21 @@ mod tests {
         assert_eq!(rest, json!({"port": 1, "auth": {"token": "t"}}));
         assert_eq!(read(json!({"auth": {}})).0.access, AccessConfig::default());
         assert_eq!(AccessConfig::default().role, Role::Admin);
+    }
+
+    #[test]
+    fn rate_limits_are_laid_over_the_defaults() {
+        let (section, rest) = read(json!({"rateLimits": {
+            "windowMs": 10_000, "perIp": {"read": 5, "write": -1}, "loopback": {"admin": 0}, "controlPlane": 7, "x": 1,
+        }}));
+        let (rates, usual) = (&section.access.rates, RateLimits::default());
+        assert_eq!((rates.window, rates.control_plane), (Duration::from_secs(10), 7));
+        assert_eq!((rates.per_ip.read, rates.per_ip.write), (5, usual.per_ip.write));
+        assert_eq!((rates.loopback.admin, rates.per_credential), (0, usual.per_credential));
+        assert_eq!(section.wrong[0].0, "gateway.rateLimits.perIp.write");
+        assert_eq!(section.unknown, ["gateway.rateLimits.x"]);
+        assert_eq!(rest, json!({}));
+        assert_eq!(read(json!({"rateLimits": {"windowMs": 5}})).0.wrong.len(), 1);
     }
 
     #[test]

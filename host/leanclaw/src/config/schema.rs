@@ -61,6 +61,14 @@ pub(crate) fn schema() -> Value {
         "type": "object", "properties": {"token": {"type": "string"}, "role": roles()}, "required": ["token", "role"],
     });
     put(&mut root, "gateway.auth.role", roles());
+    let limit = || json!({"type": "integer", "minimum": 0});
+    let classes = json!({"read": limit(), "write": limit(), "admin": limit(), "expensive": limit()});
+    for who in ["perIp", "perCredential", "loopback"] {
+        put(&mut root, &format!("gateway.rateLimits.{who}"), json!({"type": "object", "properties": classes}));
+    }
+    put(&mut root, "gateway.rateLimits.windowMs", json!({"type": "integer", "minimum": 1000, "maximum": 3_600_000}));
+    put(&mut root, "gateway.rateLimits.controlPlane", limit());
+    put(&mut root, "gateway.rateLimits.controlPlaneV3", limit());
     put(&mut root, "gateway.auth.users", json!({"type": "object", "additionalProperties": user}));
     put(&mut root, "plugins.enabled", json!({"type": "boolean"}));
     put(&mut root, "plugins.allow", ids());
