@@ -19,6 +19,7 @@ use crate::config::GatewayConfig;
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
 use crate::hub::Hub;
+use crate::nodes::Nodes;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::pulse::Pulse;
@@ -90,6 +91,7 @@ impl Gateway {
         let keys = Arc::new(Keys::open(&services.records).await.map_err(unreadable)?);
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
         let pulse = Pulse::open(&services.records).map_err(unreadable)?;
+        let nodes = Nodes::open(&services.records).map_err(unreadable)?;
         let agents = Agents::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
         let state = State {
@@ -101,6 +103,7 @@ impl Gateway {
             rates: Rates::new(config.rates.clone()),
             hub: Hub::default(),
             presence: Presence::default(),
+            nodes,
             pulse,
             groups,
             sockets: Arc::default(),
@@ -135,6 +138,7 @@ pub(crate) struct State {
     pub(crate) rates: Rates,
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
+    pub(crate) nodes: Nodes,
     pub(crate) pulse: Pulse,
     pub(crate) groups: Groups,
     /// WebSockets before `hello-ok`, per address.

@@ -13,6 +13,7 @@ use crate::auth::{self, Access, Peer};
 use crate::devices;
 use crate::gateway::State;
 use crate::hello::hello;
+use crate::nodes::Declared;
 use crate::phrase::Shape;
 use crate::sessions::Subscriptions;
 use crate::wire::{self, Id, Payload};
@@ -36,6 +37,10 @@ pub(crate) struct Session {
     pub(crate) remote: IpAddr,
     /// Whether it is a program on this machine, with nothing between.
     pub(crate) local: bool,
+    /// What it says it can do, if it is a node.
+    pub(crate) declared: Option<Declared>,
+    /// When it came.
+    pub(crate) connected_at_ms: u64,
     /// Which sessions it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
 }
@@ -104,8 +109,15 @@ fn welcome(
     let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));
     tracing::info!(connection = %session, client = %connect.client.id, mode = %connect.client.mode,
         protocol = version.number(), remote = %peer.address, "a client connected");
+    let declared = (access.caller.role == "node").then_some(Declared {
+        caps: connect.caps,
+        commands: connect.commands,
+        permissions: connect.permissions,
+    });
     let session = Session {
         id: session,
+        declared,
+        connected_at_ms: state.now_ms(),
         version,
         caller: Arc::new(access.caller),
         client: connect.client,

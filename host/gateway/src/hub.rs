@@ -30,6 +30,8 @@ pub(crate) struct Event {
     newest_only: bool,
     /// The session that changed, for an event that goes only to those who asked for such changes.
     session_key: Option<String>,
+    /// Whether it is for one connection only, which counts no number for it.
+    targeted: bool,
     /// Whether a slow client may miss it.
     pub(crate) droppable: bool,
     /// Sent with `presence` and `health`.
@@ -46,6 +48,7 @@ impl Event {
             scope_v4: None,
             newest_only: false,
             session_key: None,
+            targeted: false,
             droppable: false,
             state_version: None,
         }
@@ -76,6 +79,16 @@ impl Event {
     pub(crate) fn droppable(mut self) -> Self {
         self.droppable = true;
         self
+    }
+
+    /// For one connection: it has no `seq`.
+    pub(crate) fn targeted(mut self) -> Self {
+        self.targeted = true;
+        self
+    }
+
+    pub(crate) fn is_targeted(&self) -> bool {
+        self.targeted
     }
 
     /// Only for those who asked for changes of this session or of all.
@@ -182,6 +195,13 @@ impl Hub {
         }
     }
 
+    /// Sends an event to one connection. False when it is not there or cannot take it.
+    pub(crate) fn tell(&self, connection: &str, event: Event) -> bool {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = members.values().find(|member| member.session.id == connection);
+        member.is_some_and(|member| member.signals.try_send(Signal::Event(Arc::new(event))).is_ok())
+    }
+
     /// Closes the connections for whom `unwanted` holds: what they were let in by is gone.
     pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> bool) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -219,7 +239,7 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 10] = [
+pub(crate) const OWN_EVENTS: [&str; 13] = [
     "connect.challenge",
     "tick",
     "health",
@@ -230,6 +250,9 @@ pub(crate) const OWN_EVENTS: [&str; 10] = [
     "sessions.changed",
     "device.pair.requested",
     "device.pair.resolved",
+    "node.pair.requested",
+    "node.pair.resolved",
+    "node.invoke.request",
 ];
 
 /// `{"ts":…}`.

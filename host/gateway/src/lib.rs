@@ -25,6 +25,7 @@ mod hello;
 mod hub;
 mod log_file;
 mod methods;
+mod nodes;
 mod phrase;
 mod plugins;
 mod presence;

@@ -129,6 +129,15 @@ pub enum AuditEvent {
         /// The scopes it is approved for.
         scopes: Vec<String>,
     },
+    /// What a node may be asked for was decided on, or its name was.
+    NodeChanged {
+        /// The node's device id.
+        node: String,
+        /// `approved`, `rejected`, `removed` or `renamed`.
+        action: String,
+        /// The commands it is about.
+        commands: Vec<String>,
+    },
     /// The configuration file was changed.
     ConfigChanged {
         /// `set`, `apply` or `patch`.
@@ -199,6 +208,7 @@ impl AuditEvent {
             Self::AgentChanged { .. } => "agent-changed",
             Self::GroupChanged { .. } => "group-changed",
             Self::DeviceChanged { .. } => "device-changed",
+            Self::NodeChanged { .. } => "node-changed",
             Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::CallRefused { .. } => "call-refused",
@@ -223,6 +233,7 @@ impl AuditEvent {
             | Self::CallRefused { .. }
             | Self::GroupChanged { .. }
             | Self::ConfigChanged { .. }
+            | Self::NodeChanged { .. }
             | Self::DeviceChanged { .. }
             | Self::ScopeDenied { .. } => None,
         }

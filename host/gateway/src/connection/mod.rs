@@ -83,8 +83,10 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
             drop(held);
             socket.allow_frames_of(limits.frame_bytes);
             let mut connection = Connection::new(Arc::clone(&state), socket, session);
+            crate::nodes::came(&state, &connection.session);
             let end = std::future::poll_fn(|context| connection.poll(context)).await;
             state.hub.leave(connection.seat.id);
+            crate::nodes::went(&state, &connection.session);
             state.presence.went(&connection.session, state.now_ms());
             tracing::debug!(connection = %connection.session.id, "a client left");
             socket = connection.into_socket();
@@ -308,9 +310,12 @@ impl Connection {
     }
 
     fn send_event(&mut self, event: &Event) {
-        self.seq += 1;
         let head = event.head(self.session.version);
-        self.socket.push(wire::event(head, Some(self.seq), event.state_version));
+        let seq = (!event.is_targeted()).then(|| {
+            self.seq += 1;
+            self.seq
+        });
+        self.socket.push(wire::event(head, seq, event.state_version));
     }
 }
 

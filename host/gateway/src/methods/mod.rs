@@ -10,6 +10,7 @@ pub(crate) mod empty;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod machine;
+pub(crate) mod nodes;
 pub(crate) mod none;
 pub(crate) mod plugins;
 pub(crate) mod send;
@@ -34,7 +35,7 @@ use crate::phrase::Shape;
 pub(crate) const ADMIN: &str = "operator.admin";
 pub(crate) const READ: &str = "operator.read";
 const QUESTIONS: &str = "operator.questions";
-const WRITE: &str = "operator.write";
+pub(crate) const WRITE: &str = "operator.write";
 const APPROVALS: &str = "operator.approvals";
 const PAIRING: &str = "operator.pairing";
 
@@ -117,6 +118,21 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.catalog.browse", Scope::Needs(READ), none::answer),
     method("plugins.catalog.categories", Scope::Needs(READ), none::answer),
     method("plugins.controlUi.list", Scope::Needs(READ), none::answer),
+    method("node.describe", Scope::Needs(READ), nodes::describe),
+    method("node.event", Scope::Node, nodes::event),
+    method("node.invoke", Scope::Depends, nodes::invoke),
+    method("node.invoke.progress", Scope::Node, nodes::progress),
+    method("node.invoke.result", Scope::Node, nodes::result),
+    method("node.list", Scope::Needs(READ), nodes::list),
+    method("node.pair.approve", Scope::Needs(PAIRING), nodes::approve),
+    method("node.pair.list", Scope::Needs(PAIRING), nodes::paired),
+    method("node.pair.reject", Scope::Needs(PAIRING), nodes::reject),
+    method("node.pair.remove", Scope::Needs(PAIRING), nodes::remove),
+    method("node.pending.ack", Scope::Node, nodes::ack),
+    method("node.pending.drain", Scope::Node, nodes::drain),
+    method("node.pending.enqueue", Scope::Needs(WRITE), nodes::enqueue),
+    method("node.pending.pull", Scope::Node, nodes::pull),
+    method("node.rename", Scope::Needs(PAIRING), nodes::rename),
     method("plugins.list", Scope::Needs(READ), plugins::list),
     method("plugins.inspect", Scope::Needs(READ), plugins::inspect),
     method("plugins.logs", Scope::Needs(READ), plugins::logs),

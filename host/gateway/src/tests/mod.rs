@@ -15,6 +15,7 @@ mod guard;
 mod handshake;
 mod logs;
 mod methods;
+mod nodes;
 mod page;
 mod presence;
 mod rates;

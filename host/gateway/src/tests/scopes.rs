@@ -49,6 +49,7 @@ const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
 const DIFFERENCES_IN_VERSION_3: &[(&str, &str)] = &[
     ("config.schema", "a description without any value; what it describes is under read as well"),
     ("health", "asks for nothing in both"),
+    ("node.invoke", "write as well, and admin for commands that change what a node lets others run"),
     ("sessions.delete", "archived sessions only need write"),
     ("sessions.patch", "a name or a colour only needs write"),
 ];

@@ -1,0 +1,287 @@
+//! `node.invoke`, and what the node says to it.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::connected;
+use crate::connection::{Answer, Call};
+use crate::handshake::Session;
+use crate::hub::Event;
+use crate::methods::{ADMIN, WRITE};
+use crate::nodes::policy;
+use crate::phrase::Shape;
+use crate::wire::Payload;
+
+/// Time a node has when the caller names none.
+const USUAL_MS: u64 = 30_000;
+/// The most a caller may give it.
+const MOST_MS: u64 = 600_000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Invoke {
+    #[schemars(length(min = 1))]
+    node_id: String,
+    #[schemars(length(min = 1))]
+    command: String,
+    #[serde(default)]
+    params: Option<Value>,
+    #[serde(default)]
+    #[schemars(with = "u64")]
+    timeout_ms: Option<u64>,
+    #[schemars(length(min = 1))]
+    idempotency_key: String,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    session_key: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    turn_source_channel: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    turn_source_to: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String")]
+    turn_source_account_id: Option<String>,
+    #[serde(default)]
+    turn_source_thread_id: Option<Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Outcome {
+    #[schemars(length(min = 1))]
+    id: String,
+    #[schemars(length(min = 1))]
+    node_id: String,
+    ok: bool,
+    #[serde(default)]
+    payload: Option<Value>,
+    #[serde(default, rename = "payloadJSON")]
+    payload_json: Option<String>,
+    #[serde(default)]
+    error: Option<NodeError>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NodeError {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Progress {
+    #[schemars(length(min = 1))]
+    invoke_id: String,
+    #[schemars(length(min = 1))]
+    node_id: String,
+    #[serde(rename = "seq")]
+    _seq: u64,
+    #[serde(rename = "chunk")]
+    #[schemars(length(max = 16384))]
+    _chunk: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Happened {
+    #[schemars(length(min = 1))]
+    event: String,
+    #[serde(default)]
+    payload: Option<Value>,
+    #[serde(default, rename = "payloadJSON")]
+    #[schemars(with = "String")]
+    payload_json: Option<String>,
+}
+
+static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
+static OUTCOME: LazyLock<Shape> = LazyLock::new(Shape::of::<Outcome>);
+static PROGRESS: LazyLock<Shape> = LazyLock::new(Shape::of::<Progress>);
+static HAPPENED: LazyLock<Shape> = LazyLock::new(Shape::of::<Happened>);
+
+/// What a call for a node cannot be done for.
+fn failed(code: &str, message: impl Into<String>) -> ErrorShape {
+    ErrorShape::new(error_code::UNAVAILABLE, message).details(json!({"code": code}))
+}
+
+fn node_error(code: &str, message: &str) -> ErrorShape {
+    let details = json!({"nodeError": {"code": code, "message": message}});
+    ErrorShape::new(error_code::UNAVAILABLE, format!("{code}: {message}")).details(details)
+}
+
+pub(super) fn pairing_changed() -> ErrorShape {
+    let mut error = failed("PAIRING_CHANGED", "node pairing changed while invocation was active");
+    error.retryable = Some(true);
+    error
+}
+
+/// Whether that may be asked of the node that is connected.
+fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShape> {
+    if !call.state.nodes.is_approved(node) {
+        return Err(pairing_changed());
+    }
+    let platform = &node.client.platform;
+    let refused = |reason: &str, why: String| {
+        let details = json!({"reason": reason, "command": command});
+        Err(ErrorShape::invalid(format!("node command not allowed: {why}")).details(details))
+    };
+    if !policy::allows(platform, command) {
+        let why = format!("\"{command}\" is not in the allowlist for platform \"{platform}\"");
+        return refused("command not allowlisted", why);
+    }
+    let declared = node.declared.as_ref().is_some_and(|declared| declared.commands.iter().any(|own| own == command));
+    if !declared {
+        return refused("command not declared by node", format!("the node does not declare \"{command}\""));
+    }
+    Ok(())
+}
+
+/// `node.invoke {nodeId, command, params?, timeoutMs?, idempotencyKey}` → `{ok, nodeId, command, payload, payloadJSON}`.
+pub(crate) fn invoke(call: &Call<'_>) -> Answer {
+    let invoke: Invoke = match call.require(WRITE).and_then(|()| call.read(&INVOKE, &[])) {
+        Ok(invoke) => invoke,
+        Err(error) => return Answer::error(error),
+    };
+    // What a turn came from is for the policy of agents.
+    let _ = (&invoke.session_key, &invoke.turn_source_channel, &invoke.turn_source_to);
+    let _ = (&invoke.turn_source_account_id, &invoke.turn_source_thread_id);
+    if policy::is_for_admins(&invoke.command)
+        && let Err(error) = call.require(ADMIN)
+    {
+        return Answer::error(error);
+    }
+    let newest = call.session.version == ProtocolVersion::V4;
+    let Some(node) = connected(call.state).remove(&invoke.node_id) else {
+        let is_known = call.state.devices.get(&invoke.node_id).is_some();
+        return Answer::error(if newest && !is_known {
+            pairing_changed()
+        } else {
+            failed("NOT_CONNECTED", "node not connected")
+        });
+    };
+    if let Err(error) = check(call, &node, &invoke.command) {
+        return Answer::error(error);
+    }
+    ask(call, node, invoke)
+}
+
+fn ask(call: &Call<'_>, node: Arc<Session>, invoke: Invoke) -> Answer {
+    let newest = call.session.version == ProtocolVersion::V4;
+    let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
+    let timeout_ms = timeout_ms.filter(|limit| *limit > 0).unwrap_or(USUAL_MS).min(MOST_MS);
+    let Some((ticket, answer)) = call.state.nodes.begin(call.state, &node.id) else {
+        let mut error = failed("BUSY", "too many calls run on that node; retry when some have ended");
+        error.retryable = Some(true);
+        return Answer::error(error);
+    };
+    let mut request = json!({
+        "id": ticket.id, "nodeId": node_id, "command": command, "timeoutMs": timeout_ms,
+        "idempotencyKey": idempotency_key,
+    });
+    if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
+        request.insert("paramsJSON".into(), json!(params.to_string()));
+    }
+    if !call.state.hub.tell(&node.id, Event::new("node.invoke.request", &request.to_string()).targeted()) {
+        return Answer::error(failed("NOT_CONNECTED", "node not connected"));
+    }
+    Answer::Later(Box::pin(async move {
+        let answered = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
+        drop(ticket);
+        match answered {
+            Err(_) => Err(node_error("TIMEOUT", "node invoke timed out")),
+            Ok(Err(_) | Ok(None)) if newest => {
+                Err(node_error("DISCONNECTED", &format!("node disconnected ({command})")))
+            }
+            Ok(Err(_) | Ok(None)) => {
+                Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: node disconnected ({command})")))
+            }
+            Ok(Ok(Some(Err((code, message))))) => Err(node_error(&code, &message)),
+            Ok(Ok(Some(Ok((payload, text))))) => {
+                let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+                let payload = payload.or(parsed);
+                let text = text.or_else(|| payload.as_ref().map(Value::to_string));
+                Ok(Payload::json(&json!({
+                    "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,
+                })))
+            }
+        }
+    }))
+}
+
+fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
+    if call.session.device.as_deref() == Some(node) {
+        return Ok(());
+    }
+    Err(ErrorShape::invalid("nodeId mismatch"))
+}
+
+/// `node.invoke.result {id, nodeId, ok, payload?, payloadJSON?, error?}` → `{ok}`; `ignored` for what is over or was never
+/// asked of this connection.
+pub(crate) fn result(call: &Call<'_>) -> Answer {
+    let read = call.read::<Outcome>(&OUTCOME, &[]).and_then(|outcome| own(call, &outcome.node_id).map(|()| outcome));
+    let outcome = match read {
+        Ok(outcome) => outcome,
+        Err(error) => return Answer::error(error),
+    };
+    let reply = match (outcome.ok, outcome.error) {
+        (true, _) => Ok((outcome.payload, outcome.payload_json)),
+        (false, error) => {
+            let error = error.unwrap_or(NodeError { code: None, message: None });
+            let text = |given: Option<String>, or: &str| given.filter(|text| !text.is_empty()).unwrap_or(or.to_owned());
+            Err((text(error.code, "UNAVAILABLE"), text(error.message, "node invoke failed")))
+        }
+    };
+    let taken = call.state.nodes.finish(&outcome.id, &call.session.id, reply);
+    Answer::json(&if taken { json!({"ok": true}) } else { json!({"ok": true, "ignored": true}) })
+}
+
+/// `node.invoke.progress {invokeId, nodeId, seq, chunk}` → `{ok}`. The caller gets the whole with the result.
+pub(crate) fn progress(call: &Call<'_>) -> Answer {
+    let read =
+        call.read::<Progress>(&PROGRESS, &[]).and_then(|progress| own(call, &progress.node_id).map(|()| progress));
+    match read {
+        Ok(progress) if call.state.nodes.runs_on(&progress.invoke_id, &call.session.id) => {
+            Answer::json(&json!({"ok": true}))
+        }
+        Ok(_) => Answer::json(&json!({"ok": true, "ignored": true})),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `node.event {event, payload?, payloadJSON?}` → `{ok}`. A node follows a session with `chat.subscribe`; what else it
+/// tells is for agents.
+pub(crate) fn event(call: &Call<'_>) -> Answer {
+    let happened: Happened = match call.read(&HAPPENED, &[]) {
+        Ok(happened) => happened,
+        Err(error) => return Answer::error(error),
+    };
+    if !call.state.nodes.is_approved(call.session) {
+        return Answer::error(pairing_changed());
+    }
+    let payload = happened.payload.or_else(|| serde_json::from_str(happened.payload_json.as_deref()?).ok());
+    let key = payload.as_ref().and_then(|payload| payload.get("sessionKey")).and_then(Value::as_str);
+    let handled = match (happened.event.as_str(), key) {
+        ("chat.subscribe", Some(key)) => call.session.subscriptions.follow(key),
+        ("chat.unsubscribe", Some(key)) => {
+            call.session.subscriptions.unfollow(key);
+            true
+        }
+        _ => false,
+    };
+    match call.session.version {
+        ProtocolVersion::V3 => Answer::json(&json!({"ok": true})),
+        ProtocolVersion::V4 if handled => Answer::json(&json!({"ok": true, "event": happened.event, "handled": true})),
+        ProtocolVersion::V4 => Answer::json(&json!({
+            "ok": true, "event": happened.event, "handled": false, "reason": "nothing here waits for this event",
+        })),
+    }
+}

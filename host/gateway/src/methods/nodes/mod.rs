@@ -1,0 +1,138 @@
+//! `node.*`: the devices that are asked to do things, and asking them.
+
+mod invoke;
+mod pair;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Nothing;
+use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::phrase::Shape;
+
+pub(crate) use invoke::{event, invoke, progress, result};
+pub(crate) use pair::{approve, paired, reject, remove, rename};
+pub(crate) use work::{ack, drain, enqueue, pull};
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Which {
+    #[schemars(length(min = 1))]
+    node_id: String,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+
+fn unknown_node() -> ErrorShape {
+    ErrorShape::invalid("unknown nodeId")
+}
+
+/// The connections of nodes, by node; of several the one that came last.
+fn connected(state: &State) -> BTreeMap<String, Arc<Session>> {
+    let nodes = state.hub.sessions().into_iter().filter(|session| session.declared.is_some());
+    let mut nodes: Vec<(String, Arc<Session>)> =
+        nodes.filter_map(|session| Some((session.device.clone()?, session))).collect();
+    nodes.sort_by_key(|(_, session)| session.connected_at_ms);
+    nodes.into_iter().collect()
+}
+
+/// Every node: devices that are paired as one, and those that are connected. In the order of their ids.
+fn rows(state: &State, version: ProtocolVersion) -> Vec<(String, Map<String, Value>)> {
+    let connected = connected(state);
+    let mut ids: Vec<String> = connected.keys().cloned().collect();
+    let paired = state.devices.all();
+    let is_node = |device: &&Arc<crate::devices::Device>| device.roles.iter().any(|role| role == "node");
+    ids.extend(paired.iter().filter(is_node).map(|device| device.about.device_id.clone()));
+    ids.sort();
+    ids.dedup();
+    let row = |id: String| {
+        let row = row(state, version, &id, connected.get(&id));
+        (id, row)
+    };
+    ids.into_iter().map(row).collect()
+}
+
+fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<Session>>) -> Map<String, Value> {
+    let device = state.devices.get(id);
+    let kept = state.nodes.kept.get(id);
+    let mut row = Map::new();
+    let mut put = |key: &str, value: Value| {
+        if !value.is_null() {
+            row.insert(key.to_owned(), value);
+        }
+    };
+    let about = device.as_ref().map(|device| &device.about);
+    let client = session.map(|session| &session.client);
+    let name = kept.as_ref().and_then(|node| node.name.clone());
+    let name = name.or_else(|| client.and_then(|client| client.display_name.clone()));
+    let name = name.or_else(|| about.and_then(|about| about.display_name.clone()));
+    put("nodeId", json!(id));
+    put("displayName", json!(name.unwrap_or_else(|| id.chars().take(12).collect())));
+    put("platform", json!(client.map(|client| &client.platform).or(about.map(|about| &about.platform))));
+    put("version", json!(client.map(|client| &client.version)));
+    let family = client.and_then(|client| client.device_family.as_ref());
+    put("deviceFamily", json!(family.or(about.and_then(|about| about.device_family.as_ref()))));
+    let approved = session.map_or_else(
+        || kept.as_ref().is_some_and(|node| node.approved_at_ms.is_some()),
+        |session| state.nodes.is_approved(session),
+    );
+    let declared = session.and_then(|session| session.declared.clone());
+    let declared = declared.or_else(|| kept.as_ref().map(|node| node.about.declared.clone())).unwrap_or_default();
+    let shown = if approved { declared.clone() } else { crate::nodes::Declared::default() };
+    put("caps", json!(shown.caps));
+    put("commands", json!(shown.commands));
+    if !shown.permissions.is_empty() {
+        put("permissions", json!(shown.permissions));
+    }
+    if version == ProtocolVersion::V4 {
+        put("clientId", json!(client.map(|client| &client.id).or(about.map(|about| &about.client_id))));
+        put("clientMode", json!(client.map(|client| &client.mode).or(about.map(|about| &about.client_mode))));
+        put("sessionHost", json!(false));
+        let waits = state.nodes.pending().into_iter().find(|request| request.about.node_id == id);
+        let state = if approved { "approved" } else { "pending-approval" };
+        put("approvalState", json!(state));
+        if let Some(request) = waits.filter(|_| !approved) {
+            put("pendingRequestId", json!(request.request_id));
+            put("pendingDeclaredCaps", json!(request.about.declared.caps));
+            put("pendingDeclaredCommands", json!(request.about.declared.commands));
+            put("pendingDeclaredPermissions", json!(request.about.declared.permissions));
+        }
+        let approved_at_ms = kept.as_ref().and_then(|node| node.approved_at_ms);
+        put("approvedAtMs", json!(approved_at_ms.or(device.as_ref().map(|device| device.approved_at_ms))));
+    }
+    put("connectedAtMs", json!(session.map(|session| session.connected_at_ms)));
+    put("paired", json!(device.is_some()));
+    put("connected", json!(session.is_some()));
+    row
+}
+
+/// `node.list {}` → `{ts, nodes}`.
+pub(crate) fn list(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let nodes: Vec<Value> =
+        rows(call.state, call.session.version).into_iter().map(|(_, row)| Value::Object(row)).collect();
+    Answer::json(&json!({"ts": call.state.now_ms(), "nodes": nodes}))
+}
+
+/// `node.describe {nodeId}` → one row of `node.list`, with `ts`.
+pub(crate) fn describe(call: &Call<'_>) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    let found = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == which.node_id);
+    let Some((_, mut row)) = found else { return Answer::error(unknown_node()) };
+    row.insert("ts".into(), json!(call.state.now_ms()));
+    Answer::json(&Value::Object(row))
+}

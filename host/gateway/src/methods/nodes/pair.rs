@@ -1,0 +1,165 @@
+//! `node.pair.*` and `node.rename`: what a node may be asked for, decided by somebody who may pair.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::frame::ErrorShape;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{NOTHING, WHICH, Which, rows, unknown_node};
+use crate::connection::{Answer, Call};
+use crate::handshake::Session;
+use crate::methods::Nothing;
+use crate::nodes::{self, About, Declared, Node};
+use crate::phrase::Shape;
+use crate::shelf::Change;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Decide {
+    #[schemars(length(min = 1))]
+    request_id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rename {
+    #[schemars(length(min = 1))]
+    node_id: String,
+    #[schemars(length(min = 1, max = 200))]
+    display_name: String,
+}
+
+static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
+static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
+
+fn written(session: &Session, node: &str, action: &str, commands: &[String], now_ms: u64) -> AuditRecord {
+    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
+    let event =
+        AuditEvent::NodeChanged { node: node.to_owned(), action: action.to_owned(), commands: commands.to_vec() };
+    AuditRecord { at_ms: now_ms, actor, event }
+}
+
+/// `node.pair.list {}` → `{pending, paired}`.
+pub(crate) fn paired(call: &Call<'_>) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let kept = call.state.nodes.kept.all();
+    let paired: Vec<Arc<Node>> =
+        kept.into_iter().map(|(_, node)| node).filter(|node| node.approved_at_ms.is_some()).collect();
+    Answer::json(&json!({"pending": call.state.nodes.pending(), "paired": paired}))
+}
+
+/// `node.pair.approve {requestId}` → `{requestId, node}`. Counts at once, also for the node that is connected.
+pub(crate) fn approve(call: &Call<'_>) -> Answer {
+    let decide: Decide = match call.read(&DECIDE, &[]) {
+        Ok(decide) => decide,
+        Err(error) => return Answer::error(error),
+    };
+    let request = match call.state.nodes.take(&decide.request_id) {
+        Ok(request) => request,
+        Err(error) => return Answer::error(error),
+    };
+    for scope in &request.required_approve_scopes {
+        if let Err(error) = call.require(scope) {
+            call.state.nodes.put_back(request);
+            return Answer::error(error);
+        }
+    }
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let now_ms = state.now_ms();
+        let id = request.about.node_id.clone();
+        let stored = state.nodes.kept.change(|shelf| {
+            let before = shelf.get(&id);
+            let node = Node {
+                about: request.about.clone(),
+                created_at_ms: before.as_ref().map_or(now_ms, |node| node.created_at_ms),
+                approved_at_ms: Some(now_ms),
+                name: before.and_then(|node| node.name.clone()),
+            };
+            let row = written(&session, &id, "approved", &node.about.declared.commands, now_ms);
+            Ok((Change::nothing().put(id.clone(), node.clone()).audit(row), node))
+        });
+        let node = stored.await.inspect_err(|_| state.nodes.put_back(request.clone()))?;
+        nodes::resolved(&state, &request.request_id, &id, "approved");
+        Ok(Payload::json(&json!({"requestId": request.request_id, "node": node})))
+    }))
+}
+
+/// `node.pair.reject {requestId}` → `{requestId, nodeId}`.
+pub(crate) fn reject(call: &Call<'_>) -> Answer {
+    let read = call.read::<Decide>(&DECIDE, &[]);
+    match read.and_then(|decide| call.state.nodes.take(&decide.request_id)) {
+        Ok(request) => {
+            let node = &request.about.node_id;
+            nodes::resolved(call.state, &request.request_id, node, "rejected");
+            let row = written(call.session, node, "rejected", &request.about.declared.commands, call.state.now_ms());
+            call.state.audit(row.actor, row.event);
+            Answer::json(&json!({"requestId": request.request_id, "nodeId": node}))
+        }
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, and its connections end.
+pub(crate) fn remove(call: &Call<'_>) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let (id, now_ms) = (which.node_id, state.now_ms());
+        let removed = state.nodes.kept.change(|shelf| {
+            shelf.get(&id).ok_or_else(unknown_node)?;
+            let row = written(&session, &id, "removed", &[], now_ms);
+            Ok((Change::nothing().remove(id.clone()).audit(row), ()))
+        });
+        removed.await?;
+        state.nodes.withdraw(&id);
+        state.hub.close_where(|other| other.declared.is_some() && other.device.as_ref() == Some(&id));
+        Ok(Payload::json(&json!({"nodeId": id})))
+    }))
+}
+
+/// `node.rename {nodeId, displayName}` → the same.
+pub(crate) fn rename(call: &Call<'_>) -> Answer {
+    let rename: Rename = match call.read(&RENAME, &[]) {
+        Ok(rename) => rename,
+        Err(error) => return Answer::error(error),
+    };
+    let Some((id, _)) = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == rename.node_id) else {
+        return Answer::error(unknown_node());
+    };
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let now_ms = state.now_ms();
+        let renamed = state.nodes.kept.change(|shelf| {
+            let mut node = shelf.get(&id).map_or_else(|| only_named(&id, now_ms), |node| Node::clone(&node));
+            node.name = Some(rename.display_name.clone());
+            let row = written(&session, &id, "renamed", &[], now_ms);
+            Ok::<_, ErrorShape>((Change::nothing().put(id.clone(), node).audit(row), ()))
+        });
+        renamed.await?;
+        Ok(Payload::json(&json!({"nodeId": id, "displayName": rename.display_name})))
+    }))
+}
+
+fn only_named(id: &str, now_ms: u64) -> Node {
+    let about = About {
+        node_id: id.to_owned(),
+        client_id: None,
+        client_mode: None,
+        display_name: None,
+        platform: None,
+        version: None,
+        device_family: None,
+        declared: Declared::default(),
+    };
+    Node { about, created_at_ms: now_ms, approved_at_ms: None, name: None }
+}

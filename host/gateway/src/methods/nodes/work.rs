@@ -1,0 +1,168 @@
+//! `node.pending.*`: work that waits until a node fetches it.
+
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::invoke::pairing_changed;
+use super::{NOTHING, unknown_node};
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+
+use crate::connection::{Answer, Call};
+use crate::methods::Nothing;
+use crate::nodes::{MAX_QUEUED, Work};
+use crate::phrase::Shape;
+
+#[derive(Deserialize, JsonSchema)]
+enum Kind {
+    #[serde(rename = "status.request")]
+    Status,
+    #[serde(rename = "location.request")]
+    Location,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Priority {
+    Normal,
+    High,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Enqueue {
+    #[schemars(length(min = 1))]
+    node_id: String,
+    #[serde(rename = "type")]
+    kind: Kind,
+    #[serde(default)]
+    #[schemars(with = "Priority")]
+    priority: Option<Priority>,
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1000, max = 86_400_000))]
+    expires_in_ms: Option<u64>,
+    /// Nothing here can wake a node.
+    #[serde(default, rename = "wake")]
+    #[schemars(with = "bool")]
+    _wake: Option<bool>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Drain {
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1, max = 10))]
+    max_items: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Done {
+    #[schemars(length(min = 1))]
+    ids: Vec<String>,
+}
+
+static ENQUEUE: LazyLock<Shape> = LazyLock::new(Shape::of::<Enqueue>);
+static DRAIN: LazyLock<Shape> = LazyLock::new(Shape::of::<Drain>);
+static DONE: LazyLock<Shape> = LazyLock::new(Shape::of::<Done>);
+
+fn full() -> ErrorShape {
+    crate::error::unavailable("too much waits for nodes already; retry when some of it was fetched")
+}
+
+/// The node that calls, once it may.
+fn own(call: &Call<'_>) -> Result<String, ErrorShape> {
+    match &call.session.device {
+        Some(id) if call.state.nodes.is_approved(call.session) => Ok(id.clone()),
+        _ => Err(pairing_changed()),
+    }
+}
+
+/// `node.pending.enqueue {nodeId, type, priority?, expiresInMs?, wake?}` → `{nodeId, revision, queued, wakeTriggered}`. Of
+/// each type one waits at a time.
+pub(crate) fn enqueue(call: &Call<'_>) -> Answer {
+    let enqueue: Enqueue = match call.read(&ENQUEUE, &[]) {
+        Ok(enqueue) => enqueue,
+        Err(error) => return Answer::error(error),
+    };
+    let is_node = |role: &String| role == "node";
+    if !call.state.devices.get(&enqueue.node_id).is_some_and(|device| device.roles.iter().any(is_node)) {
+        let newest = call.session.version == ProtocolVersion::V4;
+        return Answer::error(if newest { pairing_changed() } else { unknown_node() });
+    }
+    let now_ms = call.state.now_ms();
+    let kind = match enqueue.kind {
+        Kind::Status => "status.request",
+        Kind::Location => "location.request",
+    };
+    let priority = if enqueue.priority == Some(Priority::High) { "high" } else { "normal" };
+    let queued = call.state.nodes.queue(&enqueue.node_id, now_ms, |queue| {
+        if let Some(same) = queue.work.iter().find(|work| work.kind == kind) {
+            return Some((queue.revision, same.clone()));
+        }
+        if queue.work.len() >= MAX_QUEUED {
+            return None;
+        }
+        let work = Work {
+            id: uuid::Uuid::new_v4().to_string(),
+            kind: kind.to_owned(),
+            priority: priority.to_owned(),
+            created_at_ms: now_ms,
+            expires_at_ms: enqueue.expires_in_ms.map(|span_ms| now_ms.saturating_add(span_ms)),
+        };
+        queue.revision += 1;
+        queue.work.push(work.clone());
+        Some((queue.revision, work))
+    });
+    let Some((revision, queued)) = queued.flatten() else { return Answer::error(full()) };
+    let answer = json!({"nodeId": enqueue.node_id, "revision": revision, "queued": queued, "wakeTriggered": false});
+    Answer::json(&answer)
+}
+
+/// `node.pending.drain {maxItems?}` → `{nodeId, revision, items, hasMore}`; what is urgent comes first. It waits on until it
+/// is acknowledged.
+pub(crate) fn drain(call: &Call<'_>) -> Answer {
+    let read = call.read::<Drain>(&DRAIN, &[]).and_then(|drain| own(call).map(|node| (drain, node)));
+    let (drain, node) = match read {
+        Ok(read) => read,
+        Err(error) => return Answer::error(error),
+    };
+    let most = usize::try_from(drain.max_items.unwrap_or(4)).unwrap_or(10);
+    let drained = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
+        let mut work = queue.work.clone();
+        work.sort_by_key(|work| work.priority != "high");
+        let more = work.len() > most;
+        work.truncate(most);
+        (queue.revision, work, more)
+    });
+    let Some((revision, items, more)) = drained else { return Answer::error(full()) };
+    Answer::json(&json!({"nodeId": node, "revision": revision, "items": items, "hasMore": more}))
+}
+
+/// `node.pending.pull {}` → `{nodeId, actions}`: actions are for nodes in the background, and nothing here makes any.
+pub(crate) fn pull(call: &Call<'_>) -> Answer {
+    match call.read::<Nothing>(&NOTHING, &[]).and_then(|_| own(call)) {
+        Ok(node) => Answer::json(&json!({"nodeId": node, "actions": []})),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `node.pending.ack {ids}` → `{nodeId, ackedIds, remainingCount}`.
+pub(crate) fn ack(call: &Call<'_>) -> Answer {
+    let read = call.read::<Done>(&DONE, &[]).and_then(|done| own(call).map(|node| (done, node)));
+    let (done, node) = match read {
+        Ok(read) => read,
+        Err(error) => return Answer::error(error),
+    };
+    let acked = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
+        let is_done = |work: &Work| done.ids.contains(&work.id);
+        let acked: Vec<String> = queue.work.iter().filter(|work| is_done(work)).map(|work| work.id.clone()).collect();
+        queue.work.retain(|work| !is_done(work));
+        queue.revision += u64::from(!acked.is_empty());
+        (acked, queue.work.len())
+    });
+    let Some((acked, left)) = acked else { return Answer::error(full()) };
+    Answer::json(&json!({"nodeId": node, "ackedIds": acked, "remainingCount": left}))
+}

@@ -1,0 +1,304 @@
+//! Nodes: devices that are asked to do things. What each may be asked for, what is asked of it now, and what waits for it.
+//!
+//! A node of version 4 is asked for nothing until somebody approved what it declares; what it declares later on top waits
+//! again. A node of version 3 is good for what it declares once its device is paired. Either way the platform's own list
+//! bounds it ([`policy`]).
+
+pub(crate) mod policy;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use leanclaw_types::Failure;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::hub::Event;
+use crate::services::Records;
+use crate::shelf::Shelf;
+
+const PAIRING: &str = "operator.pairing";
+/// Requests that may wait; the oldest makes room.
+const MAX_PENDING: usize = 64;
+/// Calls that may run on one node at once.
+const MAX_RUNNING: usize = 256;
+/// Work that may wait for one node.
+pub(crate) const MAX_QUEUED: usize = 64;
+/// Nodes that work may wait for.
+const MAX_QUEUES: usize = 1024;
+
+/// What a node says it can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Declared {
+    pub(crate) caps: Vec<String>,
+    pub(crate) commands: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) permissions: BTreeMap<String, bool>,
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct About {
+    pub(crate) node_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device_family: Option<String>,
+    #[serde(flatten)]
+    pub(crate) declared: Declared,
+}
+
+/// What is kept about a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Node {
+    #[serde(flatten)]
+    pub(crate) about: About,
+    pub(crate) created_at_ms: u64,
+    /// When what it declares was approved; none when only its name is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) approved_at_ms: Option<u64>,
+    /// A name that somebody gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+}
+
+/// A node that waits for somebody's approval.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Request {
+    pub(crate) request_id: String,
+    #[serde(flatten)]
+    pub(crate) about: About,
+    pub(crate) required_approve_scopes: Vec<&'static str>,
+    pub(crate) silent: bool,
+    pub(crate) ts: u64,
+}
+
+/// What a node answered.
+pub(crate) type Reply = Result<(Option<Value>, Option<String>), (String, String)>;
+
+struct Running {
+    connection: String,
+    answer: oneshot::Sender<Option<Reply>>,
+}
+
+/// Work that waits for a node.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Work {
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) priority: String,
+    pub(crate) created_at_ms: u64,
+    pub(crate) expires_at_ms: Option<u64>,
+}
+
+/// What waits for one node, and how often that changed.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) revision: u64,
+    pub(crate) work: Vec<Work>,
+}
+
+/// All of it.
+pub(crate) struct Nodes {
+    pub(crate) kept: Shelf<Node>,
+    pending: Mutex<Vec<Request>>,
+    running: Mutex<HashMap<String, Running>>,
+    queues: Mutex<HashMap<String, Queue>>,
+}
+
+/// A call that runs on a node. Dropped, it is forgotten.
+pub(crate) struct Ticket {
+    state: Arc<State>,
+    pub(crate) id: String,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.state.nodes.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+impl Nodes {
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
+        let kept = Shelf::open(records, "node")?;
+        Ok(Self { kept, pending: Mutex::default(), running: Mutex::default(), queues: Mutex::default() })
+    }
+
+    pub(crate) fn pending(&self) -> Vec<Request> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a request off the list.
+    ///
+    /// # Errors
+    /// There is none with that id.
+    pub(crate) fn take(&self, request_id: &str) -> Result<Request, ErrorShape> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = pending.iter().position(|request| request.request_id == request_id);
+        at.map(|at| pending.remove(at)).ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+    }
+
+    /// Puts back what could not be carried out.
+    pub(crate) fn put_back(&self, request: Request) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+    }
+
+    /// Forgets what a node asked for.
+    pub(crate) fn withdraw(&self, node: &str) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.retain(|request| request.about.node_id != node);
+    }
+
+    /// Whether a connected node may be asked for what it declares.
+    pub(crate) fn is_approved(&self, session: &Session) -> bool {
+        if session.version == ProtocolVersion::V3 {
+            return true;
+        }
+        let (Some(id), Some(declared)) = (&session.device, &session.declared) else { return false };
+        let within = |known: &[String], wanted: &[String]| wanted.iter().all(|one| known.contains(one));
+        self.kept.get(id).is_some_and(|node| {
+            let known = &node.about.declared;
+            node.approved_at_ms.is_some()
+                && within(&known.commands, &declared.commands)
+                && within(&known.caps, &declared.caps)
+        })
+    }
+
+    /// Notes that a call runs on a connection, unless too many do.
+    pub(crate) fn begin(
+        &self,
+        state: &Arc<State>,
+        connection: &str,
+    ) -> Option<(Ticket, oneshot::Receiver<Option<Reply>>)> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.values().filter(|one| one.connection == connection).count() >= MAX_RUNNING {
+            return None;
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        let (answer, waiting) = oneshot::channel();
+        running.insert(id.clone(), Running { connection: connection.to_owned(), answer });
+        Some((Ticket { state: Arc::clone(state), id }, waiting))
+    }
+
+    /// Whether a call runs on that connection; no other may speak for it.
+    pub(crate) fn runs_on(&self, id: &str, connection: &str) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(id).is_some_and(|one| one.connection == connection)
+    }
+
+    /// Ends a call with the answer of the connection that it runs on. False when there is no such call.
+    pub(crate) fn finish(&self, id: &str, connection: &str, reply: Reply) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.get(id).is_none_or(|one| one.connection != connection) {
+            return false;
+        }
+        running.remove(id).is_some_and(|one| one.answer.send(Some(reply)).is_ok())
+    }
+
+    /// What waits for a node, to be looked at or changed. None when there is no room for one more.
+    pub(crate) fn queue<R>(&self, node: &str, now_ms: u64, act: impl FnOnce(&mut Queue) -> R) -> Option<R> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let alive = |work: &Work| work.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms);
+        if queues.len() >= MAX_QUEUES && !queues.contains_key(node) {
+            queues.retain(|_, queue| queue.work.iter().any(alive));
+            if queues.len() >= MAX_QUEUES {
+                return None;
+            }
+        }
+        let queue = queues.entry(node.to_owned()).or_default();
+        queue.work.retain(alive);
+        Some(act(queue))
+    }
+}
+
+/// A node has connected: what it declares may have to be approved.
+pub(crate) fn came(state: &State, session: &Session) {
+    let (Some(id), Some(declared)) = (&session.device, &session.declared) else { return };
+    if state.nodes.is_approved(session) {
+        return;
+    }
+    let about = About {
+        node_id: id.clone(),
+        client_id: Some(session.client.id.clone()),
+        client_mode: Some(session.client.mode.clone()),
+        display_name: session.client.display_name.clone(),
+        platform: Some(session.client.platform.clone()),
+        version: Some(session.client.version.clone()),
+        device_family: session.client.device_family.clone(),
+        declared: declared.clone(),
+    };
+    let request = {
+        let mut pending = state.nodes.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = pending.iter().position(|request| request.about.node_id == *id).map(|at| pending.remove(at));
+        if let Some(same) = earlier.as_ref().filter(|earlier| earlier.about == about) {
+            pending.push(same.clone());
+            return;
+        }
+        if pending.len() >= MAX_PENDING {
+            pending.remove(0);
+        }
+        let request = Request {
+            request_id: uuid::Uuid::new_v4().to_string(),
+            required_approve_scopes: policy::approval_scopes(&about.declared.commands),
+            about,
+            silent: false,
+            ts: state.now_ms(),
+        };
+        pending.push(request.clone());
+        request
+    };
+    tracing::info!(
+        node = id,
+        request = request.request_id,
+        "a node waits for approval; `leanclaw nodes list` shows it"
+    );
+    if let Ok(payload) = serde_json::to_string(&request) {
+        state.hub.broadcast(Event::new("node.pair.requested", &payload).scope(PAIRING));
+    }
+}
+
+/// A node has gone: nothing that runs on it will be answered.
+pub(crate) fn went(state: &State, session: &Session) {
+    if session.declared.is_none() {
+        return;
+    }
+    let mut running = state.nodes.running.lock().unwrap_or_else(PoisonError::into_inner);
+    let lost: Vec<String> =
+        running.iter().filter(|(_, one)| one.connection == session.id).map(|(id, _)| id.clone()).collect();
+    for id in lost {
+        if let Some(one) = running.remove(&id) {
+            // Who asked may have given up.
+            let _ = one.answer.send(None);
+        }
+    }
+}
+
+/// Tells those who may pair what became of a request.
+pub(crate) fn resolved(state: &State, request: &str, node: &str, decision: &str) {
+    let payload = serde_json::json!({
+        "requestId": request, "nodeId": node, "decision": decision, "ts": state.now_ms(),
+    });
+    state.hub.broadcast(Event::new("node.pair.resolved", &payload.to_string()).scope(PAIRING));
+}

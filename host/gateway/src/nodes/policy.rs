@@ -1,0 +1,101 @@
+//! Which commands may be asked of a node, by its platform. What a node declares beyond that is never asked of it.
+
+/// Commands of every node with a screen and a person before it.
+const PERSONAL: &[&str] = &[
+    "calendar.add",
+    "calendar.events",
+    "camera.clip",
+    "camera.list",
+    "camera.snap",
+    "canvas.a2ui.push",
+    "canvas.a2ui.pushJSONL",
+    "canvas.a2ui.reset",
+    "canvas.eval",
+    "canvas.hide",
+    "canvas.navigate",
+    "canvas.present",
+    "canvas.snapshot",
+    "chat.push",
+    "contacts.add",
+    "contacts.search",
+    "device.health",
+    "device.info",
+    "device.permissions",
+    "device.status",
+    "location.get",
+    "motion.activity",
+    "motion.pedometer",
+    "notifications.actions",
+    "notifications.list",
+    "photos.latest",
+    "reminders.add",
+    "reminders.list",
+    "screen.record",
+    "system.notify",
+    "talk.ptt.cancel",
+    "talk.ptt.once",
+    "talk.ptt.start",
+    "talk.ptt.stop",
+];
+
+/// Commands of a computer.
+const COMPUTER: &[&str] = &[
+    "browser.proxy",
+    "system.execApprovals.get",
+    "system.execApprovals.set",
+    "system.notify",
+    "system.run",
+    "system.run.prepare",
+    "system.which",
+];
+
+/// Commands that only an admin may have run: they change what a node lets others run.
+const ADMIN_ONLY: &[&str] = &["system.execApprovals.get", "system.execApprovals.set"];
+
+/// Commands whose approval needs an admin: who may send them runs programs on the node.
+const RUNS_PROGRAMS: &[&str] = &["browser.proxy", "system.execApprovals.set", "system.run", "system.run.prepare"];
+
+/// Whether nodes of that platform may be asked for a command.
+pub(crate) fn allows(platform: &str, command: &str) -> bool {
+    let platform = platform.to_ascii_lowercase();
+    let is = |names: &[&str]| names.iter().any(|name| platform.starts_with(name));
+    let personal = PERSONAL.contains(&command);
+    let computer = COMPUTER.contains(&command);
+    if is(&["ios", "ipados", "android", "watchos"]) {
+        personal
+    } else if is(&["macos", "darwin"]) {
+        personal || computer
+    } else {
+        computer
+    }
+}
+
+/// Whether a command is for admins only.
+pub(crate) fn is_for_admins(command: &str) -> bool {
+    ADMIN_ONLY.contains(&command)
+}
+
+/// The scopes that approving a node with these commands takes.
+pub(crate) fn approval_scopes(commands: &[String]) -> Vec<&'static str> {
+    let runs = commands.iter().any(|command| RUNS_PROGRAMS.contains(&command.as_str()));
+    if runs { vec!["operator.admin", "operator.pairing"] } else { vec!["operator.pairing"] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_runs_no_programs_and_a_computer_takes_no_photos() {
+        assert!(
+            allows("linux", "system.run") && allows("Windows 11", "system.which") && allows("macOS 15", "system.run")
+        );
+        assert!(
+            allows("iOS 18", "camera.snap") && allows("android", "location.get") && allows("darwin", "camera.snap")
+        );
+        assert!(!allows("iOS 18", "system.run") && !allows("linux", "camera.snap"));
+        assert!(!allows("linux", "rm") && !allows("", "camera.snap"));
+        assert_eq!(approval_scopes(&["system.which".into()]), ["operator.pairing"]);
+        assert_eq!(approval_scopes(&["system.run".into()]), ["operator.admin", "operator.pairing"]);
+    }
+}

@@ -1,0 +1,228 @@
+//! Nodes: who approves them, what may be asked of them, and what becomes of it.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+use super::{Client, Server, TOKEN, assert_invalid, start, start_on, with_token};
+use crate::auth::device::id_of;
+
+const COMMANDS: [&str; 3] = ["system.run", "system.which", "camera.snap"];
+
+struct Host(Ed25519KeyPair);
+
+impl Host {
+    fn new(seed: u8) -> Self {
+        Self(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap())
+    }
+
+    fn id(&self) -> String {
+        id_of(self.0.public_key().as_ref())
+    }
+
+    async fn connect(&self, server: &Server, protocol: u64, commands: &[&str]) -> Client {
+        let mut client = server.open().await;
+        let (nonce, at) = (client.challenge["payload"]["nonce"].as_str().unwrap(), &client.challenge["payload"]["ts"]);
+        let payload = format!("v3|{}|node-host|node|node||{at}|{TOKEN}|{nonce}|linux|", self.id());
+        let params = json!({
+            "minProtocol": protocol, "maxProtocol": protocol, "role": "node", "scopes": [], "auth": {"token": TOKEN},
+            "caps": ["system"], "commands": commands, "permissions": {"screen.record": true},
+            "client": {"id": "node-host", "version": "1", "platform": "linux", "mode": "node", "displayName": "box"},
+            "device": {"id": self.id(), "publicKey": URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref()),
+                "signature": URL_SAFE_NO_PAD.encode(self.0.sign(payload.as_bytes()).as_ref()),
+                "signedAt": at, "nonce": nonce},
+        });
+        let response = client.call("connect", params).await;
+        assert_eq!(response["ok"], true, "{response}");
+        client
+    }
+}
+
+async fn approve(admin: &mut Client) -> Value {
+    let listed = admin.call("node.pair.list", json!({})).await;
+    let request = listed["payload"]["pending"][0]["requestId"].clone();
+    admin.call("node.pair.approve", json!({"requestId": request})).await
+}
+
+/// Sends a call and does not wait for its answer.
+async fn ask(client: &mut Client, id: &str, node: &str, command: &str, more: Value) {
+    let mut params = json!({"nodeId": node, "command": command, "params": {"bins": ["ls"]}, "idempotencyKey": id});
+    params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    client.send(json!({"type": "req", "id": id, "method": "node.invoke", "params": params})).await;
+}
+
+#[tokio::test]
+async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
+    let server = start(with_token()).await;
+    let host = Host::new(60);
+    let mut admin = server.admin().await;
+    let mut node = host.connect(&server, 4, &COMMANDS).await;
+    let requested = admin.event("node.pair.requested").await["payload"].clone();
+    assert_eq!((&requested["nodeId"], &requested["commands"]), (&json!(host.id()), &json!(COMMANDS)));
+    assert_eq!(requested["requiredApproveScopes"], json!(["operator.admin", "operator.pairing"]));
+    let row = admin.call("node.list", json!({})).await["payload"]["nodes"][0].clone();
+    assert_eq!((&row["approvalState"], &row["commands"]), (&json!("pending-approval"), &json!([])), "{row}");
+    assert_eq!(row["pendingRequestId"], requested["requestId"]);
+    ask(&mut admin, "early", &host.id(), "system.which", json!({})).await;
+    let early = admin.response(&json!("early")).await;
+    assert_eq!(early["error"]["details"]["code"], "PAIRING_CHANGED", "{early}");
+    assert_eq!(node.call("node.event", json!({"event": "x"})).await["error"]["retryable"], true);
+    assert_eq!(node.call("skills.bins", json!({})).await["payload"], json!({"bins": []}));
+
+    let mut pairer = server.connect(4, &["operator.pairing"]).await;
+    let denied = approve(&mut pairer).await;
+    assert_eq!(denied["error"]["details"]["missingScope"], "operator.admin", "it runs programs: {denied}");
+    let approved = approve(&mut admin).await;
+    assert_eq!(approved["payload"]["node"]["nodeId"], json!(host.id()), "{approved}");
+    assert_eq!(pairer.event("node.pair.resolved").await["payload"]["decision"], "approved");
+    let row = admin.call("node.describe", json!({"nodeId": host.id()})).await["payload"].clone();
+    assert_eq!((&row["approvalState"], &row["connected"]), (&json!("approved"), &json!(true)), "{row}");
+    assert_eq!(row["commands"], json!(COMMANDS));
+    assert!(server.records.audit.lock().unwrap().iter().any(|row| row.event.kind() == "node-changed"));
+
+    // What it declares on top waits again; what it was approved for is kept over a restart.
+    drop(node);
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(with_token(), records).await;
+    let mut admin = server.admin().await;
+    let _same = host.connect(&server, 4, &["system.run"]).await;
+    assert_eq!(admin.call("node.list", json!({})).await["payload"]["nodes"][0]["approvalState"], "approved");
+    let _more = host.connect(&server, 4, &["system.run", "browser.proxy"]).await;
+    assert_eq!(admin.call("node.list", json!({})).await["payload"]["nodes"][0]["approvalState"], "pending-approval");
+    let removed = admin.call("node.pair.remove", json!({"nodeId": host.id()})).await;
+    assert_eq!(removed["payload"]["nodeId"], json!(host.id()));
+    assert_invalid(&admin.call("node.pair.remove", json!({"nodeId": host.id()})).await, "unknown nodeId");
+}
+
+#[tokio::test]
+async fn a_call_reaches_the_node_and_its_answer_the_caller() {
+    let server = start(with_token()).await;
+    let (host, other) = (Host::new(61), Host::new(62));
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut stranger = other.connect(&server, 3, &COMMANDS).await;
+    let mut client = server.connect(3, &["operator.write"]).await;
+    ask(&mut client, "c1", &host.id(), "system.which", json!({})).await;
+    let event = node.event("node.invoke.request").await;
+    assert!(event.get("seq").is_none(), "it is for this node only: {event}");
+    let request = event["payload"].clone();
+    assert_eq!((&request["command"], &request["paramsJSON"]), (&json!("system.which"), &json!("{\"bins\":[\"ls\"]}")));
+    assert_eq!((&request["timeoutMs"], &request["idempotencyKey"]), (&json!(30000), &json!("c1")));
+    let result =
+        |node: &Host| json!({"id": request["id"], "nodeId": node.id(), "ok": true, "payloadJSON": "{\"a\":1}"});
+    let forged = stranger.call("node.invoke.result", result(&other)).await;
+    assert_eq!(forged["payload"], json!({"ok": true, "ignored": true}), "it was not asked");
+    assert_invalid(&stranger.call("node.invoke.result", result(&host)).await, "nodeId mismatch");
+    assert_eq!(node.call("node.invoke.result", result(&host)).await["payload"], json!({"ok": true}));
+    let answer = client.response(&json!("c1")).await;
+    let expected = json!({"ok": true, "nodeId": host.id(), "command": "system.which", "payload": {"a": 1},
+        "payloadJSON": "{\"a\":1}"});
+    assert_eq!(answer["payload"], expected, "{answer}");
+    assert_eq!(node.call("node.invoke.result", result(&host)).await["payload"]["ignored"], true, "it is over");
+
+    ask(&mut client, "c2", &host.id(), "system.which", json!({})).await;
+    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    let error = json!({"id": id, "nodeId": host.id(), "ok": false, "error": {"code": "NOPE", "message": "not here"}});
+    node.call("node.invoke.result", error).await;
+    let answer = client.response(&json!("c2")).await;
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["message"]),
+        (&json!("UNAVAILABLE"), &json!("NOPE: not here"))
+    );
+    assert_eq!(answer["error"]["details"]["nodeError"]["code"], "NOPE");
+}
+
+#[tokio::test]
+async fn what_may_not_be_asked_is_not_sent() {
+    let server = start(with_token()).await;
+    let host = Host::new(63);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    for (command, reason) in
+        [("camera.snap", "command not allowlisted"), ("browser.proxy", "command not declared by node")]
+    {
+        ask(&mut client, command, &host.id(), command, json!({})).await;
+        let answer = client.response(&json!(command)).await;
+        assert_eq!(answer["error"]["details"]["reason"], reason, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().starts_with("node command not allowed: "));
+    }
+    ask(&mut client, "admin", &host.id(), "system.execApprovals.set", json!({})).await;
+    assert_eq!(client.response(&json!("admin")).await["error"]["message"], "missing scope: operator.admin");
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    ask(&mut reader, "reader", &host.id(), "system.which", json!({})).await;
+    assert_eq!(reader.response(&json!("reader")).await["error"]["message"], "missing scope: operator.write");
+    assert_invalid(&node.call("status", json!({})).await, "unauthorized role: node");
+    assert_eq!(node.call("health", json!({})).await["ok"], true);
+    ask(&mut client, "nobody", "nobody", "system.which", json!({})).await;
+    assert_eq!(client.response(&json!("nobody")).await["error"]["details"]["code"], "PAIRING_CHANGED");
+    let mut old = server.connect(3, &["operator.write"]).await;
+    ask(&mut old, "nobody", "nobody", "system.which", json!({})).await;
+    let answer = old.response(&json!("nobody")).await;
+    assert_eq!(
+        (&answer["error"]["message"], &answer["error"]["details"]["code"]),
+        (&json!("node not connected"), &json!("NOT_CONNECTED"))
+    );
+}
+
+#[tokio::test]
+async fn a_node_that_goes_or_is_silent_ends_what_it_was_asked() {
+    let server = start(with_token()).await;
+    let host = Host::new(64);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut old = server.connect(3, &["operator.write"]).await;
+    let mut new = server.connect(4, &["operator.write"]).await;
+    ask(&mut old, "slow", &host.id(), "system.run", json!({"timeoutMs": 1})).await;
+    let late = old.response(&json!("slow")).await;
+    assert_eq!(late["error"]["message"], "TIMEOUT: node invoke timed out");
+    assert_eq!(late["error"]["details"]["nodeError"]["code"], "TIMEOUT");
+    ask(&mut old, "o", &host.id(), "system.run", json!({})).await;
+    ask(&mut new, "n", &host.id(), "system.run", json!({})).await;
+    for _ in 0..3 {
+        node.event("node.invoke.request").await;
+    }
+    drop(node);
+    assert_eq!(old.response(&json!("o")).await["error"]["message"], "Error: node disconnected (system.run)");
+    assert_eq!(new.response(&json!("n")).await["error"]["message"], "DISCONNECTED: node disconnected (system.run)");
+    ask(&mut old, "gone", &host.id(), "system.run", json!({})).await;
+    assert_eq!(old.response(&json!("gone")).await["error"]["details"]["code"], "NOT_CONNECTED");
+}
+
+#[tokio::test]
+async fn work_waits_until_it_is_acknowledged_and_names_are_kept() {
+    let server = start(with_token()).await;
+    let host = Host::new(65);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut admin = server.connect(4, &["operator.admin"]).await;
+    let enqueue = |kind: &str, more: Value| {
+        let mut params = json!({"nodeId": host.id(), "type": kind});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    let first = admin.call("node.pending.enqueue", enqueue("status.request", json!({}))).await["payload"].clone();
+    assert_eq!((&first["revision"], &first["queued"]["priority"]), (&json!(1), &json!("normal")), "{first}");
+    let again = admin.call("node.pending.enqueue", enqueue("status.request", json!({}))).await["payload"].clone();
+    assert_eq!(again["queued"]["id"], first["queued"]["id"], "one of a kind waits at a time");
+    let urgent = json!({"priority": "high", "expiresInMs": 5000});
+    admin.call("node.pending.enqueue", enqueue("location.request", urgent)).await;
+    let bad = admin.call("node.pending.enqueue", enqueue("other", json!({}))).await;
+    assert!(
+        bad["error"]["message"].as_str().unwrap().starts_with("invalid node.pending.enqueue params: at /type"),
+        "{bad}"
+    );
+    let drained = node.call("node.pending.drain", json!({"maxItems": 1})).await["payload"].clone();
+    assert_eq!((&drained["items"][0]["type"], &drained["hasMore"]), (&json!("location.request"), &json!(true)));
+    server.clock.advance(6000);
+    let acked = node.call("node.pending.ack", json!({"ids": [first["queued"]["id"]]})).await["payload"].clone();
+    assert_eq!((&acked["ackedIds"][0], &acked["remainingCount"]), (&first["queued"]["id"], &json!(0)));
+    assert_eq!(node.call("node.pending.drain", json!({})).await["payload"]["items"], json!([]));
+    assert_eq!(node.call("node.pending.pull", json!({})).await["payload"]["actions"], json!([]));
+
+    let renamed = admin.call("node.rename", json!({"nodeId": host.id(), "displayName": "the box"})).await;
+    assert_eq!(renamed["payload"], json!({"nodeId": host.id(), "displayName": "the box"}));
+    assert_eq!(admin.call("node.list", json!({})).await["payload"]["nodes"][0]["displayName"], "the box");
+    assert_invalid(&admin.call("node.rename", json!({"nodeId": "x", "displayName": "y"})).await, "unknown nodeId");
+    assert_invalid(&admin.call("node.describe", json!({"nodeId": "x"})).await, "unknown nodeId");
+}
