@@ -23,7 +23,7 @@ use crate::calls::{GuestCall, GuestReply};
 use crate::guest::Live;
 use crate::state::CallContext;
 use crate::stats::Stats;
-use crate::unit::{Unit, load_failure};
+use crate::unit::Unit;
 
 /// Calls that may wait for one instance.
 pub(crate) const MAILBOX: usize = 128;
@@ -249,7 +249,7 @@ impl Resident {
     async fn one(&mut self, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
         self.wait_after_faults(unit).await?;
         unit.check_rights()?;
-        let guest = unit.guest().await.map_err(|error| load_failure(&error))?;
+        let guest = unit.guest().await.map_err(|error| unit.cannot_load(&error))?;
         let frame = Unit::frame(context);
         let number = frame.call;
         let export = call.export();

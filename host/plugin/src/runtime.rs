@@ -235,7 +235,8 @@ impl Plugins {
         Ok(self.list().into_iter().filter(|info| plugin.is_none_or(|id| &info.id == id)).collect())
     }
 
-    /// What the manifest of an installed plugin asks for: that of the version on disk, where it could be read.
+    /// The package of an installed plugin that decisions are about: the version that runs or waits. A version on disk that was
+    /// refused, or is still being loaded, is not meant.
     pub(crate) fn requested(&self, key: &PluginKey) -> Result<Package, Failure> {
         let installed = self.inner.lock();
         installed.plugins.get(&key.plugin).map(|entry| entry.package.clone()).ok_or_else(|| unknown(key))

@@ -160,7 +160,7 @@ impl Unit {
     }
 
     async fn fresh(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
-        let guest = self.guest().await.map_err(|error| load_failure(&error))?;
+        let guest = self.guest().await.map_err(|error| self.cannot_load(&error))?;
         let _turn = self.turn().await?;
         let frame = Self::frame(context);
         let number = frame.call;
@@ -295,6 +295,13 @@ impl Unit {
         let _ = self.parts.faulted.send(Faulted { key: self.parts.shared.key.clone(), unit: self.number, reason });
     }
 
+    /// For a call that comes before the code is there and finds that it cannot be loaded: the caller is told, and so is
+    /// whoever looks at the plugin.
+    pub(crate) fn cannot_load(&self, error: &PluginError) -> Failure {
+        self.give_up(format!("{}\nhint: leanclaw plugin reload {}", error.reason(), self.parts.shared.key));
+        load_failure(error)
+    }
+
     /// When a resident instance is replaced.
     pub(crate) fn recycling(&self) -> Recycling {
         self.parts.recycling
@@ -307,7 +314,7 @@ impl Unit {
 }
 
 /// A plugin that cannot be loaded, for a caller.
-pub(crate) fn load_failure(error: &PluginError) -> Failure {
+fn load_failure(error: &PluginError) -> Failure {
     let mut failure = Failure::unavailable(error.to_string());
     failure.hints = error.hints();
     failure

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leanclaw_test_guests as guests;
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::plugin::PluginState;
 use leanclaw_wasm::EngineSettings;
 
@@ -80,5 +81,30 @@ async fn swapped_or_changed_code_is_never_run() {
     let bench = restarted(bench, place.path()).await;
     all_are_themselves(&bench).await;
     assert_eq!(bench.wasm.cache_stats().hits, 3, "the bad entries were replaced");
+    bench.close().await;
+}
+
+/// What was known at the start is loaded when it is first called, so that may be when it turns out that it cannot be.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_is_gone_when_it_is_first_called_is_a_fault_that_everybody_sees() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::over(Arc::default(), Arc::new(tempfile::tempdir().unwrap()), with_cache(place.path())).await;
+    for id in ["one", "two", "witness"] {
+        bench.install(&manifest(id), &guests::echo().unwrap()).await;
+    }
+    let bench = restarted(bench, place.path()).await;
+    entries(place.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    std::fs::write(bench.folder.path().join("one/plugin.wasm"), b"garbage").unwrap();
+    let failure = bench.run("one", "{}").await.unwrap_err();
+    assert_eq!(failure.code, "unavailable", "{failure:?}");
+    bench.until("one", |info| info.state == PluginState::Faulted).await;
+    let tells = |row: &AuditRecord| matches!(&row.event, AuditEvent::PluginState { state, .. } if state == "faulted");
+    bench
+        .wait("no row", || {
+            let rows = bench.memory.audit.lock().unwrap();
+            rows.iter().any(|row| row.actor == "plugin:one" && tells(row)).then_some(())
+        })
+        .await;
+    assert_eq!(bench.run("two", "1").await.unwrap(), "1");
     bench.close().await;
 }

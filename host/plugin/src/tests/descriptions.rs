@@ -150,7 +150,7 @@ async fn what_a_plugin_says_is_checked_against_its_own_schemas() {
     bench.install(&manifest("tool"), &output("\"x\"", false)).await;
     assert_failed(&call().await.unwrap_err(), "internal");
     bench.drop_in(&with(manifest("tool"), json!({"version": "2.0.0"})), &output("\"why\"", true));
-    bench.until("tool", |info| info.version == "2.0.0").await;
+    bench.until("tool", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
     let said = call().await.unwrap();
     assert!(said.is_error && said.structured == Some(json!("why")), "a tool that failed need not fit: {said:?}");
     assert_failed(&bench.plugins.invoke_tool("none", "{}", context()).await.unwrap_err(), "not-found");
