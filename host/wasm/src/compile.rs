@@ -3,13 +3,9 @@
 //! Compiling hostile input is expensive by nature, so everything that can be refused cheaply is: by size, by kind, by
 //! structure. What remains is compiled on a blocking thread, one component at a time.
 
-use std::sync::Arc;
-
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::Engine;
-use wasmtime::component::Component;
 
-use crate::engine::Wasm;
 use crate::error::printable;
 
 /// The bytes were not compiled.
@@ -80,27 +76,6 @@ impl CompileError {
             Self::Crashed => "please report it together with the component; the host itself is not affected",
         };
         vec![hint.to_owned()]
-    }
-}
-
-impl Wasm {
-    /// Checks and compiles `bytes` without the cache. For what will be needed again use [`Wasm::component`].
-    ///
-    /// Waits while another component is being compiled. The compilation goes on when the future is dropped.
-    ///
-    /// # Errors
-    /// [`CompileError`]; [`CompileError::hints`] says what to do.
-    pub async fn compile(&self, bytes: impl Into<Arc<[u8]>>) -> Result<Component, CompileError> {
-        let bytes = bytes.into();
-        let wasm = self.clone();
-        let gate = Arc::clone(&self.inner.compile_gate).acquire_owned().await;
-        let work = move || {
-            let _gate = gate;
-            preflight(&bytes, wasm.inner.settings.max_component_bytes)?;
-            wasm.inner.counters.compiled();
-            Component::from_binary(&wasm.inner.engine, &bytes).map_err(|error| unsupported(&error))
-        };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(CompileError::Crashed))
     }
 }
 

@@ -4,7 +4,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::CompileError;
 
 async fn refused(wasm: &Wasm, bytes: Vec<u8>) -> CompileError {
     let Err(error) = wasm.compile(bytes).await else { panic!("must be refused") };

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use wasmtime::component::{Component, Instance, Linker, ResourceTable};
 
-use crate::{Allocator, CallError, EngineSettings, GuestStore, Limited, Limiter, Limits, Pooling, Wasm};
+use crate::{
+    Allocator, CallError, CompileError, EngineSettings, GuestStore, Limited, Limiter, Limits, LoadError, Pooling, Wasm,
+    WasmSource,
+};
 
 /// Long enough to never matter for a guest that ends by itself.
 const PLENTY: Duration = Duration::from_secs(60);
@@ -37,6 +40,17 @@ fn settings(pooling: Pooling) -> EngineSettings {
 }
 
 /// One engine with the pool and one without, each checked to be what it claims.
+impl Wasm {
+    /// Compiles `bytes` the way everything is compiled.
+    async fn compile(&self, bytes: Vec<u8>) -> Result<Component, CompileError> {
+        match self.component(&WasmSource::bytes(bytes)).await {
+            Ok(component) => Ok(component),
+            Err(LoadError::Compile(error)) => Err(error),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
 fn engines() -> [Wasm; 2] {
     let pooled = Wasm::new(settings(Pooling::Auto)).unwrap();
     assert!(matches!(pooled.allocator(), Allocator::Pooling { .. }), "these tests need a machine with room for a pool");
