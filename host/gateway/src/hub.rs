@@ -212,10 +212,13 @@ impl Hub {
         }
     }
 
-    /// Who is connected now.
+    /// Who is connected now, in the order in which they came.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.values().map(|member| Arc::clone(&member.session)).collect()
+        let mut sessions: Vec<_> = members.iter().map(|(seat, member)| (*seat, Arc::clone(&member.session))).collect();
+        drop(members);
+        sessions.sort_by_key(|(seat, _)| *seat);
+        sessions.into_iter().map(|(_, session)| session).collect()
     }
 
     pub(crate) fn ping(&self) {

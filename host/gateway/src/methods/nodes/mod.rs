@@ -39,10 +39,7 @@ fn unknown_node() -> ErrorShape {
 /// The connections of nodes, by node; of several the one that came last.
 fn connected(state: &State) -> BTreeMap<String, Arc<Session>> {
     let nodes = state.hub.sessions().into_iter().filter(|session| session.declared.is_some());
-    let mut nodes: Vec<(String, Arc<Session>)> =
-        nodes.filter_map(|session| Some((session.device.clone()?, session))).collect();
-    nodes.sort_by_key(|(_, session)| session.connected_at_ms);
-    nodes.into_iter().collect()
+    nodes.filter_map(|session| Some((session.device.clone()?, session))).collect()
 }
 
 /// Every node: devices that are paired as one, and those that are connected. In the order of their ids.
