@@ -34,6 +34,9 @@ after(() => {
 /** The command that asks the gateway how it is: in newer releases `/status` goes to the agent. */
 const STATUS = { 3: "/status", 4: "/gateway-status" };
 
+/** What a terminal shows when the gateway refuses something. */
+const TROUBLE = /error|failed|unknown method|missing scope/i;
+
 for (const release of RELEASES) {
   test(`the terminal of openclaw ${release.version} connects, shows an empty session and quits`, async () => {
     const person = new OpenClaw(release, { port: recorder.port, token: TOKEN });
@@ -46,7 +49,12 @@ for (const release of RELEASES) {
     await screen.shows(/session (agent:main:)?main/);
     screen.type(STATUS[release.protocol]);
     await screen.shows(/Gateway status[^]*Session store: core\.db[^]*sessions: 0/i);
-    assert.doesNotMatch(screen.text(), /error|failed|unknown method|missing scope/i);
+    assert.doesNotMatch(screen.text(), TROUBLE);
+    // Escape breaks off what runs; nothing does.
+    await screen.press("\u001b");
+    screen.type("/session other");
+    await screen.shows(/agent main - session other|session agent:main:other/);
+    assert.doesNotMatch(screen.text(), TROUBLE);
     screen.type("/quit");
     assert.equal(await screen.ends(), 0);
   });

@@ -1,10 +1,13 @@
 // A program in a terminal of its own: what it draws, and keys for it.
 
+import { setTimeout as pause } from "node:timers/promises";
+
 import pty from "@lydell/node-pty";
 import xterm from "@xterm/headless";
 
 import { eventually } from "./leanclaw.mjs";
 
+const KEY_PAUSE_MS = 300;
 const SIZE = { cols: 110, rows: 40 };
 
 /** A terminal with a program in it. */
@@ -39,11 +42,17 @@ export class Screen {
     }
   }
 
+  /** Presses a key. What follows at once would be taken for a part of it: Escape begins the names of other keys. */
+  async press(key) {
+    this.program.write(key);
+    await pause(KEY_PAUSE_MS);
+  }
+
   /** Types a line. */
   type(line) {
     this.program.write(line);
     // Editors that complete words take a line break that comes in the same breath as part of a paste.
-    setTimeout(() => this.program.write("\r"), 300);
+    setTimeout(() => this.program.write("\r"), KEY_PAUSE_MS);
   }
 
   /** Waits for the program's own end; its exit status. */

@@ -142,6 +142,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
     method("progressCard.get", Scope::Needs(READ), none::answer),
     method("question.list", Scope::Needs(QUESTIONS), none::answer),
+    method("chat.abort", Scope::Needs(WRITE), none::answer),
     method("chat.history", Scope::Needs(READ), sessions::history),
     method("chat.metadata", Scope::Needs(READ), chat::metadata),
     method("chat.startup", Scope::Needs(READ), chat::startup),

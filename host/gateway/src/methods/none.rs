@@ -47,6 +47,12 @@ static ALL: &[Nothing] = &[
     nothing("taskSuggestions.list", &[AGENT, ("sessionKey", "string", false)], |_, _| json!({"suggestions": []})),
     nothing("progressCard.get", &[SESSION], |_, _| json!({"card": null})),
     nothing("sessions.companion.state", &[SESSION, AGENT], |_, _| json!({"exchanges": []})),
+    // No agent runs, so there is nothing to break off.
+    nothing(
+        "chat.abort",
+        &[SESSION, AGENT, ("runId", "string", false), ("preserveSideRuns", "boolean", false)],
+        |_, _| json!({"ok": true, "aborted": false, "runIds": []}),
+    ),
     // Nothing watches sessions on behalf of a page that is hidden, so it does not matter whether one is.
     nothing("sessions.observer.visibility", &[("visible", "boolean", true)], |_, _| json!({"ok": true})),
     // Sessions have no dashboards.
