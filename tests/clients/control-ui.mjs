@@ -2,8 +2,8 @@
 // to its generations; each has a file of its own, so that they run side by side.
 
 import assert from "node:assert/strict";
-import { copyFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { Watched, launch } from "./browser.mjs";
@@ -52,7 +52,7 @@ export function testControlUi(release) {
     let watched;
 
     before(async () => {
-      place = new Place("notes", "webhook-channel");
+      place = new Place("feed-reader", "notes", "text-stats", "units", "webhook-channel");
       const root = join(release.installation, "node_modules/openclaw/dist/control-ui");
       program = await place.start({ token: TOKEN, environment: { LEANCLAW_CONTROL_UI_ROOT: root } });
       const environment = { LEANCLAW_GATEWAY_API_KEY: TOKEN };
@@ -138,8 +138,16 @@ export function testControlUi(release) {
       watched.take();
       await watched.load(at("/chat"));
       await fine("/chat");
-      if (release.protocol === 4 && process.env.LEANCLAW_TEST_PICTURE) {
-        copyFileSync(await watched.picture(release.version, "readme"), README_PICTURE);
+    });
+
+    test("a picture of it can be taken", { skip: release.protocol !== 4 }, async () => {
+      await watched.page.setViewport({ width: 1000, height: 560 });
+      await watched.load(at("/settings/plugins"));
+      const picture = await watched.picture(release.version, "readme");
+      assert.match(await watched.text(), /Notes .* Webhook channel/);
+      if (process.env.LEANCLAW_TEST_PICTURE) {
+        mkdirSync(dirname(README_PICTURE), { recursive: true });
+        copyFileSync(picture, README_PICTURE);
       }
     });
   });

@@ -220,6 +220,13 @@ async fn the_page_learns_how_it_is_to_be_shown() {
     assert_eq!(get(&server, "/claw/avatar/main?meta=1").await.json()["avatarUrl"], json!(null));
     assert_eq!(get(&server, "/claw/avatar/main").await.status, 404);
     assert_eq!(get(&server, "/claw/avatar/..?meta=1").await.status, 404);
+    assert_eq!(get(&server, "/claw/avatar/nobody?meta=1").await.status, 404);
+    let mut admin = server.admin().await;
+    let picture = "data:image/png;base64,AAAA";
+    let update = json!({"agentId": "main", "name": "Ada", "avatar": picture});
+    assert_eq!(admin.call("agents.update", update).await["ok"], true);
+    assert_eq!(get(&server, "/claw/control-ui-config.json").await.json()["assistantName"], "Ada");
+    assert_eq!(get(&server, "/claw/avatar/main?meta=1").await.json()["avatarUrl"], picture);
 }
 
 #[tokio::test]

@@ -63,10 +63,11 @@ fn revalidated(body: Value) -> Reply {
 
 /// What version 3 reads. Strangers are not told which program this is.
 fn basics(state: &State, trusted: bool) -> Value {
+    let agent = state.agents.get(DEFAULT_AGENT).unwrap_or_default();
     let mut basics = json!({
         "basePath": state.config.control_ui.base_path,
-        "assistantName": "Assistant",
-        "assistantAvatar": "A",
+        "assistantName": agent.name.as_deref().unwrap_or("Assistant"),
+        "assistantAvatar": agent.shown_avatar(),
         "assistantAgentId": DEFAULT_AGENT,
     });
     if let Some(basics) = basics.as_object_mut().filter(|_| trusted) {
@@ -92,15 +93,16 @@ fn everything(state: &State) -> Value {
     settings
 }
 
-/// `/avatar/<agent>`: no agent has a picture; with `?meta=1` that is an answer.
+/// `/avatar/<agent>?meta=1`: the agent's picture, where it is one that stands in its address. The page loads none from
+/// elsewhere, and the gateway fetches none.
 fn avatar(agent: &str, state: &State, request: &Request<()>) -> Reply {
     let meta = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "meta=1"));
-    let agent = agent_id(agent).ok();
-    if agent.is_none() || !meta {
-        return reply::not_found();
-    }
+    let agent = agent_id(agent).ok().and_then(|id| state.agents.get(&id)).filter(|_| meta);
+    let Some(agent) = agent else { return reply::not_found() };
     if let Err(refusal) = is_trusted(state, request) {
         return *refusal;
     }
-    revalidated(json!({"avatarUrl": null, "avatarSource": null, "avatarStatus": "none", "avatarReason": "missing"}))
+    let picture = agent.avatar.as_deref().filter(|avatar| avatar.starts_with("data:image/"));
+    let (status, reason) = if picture.is_some() { ("data", None) } else { ("none", Some("missing")) };
+    revalidated(json!({"avatarUrl": picture, "avatarSource": null, "avatarStatus": status, "avatarReason": reason}))
 }
