@@ -30,7 +30,8 @@ export async function launch(...arguments_) {
   mkdirSync(process.env.TMPDIR, { recursive: true });
   const [chromium, puppeteer] = [await load("@sparticuz/chromium"), await load("puppeteer-core")];
   // Not the flags that come with it: those switch off the very guards between pages that are tested here.
-  const flags = ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server", ...arguments_];
+  const flags = ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"];
+  flags.push("--font-render-hinting=none", ...arguments_);
   return puppeteer.launch({
     executablePath: await chromium.executablePath(),
     args: flags,
@@ -185,8 +186,15 @@ export class Watched {
     });
   }
 
-  /** All the words of the page. */
-  text() {
+  /** All the words of the page; none while it loads itself anew. */
+  async text() {
+    return this.#words().catch((error) => {
+      if (/context was destroyed|detached/i.test(error.message)) return "";
+      throw error;
+    });
+  }
+
+  #words() {
     return this.page.evaluate(() => {
       const walk = (node) => {
         if (node.nodeType === Node.TEXT_NODE) return node.textContent;
