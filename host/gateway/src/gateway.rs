@@ -10,6 +10,7 @@ use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
 
 use crate::agents::Agents;
+use crate::approvals::Approvals;
 use crate::auth::Peer;
 use crate::auth::credential::Door;
 use crate::auth::door::Counter;
@@ -92,6 +93,7 @@ impl Gateway {
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
         let pulse = Pulse::open(&services.records).map_err(unreadable)?;
         let nodes = Nodes::open(&services.records).map_err(unreadable)?;
+        let approvals = Approvals::open(&services.records).map_err(unreadable)?;
         let agents = Agents::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
         let state = State {
@@ -104,6 +106,7 @@ impl Gateway {
             hub: Hub::default(),
             presence: Presence::default(),
             nodes,
+            approvals,
             pulse,
             groups,
             sockets: Arc::default(),
@@ -139,6 +142,7 @@ pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
     pub(crate) nodes: Nodes,
+    pub(crate) approvals: Approvals,
     pub(crate) pulse: Pulse,
     pub(crate) groups: Groups,
     /// WebSockets before `hello-ok`, per address.

@@ -34,7 +34,8 @@ pub(crate) fn own(state: &Arc<State>, session: &Arc<Session>, method: &'static M
         let call = Call { state: &state, session: &session, method: method.name, params: &params };
         match (method.handler)(&call) {
             Answer::Now(outcome) => outcome,
-            Answer::Later(outcome) => outcome.await,
+            // Asking a plugin comes first, so that who is taken on is told with the outcome only.
+            Answer::Later(outcome) | Answer::Twice(_, outcome) => outcome.await,
         }
     }))
 }

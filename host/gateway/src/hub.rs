@@ -242,7 +242,7 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 13] = [
+pub(crate) const OWN_EVENTS: [&str; 17] = [
     "connect.challenge",
     "tick",
     "health",
@@ -253,6 +253,10 @@ pub(crate) const OWN_EVENTS: [&str; 13] = [
     "sessions.changed",
     "device.pair.requested",
     "device.pair.resolved",
+    "exec.approval.requested",
+    "exec.approval.resolved",
+    "plugin.approval.requested",
+    "plugin.approval.resolved",
     "node.pair.requested",
     "node.pair.resolved",
     "node.invoke.request",

@@ -12,6 +12,7 @@
 //! [`serve`] runs it until its token is cancelled.
 
 mod agents;
+mod approvals;
 mod auth;
 mod clock_text;
 mod config;

@@ -138,6 +138,15 @@ pub enum AuditEvent {
         /// The commands it is about.
         commands: Vec<String>,
     },
+    /// Somebody decided on a question that waited for a person.
+    ApprovalDecided {
+        /// `exec` or `plugin`.
+        what: String,
+        /// The question.
+        id: String,
+        /// `allow-once`, `allow-always` or `deny`.
+        decision: String,
+    },
     /// The configuration file was changed.
     ConfigChanged {
         /// `set`, `apply` or `patch`.
@@ -209,6 +218,7 @@ impl AuditEvent {
             Self::GroupChanged { .. } => "group-changed",
             Self::DeviceChanged { .. } => "device-changed",
             Self::NodeChanged { .. } => "node-changed",
+            Self::ApprovalDecided { .. } => "approval-decided",
             Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::CallRefused { .. } => "call-refused",
@@ -232,6 +242,7 @@ impl AuditEvent {
             | Self::AuthDenied { .. }
             | Self::CallRefused { .. }
             | Self::GroupChanged { .. }
+            | Self::ApprovalDecided { .. }
             | Self::ConfigChanged { .. }
             | Self::NodeChanged { .. }
             | Self::DeviceChanged { .. }

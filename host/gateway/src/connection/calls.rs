@@ -38,6 +38,8 @@ pub(crate) enum Answer {
     Now(Outcome),
     /// On its way.
     Later(BoxFuture<'static, Outcome>),
+    /// Taken on, which is told at once; the outcome follows under the same id.
+    Twice(Payload, BoxFuture<'static, Outcome>),
 }
 
 impl Answer {
@@ -74,6 +76,10 @@ impl Connection {
                 self.socket.push(wire::response(&id, &outcome));
             }
             Routed::Answer(Answer::Later(call)) => self.start(call, id, &frame.method, context),
+            Routed::Answer(Answer::Twice(first, call)) => {
+                self.socket.push(wire::response(&id, &Ok(first)));
+                self.start(call, id, &frame.method, context);
+            }
             Routed::WrongRole(error) => {
                 self.socket.push(wire::response(&id, &Err(error)));
                 self.unauthorized_in_a_row += 1;

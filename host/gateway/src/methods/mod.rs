@@ -1,6 +1,7 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
 pub(crate) mod agents;
+pub(crate) mod approvals;
 pub(crate) mod channels;
 pub(crate) mod chat;
 pub(crate) mod config;
@@ -107,6 +108,16 @@ pub(crate) static TABLE: &[Method] = &[
     method("doctor.memory.status", Scope::Needs(READ), none::answer),
     method("environments.list", Scope::Depends, machine::environments),
     method("exec.approval.grants.list", Scope::Needs(APPROVALS), none::answer),
+    method("exec.approval.list", Scope::Needs(APPROVALS), approvals::list_exec),
+    method("exec.approval.request", Scope::Needs(APPROVALS), approvals::request_exec),
+    method("exec.approval.resolve", Scope::Needs(APPROVALS), approvals::resolve_exec),
+    method("exec.approval.waitDecision", Scope::Needs(APPROVALS), approvals::wait_exec),
+    method("exec.approvals.get", Scope::Needs(ADMIN), approvals::rules),
+    method("exec.approvals.set", Scope::Needs(ADMIN), approvals::set_rules),
+    method("plugin.approval.list", Scope::Needs(APPROVALS), approvals::list_plugin),
+    method("plugin.approval.request", Scope::Needs(APPROVALS), approvals::request_plugin),
+    method("plugin.approval.resolve", Scope::Needs(APPROVALS), approvals::resolve_plugin),
+    method("plugin.approval.waitDecision", Scope::Needs(APPROVALS), approvals::wait_plugin),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
     method("health", Scope::Open, health::health),
     method("hooks.status", Scope::Needs(READ), none::answer),

@@ -1,6 +1,7 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
 mod agents;
+mod approvals;
 mod auth;
 mod channels;
 mod config;

@@ -1,0 +1,171 @@
+//! Questions that wait for a person: may this command run, may this plugin do that.
+//!
+//! Who asked cannot answer. A question ends with a decision, with its time, or at once when nobody is there who could answer;
+//! what became of it is told for a while longer. Nothing of it outlives the program: who asked is gone then as well.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use leanclaw_types::Failure;
+use leanclaw_types::frame::ErrorShape;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::services::Records;
+use crate::shelf::Shelf;
+
+/// Questions that may wait at once.
+const MAX_OPEN: usize = 256;
+/// Time for which it is told what became of a question.
+const TOLD_FOR_MS: u64 = 15_000;
+
+/// What a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exec,
+    Plugin,
+}
+
+impl Kind {
+    pub(crate) fn requested(self) -> &'static str {
+        match self {
+            Self::Exec => "exec.approval.requested",
+            Self::Plugin => "plugin.approval.requested",
+        }
+    }
+
+    pub(crate) fn resolved(self) -> &'static str {
+        match self {
+            Self::Exec => "exec.approval.resolved",
+            Self::Plugin => "plugin.approval.resolved",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Plugin => "plugin",
+        }
+    }
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody said `allow-once`, `allow-always` or `deny`.
+    Decided(String),
+    /// Nobody did in time.
+    TimedOut,
+    /// Nobody is there who could.
+    NoRoute,
+}
+
+/// One question.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) kind: Kind,
+    pub(crate) id: String,
+    pub(crate) request: Value,
+    pub(crate) created_at_ms: u64,
+    pub(crate) expires_at_ms: u64,
+    /// The connection that asked.
+    pub(crate) asked_by: String,
+    end: watch::Sender<Option<End>>,
+}
+
+impl Question {
+    pub(crate) fn new(kind: Kind, id: String, request: Value, (now_ms, for_ms): (u64, u64), asked_by: &str) -> Self {
+        let (end, _) = watch::channel(None);
+        let expires_at_ms = now_ms.saturating_add(for_ms);
+        Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by: asked_by.to_owned(), end }
+    }
+
+    /// `{id, request, createdAtMs, expiresAtMs}`.
+    pub(crate) fn shown(&self) -> Value {
+        json!({
+            "id": self.id, "request": self.request, "createdAtMs": self.created_at_ms,
+            "expiresAtMs": self.expires_at_ms,
+        })
+    }
+
+    /// Ends it, unless it has ended. False when it had.
+    pub(crate) fn finish(&self, end: End) -> bool {
+        self.end.send_if_modified(|now| {
+            let open = now.is_none();
+            if open {
+                *now = Some(end);
+            }
+            open
+        })
+    }
+
+    /// How it ends; its time passes while this waits.
+    pub(crate) async fn outcome(&self, now_ms: u64) -> End {
+        let mut end = self.end.subscribe();
+        let left = Duration::from_millis(self.expires_at_ms.saturating_sub(now_ms));
+        let ended = tokio::time::timeout(left, end.wait_for(Option::is_some)).await.map(|ended| ended.is_ok());
+        if ended != Ok(true) {
+            self.finish(End::TimedOut);
+        }
+        self.end.borrow().clone().unwrap_or(End::TimedOut)
+    }
+
+    pub(crate) fn is_open(&self, now_ms: u64) -> bool {
+        now_ms < self.expires_at_ms && self.end.borrow().is_none()
+    }
+}
+
+/// All questions, and the rules for commands.
+pub(crate) struct Approvals {
+    questions: Mutex<BTreeMap<String, Arc<Question>>>,
+    /// One document: which commands agents may run without asking.
+    pub(crate) rules: Shelf<Value>,
+}
+
+impl Approvals {
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
+        Ok(Self { questions: Mutex::default(), rules: Shelf::open(records, "exec-approvals")? })
+    }
+
+    /// Notes a question.
+    ///
+    /// # Errors
+    /// There is one of that id, or too many wait.
+    pub(crate) fn ask(&self, question: Question, now_ms: u64) -> Result<Arc<Question>, ErrorShape> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.retain(|_, old| old.expires_at_ms.saturating_add(TOLD_FOR_MS) > now_ms);
+        if questions.contains_key(&question.id) {
+            return Err(ErrorShape::invalid("approval id already used"));
+        }
+        if questions.len() >= MAX_OPEN {
+            questions.retain(|_, old| old.is_open(now_ms));
+        }
+        if questions.len() >= MAX_OPEN {
+            return Err(crate::error::unavailable("too many approvals wait already; retry when some were decided"));
+        }
+        let question = Arc::new(question);
+        questions.insert(question.id.clone(), Arc::clone(&question));
+        Ok(question)
+    }
+
+    /// The question of that id, also one that has ended a short while ago.
+    pub(crate) fn find(&self, kind: Kind, id: &str, now_ms: u64) -> Option<Arc<Question>> {
+        let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = questions.get(id).filter(|question| question.kind == kind)?;
+        (found.expires_at_ms.saturating_add(TOLD_FOR_MS) > now_ms).then(|| Arc::clone(found))
+    }
+
+    /// Those that wait, the oldest first.
+    pub(crate) fn waiting(&self, kind: Kind, now_ms: u64) -> Vec<Arc<Question>> {
+        let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting: Vec<_> =
+            questions.values().filter(|one| one.kind == kind && one.is_open(now_ms)).cloned().collect();
+        waiting.sort_by_key(|question| question.created_at_ms);
+        waiting
+    }
+}

@@ -1,0 +1,430 @@
+//! `exec.approval.*`, `plugin.approval.*` and `exec.approvals.*`: asking people, and the rules that spare asking.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{APPROVALS, Nothing};
+use crate::approvals::{End, Kind, Question};
+use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::handshake::Session;
+use crate::hub::Event;
+use crate::phrase::Shape;
+use crate::shelf::Change;
+use crate::wire::Payload;
+
+/// Time people have when nobody says how long.
+const USUAL_MS: u64 = 120_000;
+const MOST_MS: u64 = 600_000;
+const RULES: &str = "file";
+
+/// Fields of a command that approvers are shown, in their order; what was not given is shown as null.
+const SHOWN: [&str; 15] = [
+    "command",
+    "systemRunBinding",
+    "systemRunPlan",
+    "cwd",
+    "nodeId",
+    "host",
+    "security",
+    "ask",
+    "agentId",
+    "resolvedPath",
+    "sessionKey",
+    "turnSourceChannel",
+    "turnSourceTo",
+    "turnSourceAccountId",
+    "turnSourceThreadId",
+];
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct AskCommand {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    command: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    command_argv: Option<Vec<String>>,
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1))]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    two_phase: bool,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct AskPlugin {
+    #[schemars(length(min = 1, max = 80))]
+    title: String,
+    #[schemars(length(min = 1, max = 512))]
+    description: String,
+    #[serde(default)]
+    #[schemars(with = "u64", range(min = 1, max = 600_000))]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    two_phase: bool,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[schemars(length(min = 1))]
+    id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Decide {
+    #[schemars(length(min = 1))]
+    id: String,
+    #[schemars(length(min = 1))]
+    decision: String,
+    /// Who decided, as a channel says it; this connection answers for it.
+    #[serde(default, rename = "reviewer")]
+    _reviewer: Option<Value>,
+    #[serde(default, rename = "grantExpiresInDays")]
+    #[schemars(with = "u64")]
+    _grant_expires_in_days: Option<u64>,
+}
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Defaults {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    security: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask_fallback: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auto_allow_skills: Option<bool>,
+}
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Rule {
+    pattern: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command_text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arg_pattern: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_used_command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_resolved_path: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OfAgent {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    security: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ask_fallback: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auto_allow_skills: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allowlist: Option<Vec<Rule>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mcp_tools: Option<Vec<Value>>,
+}
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    #[schemars(range(min = 1, max = 1))]
+    version: u64,
+    /// For programs that ask over a socket of their own; nothing here does.
+    #[serde(default, rename = "socket", skip_serializing)]
+    _socket: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    defaults: Option<Defaults>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agents: Option<BTreeMap<String, OfAgent>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SetRules {
+    file: File,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    base_hash: Option<String>,
+}
+
+static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static ASK_COMMAND: LazyLock<Shape> = LazyLock::new(Shape::of::<AskCommand>);
+static ASK_PLUGIN: LazyLock<Shape> = LazyLock::new(Shape::of::<AskPlugin>);
+static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
+static SET_RULES: LazyLock<Shape> = LazyLock::new(Shape::of::<SetRules>);
+
+fn actor(session: &Session) -> String {
+    format!("{}:{}", session.caller.kind, session.caller.id)
+}
+
+/// `exec.approval.request {command | commandArgv, id?, timeoutMs?, twoPhase?, ...}` → `{id, decision, createdAtMs,
+/// expiresAtMs}`; with `twoPhase` first `{status: "accepted", id, ...}`.
+pub(crate) fn request_exec(call: &Call<'_>) -> Answer {
+    let asked: AskCommand = match call.read(&ASK_COMMAND, &[]) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::error(error),
+    };
+    let command = asked.command.or_else(|| asked.command_argv.as_ref().map(|words| words.join(" ")));
+    let Some(command) = command.filter(|command| !command.trim().is_empty()) else {
+        return Answer::error(ErrorShape::invalid("command is required"));
+    };
+    let mut given = asked.more;
+    given.insert("command".into(), json!(command));
+    let mut request = Map::new();
+    for field in SHOWN {
+        request.insert(field.to_owned(), given.shift_remove(field).unwrap_or(Value::Null));
+    }
+    if let Some(words) = asked.command_argv {
+        request.insert("commandArgv".into(), json!(words));
+    }
+    let id = asked.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    ask(call, (Kind::Exec, id, Value::Object(request)), asked.timeout_ms, asked.two_phase)
+}
+
+/// `plugin.approval.request {title, description, timeoutMs?, twoPhase?, ...}`, as `exec.approval.request`.
+pub(crate) fn request_plugin(call: &Call<'_>) -> Answer {
+    let asked: AskPlugin = match call.read(&ASK_PLUGIN, &[]) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::error(error),
+    };
+    let mut request = asked.more;
+    request.insert("title".into(), json!(asked.title));
+    request.insert("description".into(), json!(asked.description));
+    let id = format!("plugin:{}", uuid::Uuid::new_v4());
+    ask(call, (Kind::Plugin, id, Value::Object(request)), asked.timeout_ms, asked.two_phase)
+}
+
+fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, two_phase: bool) -> Answer {
+    let (kind, id, request) = what;
+    let now_ms = call.state.now_ms();
+    let for_ms = timeout_ms.unwrap_or(USUAL_MS).min(MOST_MS);
+    let question = Question::new(kind, id, request, (now_ms, for_ms), &call.session.id);
+    let question = match call.state.approvals.ask(question, now_ms) {
+        Ok(question) => question,
+        Err(error) => return Answer::error(error),
+    };
+    let can_answer = |session: &Arc<Session>| {
+        session.id != call.session.id && session.caller.role == "operator" && session.caller.holds(APPROVALS)
+    };
+    if call.state.hub.sessions().iter().any(can_answer) {
+        let event = Event::new(kind.requested(), &question.shown().to_string()).scope(APPROVALS);
+        call.state.hub.broadcast(event);
+    } else {
+        question.finish(End::NoRoute);
+    }
+    let accepted = json!({
+        "status": "accepted", "id": question.id, "createdAtMs": question.created_at_ms,
+        "expiresAtMs": question.expires_at_ms,
+    });
+    let newest = call.session.version == ProtocolVersion::V4;
+    let waiting = Box::pin(async move {
+        let end = question.outcome(now_ms).await;
+        Ok(Payload::json(&outcome(&question, &end, false, newest)))
+    });
+    if two_phase { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) }
+}
+
+fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
+    let decision = if let End::Decided(decision) = end { json!(decision) } else { Value::Null };
+    let mut answer = json!({
+        "id": question.id, "decision": decision, "createdAtMs": question.created_at_ms,
+        "expiresAtMs": question.expires_at_ms,
+    });
+    let reason = match end {
+        End::NoRoute => Some("no-route"),
+        End::TimedOut => Some("timeout"),
+        End::Decided(_) => None,
+    };
+    if let (Some(reason), true, Some(answer)) = (reason, newest && late, answer.as_object_mut()) {
+        answer.insert("terminalReason".into(), json!(reason));
+    }
+    answer
+}
+
+fn wait(call: &Call<'_>, kind: Kind) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    let now_ms = call.state.now_ms();
+    let Some(question) = call.state.approvals.find(kind, &which.id, now_ms) else {
+        return Answer::error(ErrorShape::invalid("approval expired or not found"));
+    };
+    let newest = call.session.version == ProtocolVersion::V4;
+    Answer::Later(Box::pin(async move {
+        let end = question.outcome(now_ms).await;
+        Ok(Payload::json(&outcome(&question, &end, true, newest)))
+    }))
+}
+
+/// `exec.approval.waitDecision {id}`, as the last answer to `exec.approval.request`.
+pub(crate) fn wait_exec(call: &Call<'_>) -> Answer {
+    wait(call, Kind::Exec)
+}
+
+/// `plugin.approval.waitDecision {id}`.
+pub(crate) fn wait_plugin(call: &Call<'_>) -> Answer {
+    wait(call, Kind::Plugin)
+}
+
+fn list(call: &Call<'_>, kind: Kind) -> Answer {
+    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
+        return Answer::error(error);
+    }
+    let waiting = call.state.approvals.waiting(kind, call.state.now_ms());
+    Answer::json(&waiting.iter().map(|question| question.shown()).collect())
+}
+
+/// `exec.approval.list {}` → what waits: `[{id, request, createdAtMs, expiresAtMs}]`.
+pub(crate) fn list_exec(call: &Call<'_>) -> Answer {
+    list(call, Kind::Exec)
+}
+
+/// `plugin.approval.list {}`.
+pub(crate) fn list_plugin(call: &Call<'_>) -> Answer {
+    list(call, Kind::Plugin)
+}
+
+fn resolve(call: &Call<'_>, kind: Kind) -> Answer {
+    let decide: Decide = match call.read(&DECIDE, &[]) {
+        Ok(decide) => decide,
+        Err(error) => return Answer::error(error),
+    };
+    if !matches!(decide.decision.as_str(), "allow-once" | "allow-always" | "deny") {
+        return Answer::error(ErrorShape::invalid("invalid decision"));
+    }
+    let now_ms = call.state.now_ms();
+    let open = call.state.approvals.find(kind, &decide.id, now_ms).filter(|question| question.is_open(now_ms));
+    let Some(question) = open else { return Answer::error(unknown(call.session.version)) };
+    if question.asked_by == call.session.id {
+        return Answer::error(ErrorShape::invalid(
+            "who asks for an approval cannot give it; another connection with operator.approvals has to",
+        ));
+    }
+    if !question.finish(End::Decided(decide.decision.clone())) {
+        return Answer::error(unknown(call.session.version));
+    }
+    let event = AuditEvent::ApprovalDecided {
+        what: kind.name().to_owned(),
+        id: question.id.clone(),
+        decision: decide.decision.clone(),
+    };
+    call.state.audit(actor(call.session), event);
+    let by = call.session.client.display_name.as_ref().unwrap_or(&call.session.client.id);
+    let resolved = json!({
+        "id": question.id, "decision": decide.decision, "resolvedBy": by, "ts": now_ms, "request": question.request,
+    });
+    call.state.hub.broadcast(Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS));
+    Answer::json(&json!({"ok": true}))
+}
+
+/// `exec.approval.resolve {id, decision}` → `{ok}`.
+pub(crate) fn resolve_exec(call: &Call<'_>) -> Answer {
+    resolve(call, Kind::Exec)
+}
+
+/// `plugin.approval.resolve {id, decision}` → `{ok}`.
+pub(crate) fn resolve_plugin(call: &Call<'_>) -> Answer {
+    resolve(call, Kind::Plugin)
+}
+
+fn unknown(version: ProtocolVersion) -> ErrorShape {
+    let error = ErrorShape::invalid("unknown or expired approval id");
+    match version {
+        ProtocolVersion::V3 => error,
+        ProtocolVersion::V4 => error.details(json!({
+            "reason": "APPROVAL_NOT_FOUND",
+            "remediation": "Ask for it again: what waits is forgotten when its time is over or the gateway restarts.",
+        })),
+    }
+}
+
+fn snapshot(state: &State, version: ProtocolVersion) -> Value {
+    let kept = state.approvals.rules.get(RULES);
+    let file = kept.as_deref().cloned().unwrap_or_else(|| json!({"version": 1, "defaults": {}, "agents": {}}));
+    let mut shown = json!({
+        "path": "core.db#exec-approvals", "exists": kept.is_some(), "hash": hash(&file), "file": file,
+    });
+    if version == ProtocolVersion::V4 {
+        let of = |name: &str, usual: Value| file.pointer(&format!("/defaults/{name}")).cloned().unwrap_or(usual);
+        let resolved = json!({
+            "security": of("security", json!("deny")), "ask": of("ask", json!("on-miss")),
+            "askFallback": of("askFallback", json!("deny")), "autoAllowSkills": of("autoAllowSkills", json!(false)),
+        });
+        if let Some(shown) = shown.as_object_mut() {
+            shown.insert("resolvedDefaults".into(), resolved);
+        }
+    }
+    shown
+}
+
+fn hash(file: &Value) -> String {
+    Sha256::digest(file.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `exec.approvals.get {}` → `{path, exists, hash, file, resolvedDefaults?}`.
+pub(crate) fn rules(call: &Call<'_>) -> Answer {
+    match call.read::<Nothing>(&NOTHING, &[]) {
+        Ok(_) => Answer::json(&snapshot(call.state, call.session.version)),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `exec.approvals.set {file, baseHash}` → as `exec.approvals.get`. Refused when somebody changed it meanwhile.
+pub(crate) fn set_rules(call: &Call<'_>) -> Answer {
+    let set: SetRules = match call.read(&SET_RULES, &[]) {
+        Ok(set) => set,
+        Err(error) => return Answer::error(error),
+    };
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let stored = state.approvals.rules.change(|shelf| {
+            if let Some(before) = shelf.get(RULES) {
+                let again = "re-run exec.approvals.get and retry";
+                match &set.base_hash {
+                    None => return Err(ErrorShape::invalid(format!("exec approvals base hash required; {again}"))),
+                    Some(base) if *base != hash(&before) => {
+                        return Err(ErrorShape::invalid(format!("exec approvals changed since last load; {again}")));
+                    }
+                    Some(_) => {}
+                }
+            }
+            let file = serde_json::to_value(&set.file).map_err(|error| ErrorShape::invalid(error.to_string()))?;
+            let event = AuditEvent::ConfigChanged { action: "set".into(), keys: vec!["exec.approvals".into()] };
+            let row = AuditRecord { at_ms: state.now_ms(), actor: actor(&session), event };
+            Ok((Change::nothing().put(RULES, file).audit(row), ()))
+        });
+        stored.await?;
+        Ok(Payload::json(&snapshot(&state, session.version)))
+    }))
+}

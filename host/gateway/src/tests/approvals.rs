@@ -1,0 +1,130 @@
+//! Questions that wait for a person.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Client, assert_invalid, start, start_on, with_token};
+
+const APPROVALS: &[&str] = &["operator.approvals"];
+
+async fn ask(client: &mut Client, id: &str, method: &str, params: Value) {
+    client.send(json!({"type": "req", "id": id, "method": method, "params": params})).await;
+}
+
+#[tokio::test]
+async fn a_question_reaches_who_may_answer_and_the_answer_who_asked() {
+    let server = start(with_token()).await;
+    for protocol in [3, 4] {
+        let mut agent = server.connect(protocol, APPROVALS).await;
+        let mut approver = server.connect(protocol, APPROVALS).await;
+        let mut reader = server.connect(protocol, &["operator.read"]).await;
+        let id = format!("apr-{protocol}");
+        let params = json!({"id": id, "command": "uname -a", "cwd": "/work", "timeoutMs": 60_000, "twoPhase": true});
+        ask(&mut agent, "q", "exec.approval.request", params).await;
+        let accepted = agent.response(&json!("q")).await["payload"].clone();
+        assert_eq!((&accepted["status"], &accepted["id"]), (&json!("accepted"), &json!(id)));
+        let event = approver.event("exec.approval.requested").await["payload"].clone();
+        assert_eq!(event["expiresAtMs"], json!(accepted["createdAtMs"].as_u64().unwrap() + 60_000));
+        assert_eq!((&event["request"]["command"], &event["request"]["cwd"]), (&json!("uname -a"), &json!("/work")));
+        assert_eq!(event["request"].get("nodeId"), Some(&Value::Null), "what is not given is shown as null");
+        let waiting = approver.call("exec.approval.list", json!({})).await["payload"].clone();
+        assert_eq!(waiting[0]["id"], json!(id));
+
+        let decide = |decision: &str| json!({"id": id, "decision": decision});
+        assert_invalid(&approver.call("exec.approval.resolve", decide("maybe")).await, "invalid decision");
+        let own = agent.call("exec.approval.resolve", decide("allow-once")).await;
+        assert!(own["error"]["message"].as_str().unwrap().contains("who asks"), "{own}");
+        assert_eq!(approver.call("exec.approval.resolve", decide("allow-once")).await["payload"], json!({"ok": true}));
+        let end = agent.response(&json!("q")).await["payload"].clone();
+        assert_eq!((&end["decision"], &end["id"]), (&json!("allow-once"), &json!(id)));
+        let resolved = approver.event("exec.approval.resolved").await["payload"].clone();
+        assert_eq!(
+            (&resolved["decision"], &resolved["request"]["command"]),
+            (&json!("allow-once"), &json!("uname -a"))
+        );
+        let again = approver.call("exec.approval.resolve", decide("deny")).await;
+        assert_invalid(&again, "unknown or expired approval id");
+        assert_eq!(again["error"]["details"]["reason"] == "APPROVAL_NOT_FOUND", protocol == 4);
+        let late = reader.call("exec.approval.waitDecision", json!({"id": id})).await;
+        assert_eq!(late["error"]["message"], "missing scope: operator.approvals");
+        let late = approver.call("exec.approval.waitDecision", json!({"id": id})).await;
+        assert_eq!(late["payload"]["decision"], "allow-once", "it is told for a while");
+        // Nobody without the scope has heard of it.
+        reader.send(json!({"type": "req", "id": "h", "method": "health"})).await;
+        assert_eq!(reader.next().await["type"], "res");
+    }
+    let rows = server.audit.all();
+    let row = rows.iter().find(|row| row["kind"] == "approval-decided").unwrap();
+    assert_eq!((&row["decision"], &row["id"]), (&json!("allow-once"), &json!("apr-3")));
+}
+
+#[tokio::test]
+async fn without_anybody_or_any_answer_a_question_ends_with_nothing() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let alone = agent.call("exec.approval.request", json!({"id": "a", "command": "ls", "timeoutMs": 60_000})).await;
+    assert_eq!(alone["payload"]["decision"], Value::Null, "{alone}");
+    let why = agent.call("exec.approval.waitDecision", json!({"id": "a"})).await;
+    assert_eq!(why["payload"]["terminalReason"], "no-route");
+    let mut approver = server.connect(4, APPROVALS).await;
+    let late = agent.call("exec.approval.request", json!({"id": "b", "command": "ls", "timeoutMs": 1})).await;
+    assert_eq!(late["payload"]["decision"], Value::Null, "{late}");
+    assert_invalid(
+        &approver.call("exec.approval.resolve", json!({"id": "b", "decision": "deny"})).await,
+        "unknown or expired approval id",
+    );
+    assert_invalid(
+        &agent.call("exec.approval.request", json!({"id": "b", "command": "ls"})).await,
+        "approval id already used",
+    );
+    assert_invalid(
+        &agent.call("exec.approval.waitDecision", json!({"id": "x"})).await,
+        "approval expired or not found",
+    );
+    assert_invalid(&agent.call("exec.approval.request", json!({"command": " "})).await, "command is required");
+}
+
+#[tokio::test]
+async fn plugins_ask_on_their_own_list() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, APPROVALS).await;
+    let params = json!({"title": "Send", "description": "to all", "severity": "warning", "pluginId": "notes"});
+    ask(&mut agent, "p", "plugin.approval.request", params).await;
+    let event = approver.event("plugin.approval.requested").await["payload"].clone();
+    assert_eq!((&event["request"]["title"], &event["request"]["pluginId"]), (&json!("Send"), &json!("notes")));
+    assert_eq!(approver.call("exec.approval.list", json!({})).await["payload"], json!([]));
+    assert_eq!(approver.call("plugin.approval.list", json!({})).await["payload"][0]["id"], event["id"]);
+    let decide = json!({"id": event["id"], "decision": "deny"});
+    assert_invalid(&approver.call("exec.approval.resolve", decide.clone()).await, "unknown or expired approval id");
+    assert_eq!(approver.call("plugin.approval.resolve", decide).await["payload"]["ok"], true);
+    assert_eq!(agent.response(&json!("p")).await["payload"]["decision"], "deny");
+}
+
+#[tokio::test]
+async fn rules_are_kept_and_changed_only_by_who_has_read_them() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let first = admin.call("exec.approvals.get", json!({})).await["payload"].clone();
+    assert_eq!((&first["exists"], &first["resolvedDefaults"]["security"]), (&json!(false), &json!("deny")), "{first}");
+    let file = json!({"version": 1, "defaults": {"security": "allowlist"},
+        "agents": {"main": {"allowlist": [{"pattern": "/bin/ls"}]}}, "socket": {"token": "secret"}});
+    let set = admin.call("exec.approvals.set", json!({"file": file})).await["payload"].clone();
+    assert_eq!((&set["exists"], &set["file"]["defaults"]["security"]), (&json!(true), &json!("allowlist")), "{set}");
+    assert!(!set.to_string().contains("secret"));
+    let again = "re-run exec.approvals.get and retry";
+    let blind = admin.call("exec.approvals.set", json!({"file": {"version": 1}})).await;
+    assert_invalid(&blind, &format!("exec approvals base hash required; {again}"));
+    let stale = admin.call("exec.approvals.set", json!({"file": {"version": 1}, "baseHash": first["hash"]})).await;
+    assert_invalid(&stale, &format!("exec approvals changed since last load; {again}"));
+    let bad = admin.call("exec.approvals.set", json!({"file": {"version": 2}, "baseHash": set["hash"]})).await;
+    assert_eq!(bad["error"]["code"], "INVALID_REQUEST", "{bad}");
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(with_token(), records).await;
+    let kept =
+        server.connect(3, &["operator.admin"]).await.call("exec.approvals.get", json!({})).await["payload"].clone();
+    assert_eq!((&kept["hash"], &kept["file"]), (&set["hash"], &set["file"]));
+    assert!(kept.get("resolvedDefaults").is_none(), "version 3 knows none");
+}
