@@ -17,7 +17,6 @@ const README_PICTURE = join(import.meta.dirname, "pictures/control-ui.png");
 /** What a page asks for and LeanClaw does not have; the page says nothing of it. */
 const NOT_HERE = new Map([
   ["talk.catalog", "LeanClaw does not speak"],
-  ["node.list", "LeanClaw has no nodes"],
   ["exec.approvals.get", "LeanClaw runs no commands"],
   ["exec.approval.list", "LeanClaw runs no commands"],
   ["plugin.approval.list", "plugins ask for nothing while they run"],
