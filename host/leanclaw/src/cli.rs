@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{audit, call, completions, devices, logs, plugin, sessions, settings, start, version};
+use crate::commands::{audit, call, completions, devices, logs, nodes, plugin, sessions, settings, start, version};
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
@@ -43,6 +43,9 @@ enum Command {
     /// Manage the devices that may connect to the gateway
     #[command(subcommand, visible_alias = "pairing")]
     Devices(devices::Command),
+    /// Manage the nodes: devices that are asked to do things
+    #[command(subcommand)]
+    Nodes(nodes::Command),
     /// Read the log of the program
     Logs(logs::Arguments),
     /// Look at the sessions of a gateway and change them
@@ -84,6 +87,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Call(arguments) => call::run(flags, arguments),
         Command::Plugin(command) => plugin::run(flags, command),
         Command::Devices(command) => devices::run(flags, command),
+        Command::Nodes(command) => nodes::run(flags, command),
         Command::Logs(arguments) => logs::run(flags, arguments),
         Command::Sessions(arguments) => sessions::run(flags, arguments),
         Command::Audit(command) => audit::run(flags, command),

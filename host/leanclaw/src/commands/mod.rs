@@ -11,6 +11,7 @@ pub(crate) mod completions;
 pub(crate) mod devices;
 pub(crate) mod gateway;
 pub(crate) mod logs;
+pub(crate) mod nodes;
 pub(crate) mod plugin;
 pub(crate) mod sessions;
 pub(crate) mod settings;
