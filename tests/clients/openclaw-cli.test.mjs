@@ -94,9 +94,9 @@ const COMMANDS = [
       assert.ok(own.tokens[0].scopes.includes("operator.admin"), JSON.stringify(list));
     }),
   },
-  { args: ["nodes", "list"], lacks: "node.pair.list" },
-  { args: ["nodes", "status", "--json"], lacks: "node.list" },
-  { args: ["nodes", "pending", "--json"], lacks: "node.pair.list" },
+  { args: ["nodes", "list"], sees: says(/Pending: 0 · Paired: 0/) },
+  { args: ["nodes", "status", "--json"], sees: json((status) => assert.deepEqual(status.nodes, [])) },
+  { args: ["nodes", "pending", "--json"], sees: json((pending) => assert.deepEqual(pending, [])) },
   { args: ["logs", "--plain"], sees: says(/Log file: .*leanclaw\.log/, /the gateway listens/) },
   { args: ["approvals", "get", "--gateway", "--json"], lacks: "exec.approvals.get" },
   {
