@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::calls::{GuestCall, GuestReply};
 use crate::guest::Live;
-use crate::state::CallContext;
+use crate::state::{CallContext, Frame};
 use crate::stats::Stats;
 use crate::unit::Unit;
 
@@ -66,8 +66,7 @@ pub(crate) enum Role {
 }
 
 struct Job {
-    call: GuestCall,
-    context: CallContext,
+    frame: Frame,
     answer: oneshot::Sender<Result<GuestReply, Failure>>,
 }
 
@@ -103,8 +102,8 @@ impl Actor {
     ) -> Result<GuestReply, Failure> {
         // Dropped with this future, it tells a guest that goes on without its caller.
         let waiting = context.waiting();
-        let (mut turn, call, context) = match self.arrive(unit, call, context) {
-            Ok(Arrival::Turn(turn, call, context)) => (turn, call, context),
+        let mut turn = match self.arrive(unit, Unit::frame(Some(call), context)) {
+            Ok(Arrival::Turn(turn)) => turn,
             Ok(Arrival::Waits(answered)) => {
                 let answer = answered.await.unwrap_or_else(|_| Err(gone(unit)));
                 waiting.over();
@@ -115,8 +114,9 @@ impl Actor {
                 return Err(refusal);
             }
         };
+        // Its size is what a call allocates: all that is rare in it is boxed on its own.
         let mut work = Box::pin(async move {
-            let result = turn.serve(call, context).await;
+            let result = turn.serve().await;
             turn.pass_on();
             result
         });
@@ -129,15 +129,20 @@ impl Actor {
     }
 
     /// Takes the idle instance, or a place in the mailbox.
-    fn arrive(self: &Arc<Self>, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<Arrival, Failure> {
+    fn arrive(self: &Arc<Self>, unit: &Arc<Unit>, frame: Frame) -> Result<Arrival, Failure> {
         let mut desk = self.desk();
         if let Some(resident) = desk.idle.take() {
             drop(desk);
             let (actor, unit) = (Arc::clone(self), Arc::clone(unit));
-            let turn = Turn { actor, unit, resident: Some(resident), is_running: true };
-            return Ok(Arrival::Turn(turn, call, context));
+            return Ok(Arrival::Turn(Turn {
+                actor,
+                unit,
+                resident: Some(resident),
+                frame: Some(frame),
+                is_running: true,
+            }));
         }
-        let most = if matches!(call, GuestCall::Webhook(_)) { WEBHOOKS } else { MAILBOX };
+        let most = if matches!(frame.work, Some(GuestCall::Webhook(_))) { WEBHOOKS } else { MAILBOX };
         if desk.waiting.len() >= most {
             desk.waiting.retain(|job| !job.answer.is_closed());
         }
@@ -149,7 +154,7 @@ impl Actor {
                 .retry_after(250));
         }
         let (answer, answered) = oneshot::channel();
-        desk.waiting.push_back(Job { call, context, answer });
+        desk.waiting.push_back(Job { frame, answer });
         Ok(Arrival::Waits(answered))
     }
 }
@@ -160,7 +165,7 @@ fn gone(unit: &Unit) -> Failure {
 
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and a box would cost every call")]
 enum Arrival {
-    Turn(Turn, GuestCall, CallContext),
+    Turn(Turn),
     Waits(oneshot::Receiver<Result<GuestReply, Failure>>),
 }
 
@@ -169,13 +174,15 @@ struct Turn {
     actor: Arc<Actor>,
     unit: Arc<Unit>,
     resident: Option<Box<Resident>>,
+    /// The call whose turn it is.
+    frame: Option<Frame>,
     is_running: bool,
 }
 
 impl Turn {
-    async fn serve(&mut self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
+    async fn serve(&mut self) -> Result<GuestReply, Failure> {
         match self.resident.as_deref_mut() {
-            Some(resident) => resident.one(&self.unit, call, context).await,
+            Some(resident) => resident.one(&self.unit, &mut self.frame).await,
             None => Err(gone(&self.unit)),
         }
     }
@@ -190,14 +197,15 @@ impl Turn {
         drop(desk);
         let Some(resident) = self.resident.take() else { return };
         let (actor, unit) = (Arc::clone(&self.actor), Arc::clone(&self.unit));
-        tokio::spawn(Self { actor, unit, resident: Some(resident), is_running: false }.empty_mailbox());
+        tokio::spawn(Self { actor, unit, resident: Some(resident), frame: None, is_running: false }.empty_mailbox());
     }
 
     /// Serves what waits, until nothing does.
     async fn empty_mailbox(mut self) {
         self.is_running = true;
         while let Some(job) = self.next() {
-            let result = self.serve(job.call, job.context).await;
+            self.frame = Some(job.frame);
+            let result = self.serve().await;
             // A caller that went away does not want the answer.
             let _ = job.answer.send(result);
             tokio::task::coop::consume_budget().await;
@@ -235,6 +243,11 @@ impl Drop for Turn {
     }
 }
 
+async fn make_live(unit: &Unit, frame: Frame) -> Result<Live, Failure> {
+    let guest = unit.guest().await.map_err(|error| unit.cannot_load(&error))?;
+    Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await
+}
+
 /// An instance with its history.
 #[derive(Default)]
 struct Resident {
@@ -246,15 +259,17 @@ struct Resident {
 }
 
 impl Resident {
-    async fn one(&mut self, unit: &Arc<Unit>, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
-        self.wait_after_faults(unit).await?;
-        unit.check_rights()?;
-        let guest = unit.guest().await.map_err(|error| unit.cannot_load(&error))?;
-        let frame = Unit::frame(context);
-        let number = frame.call;
-        let export = call.export();
+    /// Runs the call in `frame`.
+    async fn one(&mut self, unit: &Arc<Unit>, frame: &mut Option<Frame>) -> Result<GuestReply, Failure> {
         // Spent and still here: the call before this one ended in a panic.
         self.live.take_if(|live| live.store.is_spent());
+        if self.live.is_none() || self.given_up {
+            Box::pin(self.wait_after_faults(unit)).await?;
+        }
+        unit.check_rights()?;
+        let Some(frame) = frame.take() else { return Err(gone(unit)) };
+        let number = frame.call;
+        let export = frame.work.as_ref().map_or("", GuestCall::export);
         let live = match &mut self.live {
             Some(live) => {
                 live.store.data_mut().begin(frame);
@@ -263,10 +278,10 @@ impl Resident {
             none => {
                 self.served = 0;
                 self.born = Some(Instant::now());
-                none.insert(Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await?)
+                none.insert(Box::pin(make_live(unit, frame)).await?)
             }
         };
-        let result = match unit.run(live, call).await {
+        let result = match unit.run(live, export).await {
             Ok(result) => result,
             Err(withdrawn) => {
                 self.live = None;

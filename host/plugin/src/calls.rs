@@ -2,6 +2,8 @@
 //!
 //! A call as data can wait in a mailbox; what it does is in one place for fresh and for resident instances.
 
+use std::sync::Arc;
+
 use leanclaw_types::Failure;
 use leanclaw_types::message::{Outbound, Place, Receipt};
 use wasmtime::Store;
@@ -52,16 +54,24 @@ pub struct HookDecision {
     pub payload: Option<serde_json::Value>,
 }
 
-/// What is asked of a guest.
+/// Something to be done in a channel, beside sending.
+pub(crate) struct Action {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    /// JSON.
+    pub(crate) arguments: String,
+}
+
+/// What is asked of a guest. Kept small, because it is moved from hand to hand.
 pub(crate) enum GuestCall {
-    Method { name: String, params: String },
-    Tool { name: String, input: String },
+    Method { name: Arc<str>, params: String },
+    Tool { name: Arc<str>, input: String },
     Hook { event: String, payload: String },
     Deliver(Box<Outbound>),
-    Perform { action: String, place: Box<Place>, arguments: String },
+    Perform(Box<Action>),
     Webhook(Box<WebhookRequest>),
     PollNext,
-    PollReceived(Result<poll::Response, Failure>),
+    PollReceived(Box<Result<poll::Response, Failure>>),
     SocketTarget,
     SocketOpened,
     SocketReceived { kind: &'static str, data: Vec<u8> },
@@ -92,7 +102,7 @@ impl GuestCall {
             Self::Tool { .. } => "skill.invoke",
             Self::Hook { .. } => "hook.handle",
             Self::Deliver(_) => "channel.deliver",
-            Self::Perform { .. } => "channel-actions.perform",
+            Self::Perform(_) => "channel-actions.perform",
             Self::Webhook(_) => "webhook.handle",
             Self::PollNext => "poll.next",
             Self::PollReceived(_) => "poll.received",
@@ -115,42 +125,43 @@ fn answer<T>(result: Result<T, types::Failure>, reply: impl FnOnce(T) -> GuestRe
     Ok(result.map(reply).map_err(from_guest))
 }
 
-/// Runs `call` on a live instance.
-pub(crate) async fn run(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
-    let mut answer = dispatch(call, store, live).await?;
+/// Runs the call in the store's frame on a live instance.
+///
+/// What each call needs lies on the heap, so that the futures around it, which are moved on their way, stay small.
+pub(crate) async fn run(store: &mut Store_, live: &mut LiveInstance) -> Answer {
+    let Some(call) = store.data_mut().frame.work.take() else { wasmtime::bail!("the frame of this call is empty") };
+    let mut answer = match call {
+        GuestCall::Method { name, params } => Box::pin(run_method(name, params, store, live)).await?,
+        GuestCall::Tool { name, input } => Box::pin(run_tool(name, input, store, live)).await?,
+        GuestCall::Hook { event, payload } => Box::pin(run_hook(event, payload, store, live)).await?,
+        GuestCall::Http(request) => Box::pin(crate::routes::handle(*request, store, live)).await?,
+        other => Box::pin(run_channel(other, store, live)).await?,
+    };
     if let Err(failure) = &mut answer {
         store.data().refusals.explain(failure);
     }
     Ok(answer)
 }
 
-async fn dispatch(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
-    match call {
-        GuestCall::Method { name, params } => {
-            let context = Context::of_call(store.data().frame.call);
-            let guest = live.method(store)?;
-            let result = guest.call_invoke(&mut *store, context, &name, &params).await?;
-            answer(result, GuestReply::Json)
-        }
-        GuestCall::Tool { name, input } => {
-            let context = Context::of_call(store.data().frame.call);
-            let guest = live.skill(store)?;
-            let result = guest.call_invoke(&mut *store, context, &name, &input).await?;
-            match result {
-                Ok(output) => Ok(Ok(GuestReply::Tool(Box::new(convert::tool_output(store, output)?)))),
-                Err(failure) => Ok(Err(from_guest(failure))),
-            }
-        }
-        GuestCall::Hook { event, payload } => {
-            let context = Context::of_call(store.data().frame.call);
-            let guest = live.hook(store)?;
-            let result = guest.call_handle(&mut *store, context, &event, &payload).await?;
-            answer(result, GuestReply::Hook)
-        }
-        // Boxed: what is rare must not make the future of every call large.
-        GuestCall::Http(request) => Box::pin(crate::routes::handle(*request, store, live)).await,
-        other => Box::pin(run_channel(other, store, live)).await,
+async fn run_method(name: Arc<str>, params: String, store: &mut Store_, live: &mut LiveInstance) -> Answer {
+    let context = Context::of_call(store.data().frame.call);
+    let guest = live.method(store)?;
+    answer(guest.call_invoke(&mut *store, context, &name, &params).await?, GuestReply::Json)
+}
+
+async fn run_tool(name: Arc<str>, input: String, store: &mut Store_, live: &mut LiveInstance) -> Answer {
+    let context = Context::of_call(store.data().frame.call);
+    let guest = live.skill(store)?;
+    match guest.call_invoke(&mut *store, context, &name, &input).await? {
+        Ok(output) => Ok(Ok(GuestReply::Tool(Box::new(convert::tool_output(store, output)?)))),
+        Err(failure) => Ok(Err(from_guest(failure))),
     }
+}
+
+async fn run_hook(event: String, payload: String, store: &mut Store_, live: &mut LiveInstance) -> Answer {
+    let context = Context::of_call(store.data().frame.call);
+    let guest = live.hook(store)?;
+    answer(guest.call_handle(&mut *store, context, &event, &payload).await?, GuestReply::Hook)
 }
 
 async fn run_channel(call: GuestCall, store: &mut Store_, live: &mut LiveInstance) -> Answer {
@@ -163,9 +174,10 @@ async fn run_channel(call: GuestCall, store: &mut Store_, live: &mut LiveInstanc
             let result = live.channel(store)?.call_deliver(&mut *store, &message).await?;
             answer(result, |receipt| GuestReply::Receipt(convert::receipt(receipt)))
         }
-        GuestCall::Perform { action, place, arguments } => {
-            let place = convert::place(*place);
-            let result = live.channel_actions(store)?.call_perform(&mut *store, &action, &place, &arguments).await?;
+        GuestCall::Perform(action) => {
+            let Action { name, place, arguments } = *action;
+            let place = convert::place(place);
+            let result = live.channel_actions(store)?.call_perform(&mut *store, &name, &place, &arguments).await?;
             answer(result, GuestReply::Json)
         }
         GuestCall::Webhook(request) => {
@@ -182,7 +194,7 @@ async fn run_channel(call: GuestCall, store: &mut Store_, live: &mut LiveInstanc
         }
         GuestCall::PollNext => answer(live.poll(store)?.call_next(&mut *store).await?, GuestReply::PollStep),
         GuestCall::PollReceived(response) => {
-            let response = match &response {
+            let response = match &*response {
                 Ok(response) => Ok(response),
                 Err(failure) => Err(&crate::state::to_guest(failure)),
             };

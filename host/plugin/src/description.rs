@@ -64,7 +64,7 @@ pub(crate) async fn ask(unit: &Arc<Unit>, interfaces: Interfaces) -> Result<Desc
     let guest: Arc<Guest> = unit.guest().await?;
     let shared = Arc::clone(unit.shared());
     let plugin = shared.key.plugin.clone();
-    let frame = Unit::frame(CallContext::of(Caller::host("loader")));
+    let frame = Unit::frame(None, CallContext::of(Caller::host("loader")));
     let exports = interfaces.served_exports();
     let mut found = Description { interfaces: interfaces.clone(), ..Description::default() };
     let mut live = Live::new(unit.wasm(), guest, shared, frame).await.map_err(PluginError::Call)?;

@@ -111,7 +111,7 @@ async fn poll_once(unit: &Arc<Unit>) -> Result<Duration, Failure> {
     let Some(request) = step.request else { return Ok(wait) };
     let answer = fetch(unit.shared(), request).await;
     let problem = answer.as_ref().err().cloned();
-    ask(unit, GuestCall::PollReceived(answer)).await?;
+    ask(unit, GuestCall::PollReceived(Box::new(answer))).await?;
     // The plugin was told; the pause still grows, so that an outage is not hammered.
     problem.map_or(Ok(wait), Err)
 }

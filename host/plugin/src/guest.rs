@@ -129,7 +129,7 @@ pub(crate) struct LiveInstance {
 /// A store with the one instance that lives in it.
 pub(crate) struct Live {
     pub(crate) store: GuestStore<InstanceState>,
-    instance: Option<LiveInstance>,
+    instance: Option<Box<LiveInstance>>,
     guest: Arc<Guest>,
 }
 
@@ -146,7 +146,7 @@ impl Live {
     ) -> Result<Self, Failure> {
         let permit = match wasm.try_instance_permit() {
             Some(permit) => permit,
-            None => tokio::time::timeout(shared.limits.wall_clock, wasm.instance_permit())
+            None => Box::pin(tokio::time::timeout(shared.limits.wall_clock, wasm.instance_permit()))
                 .await
                 .map_err(|_| crowded(wasm, &shared))?,
         };
@@ -169,8 +169,10 @@ impl Live {
             let live = match instance {
                 Some(live) => live,
                 None => {
-                    let made = guest.pre.instantiate_async(&mut *store).await?;
-                    instance.insert(LiveInstance { guest: Arc::clone(guest), instance: made, bound: Bound::default() })
+                    // On the heap: no later call of a resident instance needs its place.
+                    let made = Box::pin(guest.pre.instantiate_async(&mut *store)).await?;
+                    let (guest, bound) = (Arc::clone(guest), Bound::default());
+                    instance.insert(Box::new(LiveInstance { guest, instance: made, bound }))
                 }
             };
             work(store, live).await

@@ -8,7 +8,7 @@ use leanclaw_types::{Caller, Failure, PluginKey};
 use serde_json::Value;
 
 use crate::actor::Role;
-use crate::calls::{GuestCall, GuestReply, HookDecision, WebhookReply, WebhookRequest};
+use crate::calls::{Action, GuestCall, GuestReply, HookDecision, WebhookReply, WebhookRequest};
 use crate::convert;
 use crate::runtime::{Plugins, unknown};
 use crate::state::CallContext;
@@ -55,7 +55,7 @@ impl Plugins {
         if !entry.params.is_trivial() {
             entry.params.check_text(&format!("{wire_name} params"), params)?;
         }
-        let call = GuestCall::Method { name: entry.spec.name.clone(), params: params.to_owned() };
+        let call = GuestCall::Method { name: Arc::clone(&entry.name), params: params.to_owned() };
         let GuestReply::Json(result) = entry.unit.call(Role::Calls, call, context).await? else {
             return Err(unexpected());
         };
@@ -86,7 +86,7 @@ impl Plugins {
         })?;
         entry.input.check_text(&format!("input of tool {tool}"), input)?;
         let input = self.before_tool_call(&entry, input, &context).await?;
-        let call = GuestCall::Tool { name: entry.spec.name.clone(), input };
+        let call = GuestCall::Tool { name: Arc::clone(&entry.name), input };
         let GuestReply::Tool(raw) = entry.unit.call(Role::Calls, call, context.clone()).await? else {
             return Err(unexpected());
         };
@@ -388,7 +388,7 @@ impl Plugins {
                 .hint(format!("it lists: {}", crate::logs::escape(&abilities.unwrap_or_default()))));
         }
         let call =
-            GuestCall::Perform { action: action.into(), place: Box::new(place), arguments: arguments.to_string() };
+            GuestCall::Perform(Box::new(Action { name: action.into(), place, arguments: arguments.to_string() }));
         let GuestReply::Json(result) = ready.unit.call(Role::Outbound, call, context).await? else {
             return Err(unexpected());
         };

@@ -14,6 +14,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::calls::GuestCall;
 use crate::host::wasi_http::{EgressHooks, FIELDS_BYTES};
 use crate::logs::LogRing;
 use crate::runtime::Inner;
@@ -94,6 +95,9 @@ pub(crate) struct Frame {
     /// Rises by one per guest call of the whole program.
     pub(crate) call: u64,
     pub(crate) context: CallContext,
+    /// What is asked of the guest, until it is asked. It waits here because an argument that is handed on from future to
+    /// future takes its place in each of them.
+    pub(crate) work: Option<GuestCall>,
 }
 
 /// The data of a store.

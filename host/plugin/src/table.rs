@@ -15,6 +15,8 @@ use crate::validate::Schema;
 /// A gateway method with its compiled schemas.
 pub(crate) struct MethodEntry {
     pub(crate) spec: MethodSpec,
+    /// The name as the guest knows it.
+    pub(crate) name: Arc<str>,
     pub(crate) scope: Arc<str>,
     pub(crate) params: Schema,
     pub(crate) result: Schema,
@@ -24,6 +26,7 @@ pub(crate) struct MethodEntry {
 /// A tool with its compiled schemas.
 pub(crate) struct ToolEntry {
     pub(crate) spec: ToolSpec,
+    pub(crate) name: Arc<str>,
     pub(crate) input: Schema,
     pub(crate) output: Option<Schema>,
     pub(crate) unit: Arc<Unit>,
@@ -44,6 +47,7 @@ impl Ready {
         let mut methods = Vec::with_capacity(description.methods.len());
         for spec in &description.methods {
             methods.push(Arc::new(MethodEntry {
+                name: spec.name.as_str().into(),
                 scope: spec.scope.as_str().into(),
                 params: Schema::compile(&spec.params_schema).map_err(PluginError::Description)?,
                 result: Schema::compile(&spec.result_schema).map_err(PluginError::Description)?,
@@ -55,6 +59,7 @@ impl Ready {
         for spec in &description.tools {
             let output = spec.output_schema.as_ref().map(Schema::compile).transpose();
             tools.push(Arc::new(ToolEntry {
+                name: spec.name.as_str().into(),
                 input: Schema::compile(&spec.input_schema).map_err(PluginError::Description)?,
                 output: output.map_err(PluginError::Description)?,
                 spec: spec.clone(),

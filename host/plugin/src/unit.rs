@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -88,7 +88,9 @@ pub(crate) struct Unit {
     number: u64,
     /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
     pub(crate) stop: CancellationToken,
-    /// Cancelled when rights of this unit were taken back: nothing begins in it any more, and what runs in it ends.
+    /// Whether rights of this unit were taken back: nothing begins in it any more.
+    is_revoked: AtomicBool,
+    /// Cancelled after that: what runs in it ends.
     revoked: CancellationToken,
 }
 
@@ -105,6 +107,7 @@ impl Unit {
             actors: Actors::new(),
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
+            is_revoked: AtomicBool::new(false),
             revoked: CancellationToken::new(),
             parts,
         })
@@ -129,6 +132,9 @@ impl Unit {
 
     /// The linked component, loading it if this is its first use.
     pub(crate) async fn guest(&self) -> Result<Arc<Guest>, PluginError> {
+        if let Some(made) = self.guest.get() {
+            return Ok(Arc::clone(made));
+        }
         let made = self.guest.get_or_try_init(async || {
             let component = self.parts.component.get().await?;
             let shape = Shape::of(&self.parts.shared.granted, guest::serves_http(component));
@@ -136,12 +142,13 @@ impl Unit {
                 .map(Arc::new)
                 .map_err(|error| PluginError::Link(crate::logs::escape_lines(&format!("{error:#}"))))
         });
-        made.await.cloned()
+        // Boxed, like all that only a first or a waiting call needs: the futures of the calls are moved on their way.
+        Box::pin(made).await.cloned()
     }
 
     /// A frame for the next call.
-    pub(crate) fn frame(context: CallContext) -> Frame {
-        Frame { call: CALLS.fetch_add(1, Ordering::Relaxed), context }
+    pub(crate) fn frame(work: Option<GuestCall>, context: CallContext) -> Frame {
+        Frame { call: CALLS.fetch_add(1, Ordering::Relaxed), context, work }
     }
 
     /// Runs `call`, on a fresh instance or in the mailbox of `role`.
@@ -156,26 +163,34 @@ impl Unit {
         context: CallContext,
     ) -> Result<GuestReply, Failure> {
         let resident = role != Role::Calls || self.parts.lifecycle == Lifecycle::Resident;
-        if resident { self.actors.of(role).call(self, call, context).await } else { self.fresh(call, context).await }
+        if resident {
+            self.actors.of(role).call(self, call, context).await
+        } else {
+            Box::pin(self.fresh(call, context)).await
+        }
     }
 
     async fn fresh(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
         let guest = self.guest().await.map_err(|error| self.cannot_load(&error))?;
         let _turn = self.turn().await?;
-        let frame = Self::frame(context);
-        let number = frame.call;
         let export = call.export();
+        let frame = Self::frame(Some(call), context);
+        let number = frame.call;
         let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await?;
-        let result = self.run(&mut live, call).await?;
+        let result = self.run(&mut live, export).await?;
         self.parts.stats.memory(live.store.memory_bytes());
         self.settle(number, export, result)
     }
 
     /// A place among the calls that may run at once.
     async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-        if let Ok(turn) = self.running.try_acquire() {
-            return Ok(turn);
+        match self.running.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => Box::pin(self.wait_for_turn()).await,
         }
+    }
+
+    async fn wait_for_turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
         let busy = || {
             let key = &self.parts.shared.key;
             Failure::new(code::RATE_LIMITED, format!("Too many calls of the plugin `{key}` are waiting."))
@@ -197,6 +212,7 @@ impl Unit {
     /// Rights of this unit were taken back: what waits is turned away, what runs is ended, and nothing polls or listens
     /// for it any more. Whoever revokes takes it out of the table first.
     pub(crate) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::SeqCst);
         self.revoked.cancel();
         self.stop.cancel();
     }
@@ -206,7 +222,7 @@ impl Unit {
     /// # Errors
     /// `unavailable`, to be tried again, when rights were taken back.
     pub(crate) fn check_rights(&self) -> Result<(), Failure> {
-        if self.revoked.is_cancelled() { Err(self.withdrawn()) } else { Ok(()) }
+        if self.is_revoked.load(Ordering::SeqCst) { Err(self.withdrawn()) } else { Ok(()) }
     }
 
     fn withdrawn(&self) -> Failure {
@@ -216,23 +232,21 @@ impl Unit {
             .retry_after(250)
     }
 
-    /// Runs `call` on a live instance. After an error the instance has to be dropped.
+    /// Runs the call in the frame of a live instance. After an error the instance has to be dropped.
     ///
     /// # Errors
     /// `unavailable` when rights were taken back before or meanwhile: a guest that could go on would keep using them.
-    pub(crate) async fn run(&self, live: &mut Live, call: GuestCall) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(&self, live: &mut Live, export: &'static str) -> Result<Outcome, Failure> {
         self.check_rights()?;
-        let export = call.export();
         let wall_clock = self.parts.shared.limits.wall_clock;
-        let mut work =
-            pin!(live.run(export, wall_clock, async |store, instance| calls::run(call, store, instance).await));
-        let mut revoked = pin!(self.revoked.cancelled());
+        let mut work = pin!(live.run(export, wall_clock, calls::run));
+        let mut revoked = None;
         let outcome = std::future::poll_fn(|task| {
             if let Poll::Ready(result) = work.as_mut().poll(task) {
                 return Poll::Ready(Some(result));
             }
             // Asked only when the guest waits or yields, so that a call that does neither pays nothing.
-            revoked.as_mut().poll(task).map(|()| None)
+            revoked.get_or_insert_with(|| Box::pin(self.revoked.cancelled())).as_mut().poll(task).map(|()| None)
         });
         let Some(result) = outcome.await else {
             let shared = &self.parts.shared;

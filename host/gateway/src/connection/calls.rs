@@ -92,19 +92,22 @@ impl Connection {
     }
 
     /// Runs a call; one that is done at once never meets the queue.
-    fn start(&mut self, call: BoxFuture<'static, Outcome>, id: Id, method: &str, context: &mut Context<'_>) {
+    fn start(&mut self, mut call: BoxFuture<'static, Outcome>, id: Id, method: &str, context: &mut Context<'_>) {
         let span = tracing::debug_span!("call", connection = %self.session.id, %method, ok = tracing::field::Empty);
-        let record = span.clone();
-        let answer = async move {
-            let outcome = call.await;
-            record.record("ok", outcome.is_ok());
-            wire::response(&id, &outcome)
-        };
-        let mut answer: BoxFuture<'static, Utf8Bytes> =
-            if span.is_disabled() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) };
-        match answer.as_mut().poll(context) {
-            Poll::Ready(response) => self.socket.push(response),
-            Poll::Pending => self.calls.push(answer),
+        match span.in_scope(|| call.as_mut().poll(context)) {
+            Poll::Ready(outcome) => {
+                span.record("ok", outcome.is_ok());
+                self.socket.push(wire::response(&id, &outcome));
+            }
+            Poll::Pending => {
+                let record = span.clone();
+                let answer = async move {
+                    let outcome = call.await;
+                    record.record("ok", outcome.is_ok());
+                    wire::response(&id, &outcome)
+                };
+                self.calls.push(Box::pin(answer.instrument(span)));
+            }
         }
     }
 
