@@ -130,7 +130,8 @@ pub(crate) struct LiveInstance {
 pub(crate) struct Live {
     pub(crate) store: GuestStore<InstanceState>,
     instance: Option<Box<LiveInstance>>,
-    guest: Arc<Guest>,
+    /// What the instance is made of, until it is made.
+    guest: Option<Arc<Guest>>,
 }
 
 impl Live {
@@ -151,7 +152,7 @@ impl Live {
                 .map_err(|_| crowded(wasm, &shared))?,
         };
         let store = GuestStore::new(permit, InstanceState::new(shared, frame));
-        Ok(Self { store, instance: None, guest })
+        Ok(Self { store, instance: None, guest: Some(guest) })
     }
 
     /// Runs `work`, a call of `export`, on the instance, instantiating it first if this is the first call. Any outer error
@@ -169,9 +170,10 @@ impl Live {
             let live = match instance {
                 Some(live) => live,
                 None => {
+                    let Some(guest) = guest.take() else { wasmtime::bail!("the instance could not be made before") };
                     // On the heap: no later call of a resident instance needs its place.
                     let made = Box::pin(guest.pre.instantiate_async(&mut *store)).await?;
-                    let (guest, bound) = (Arc::clone(guest), Bound::default());
+                    let bound = Bound::default();
                     instance.insert(Box::new(LiveInstance { guest, instance: made, bound }))
                 }
             };

@@ -103,7 +103,8 @@ pub(crate) struct Frame {
 /// The data of a store.
 pub(crate) struct InstanceState {
     limiter: Limiter,
-    wasi: WasiCtx,
+    /// Made when first asked for: most calls of most guests never do.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
     hooks: EgressHooks,
     /// What would have allowed the outgoing requests that were refused to the running call.
@@ -161,18 +162,6 @@ impl InstanceState {
     pub(crate) fn new(shared: Arc<Shared>, frame: Frame) -> Self {
         let limits = shared.limits;
         let pipe = LogPipe::new(Arc::clone(&shared.logs), frame.call, &limits);
-        let wasi = WasiCtxBuilder::new()
-            .stdout(pipe.stdout())
-            .stderr(pipe.stderr())
-            .max_random_size(limits.random_bytes)
-            // A guest that names these interfaces loads, and finds nothing in them. That is said here, and not left to
-            // what the WASI crate takes for granted: the network is reached through egress or not at all.
-            // Without a socket there is no descriptor of this process either.
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .socket_addr_check(|_, _| Box::pin(std::future::ready(false)))
-            .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let mut no_handles = ResourceTable::new();
@@ -182,9 +171,9 @@ impl InstanceState {
         let refusals = Refusals::default();
         Self {
             limiter: Limiter::new(limits),
-            wasi,
+            wasi: None,
             http,
-            hooks: EgressHooks::new(shared.egress.clone(), refusals.clone()),
+            hooks: EgressHooks::new(Arc::clone(&shared), refusals.clone()),
             refusals,
             table,
             no_handles,
@@ -218,6 +207,22 @@ impl InstanceState {
     }
 }
 
+/// What the standard interfaces reach.
+fn wasi(pipe: &LogPipe, limits: &Limits) -> WasiCtx {
+    WasiCtxBuilder::new()
+        .stdout(pipe.stdout())
+        .stderr(pipe.stderr())
+        .max_random_size(limits.random_bytes)
+        // A guest that names these interfaces loads, and finds nothing in them. That is said here, and not left to what
+        // the WASI crate takes for granted: the network is reached through egress or not at all. Without a socket there
+        // is no descriptor of this process either.
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .socket_addr_check(|_, _| Box::pin(std::future::ready(false)))
+        .build()
+}
+
 impl Limited for InstanceState {
     fn limiter(&mut self) -> &mut Limiter {
         &mut self.limiter
@@ -226,7 +231,8 @@ impl Limited for InstanceState {
 
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let ctx = self.wasi.get_or_insert_with(|| wasi(&self.pipe, self.limiter.limits()));
+        WasiCtxView { ctx, table: &mut self.table }
     }
 }
 

@@ -4,9 +4,11 @@
 //! guest keeps in handles of `wasi:http/types` is the host's memory: the number of handles is bounded by
 //! [`leanclaw_wasm::Limits::handles`] and the size of each one here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use leanclaw_egress::{Deadline, EgressError, EgressHandle, GuestTimeouts, Request, RequestBody};
+use leanclaw_egress::{Deadline, EgressError, GuestTimeouts, Request, RequestBody};
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
@@ -16,18 +18,18 @@ use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpHooks, WasiHttpView};
 
 use crate::diagnose::WASI_VERSION;
-use crate::state::{InstanceState, Refusals};
+use crate::state::{InstanceState, Refusals, Shared};
 
 /// Sends what a guest asks for with the rights of its plugin and account.
 pub(crate) struct EgressHooks {
-    egress: EgressHandle,
+    shared: Arc<Shared>,
     refusals: Refusals,
     deadline: Option<Instant>,
 }
 
 impl EgressHooks {
-    pub(crate) fn new(egress: EgressHandle, refusals: Refusals) -> Self {
-        Self { egress, refusals, deadline: None }
+    pub(crate) fn new(shared: Arc<Shared>, refusals: Refusals) -> Self {
+        Self { shared, refusals, deadline: None }
     }
 
     /// When the call that sends ends; a request never outlives it.
@@ -100,7 +102,7 @@ impl WasiHttpHooks for EgressHooks {
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let (egress, refusals) = (self.egress.clone(), self.refusals.clone());
+        let (egress, refusals) = (self.shared.egress.clone(), self.refusals.clone());
         let left = self.deadline.map_or(std::time::Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
         let deadline = Deadline::after(left);
         Box::new(async move {
