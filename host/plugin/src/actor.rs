@@ -163,7 +163,6 @@ fn gone(unit: &Unit) -> Failure {
     Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key)).retry_after(250)
 }
 
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and a box would cost every call")]
 enum Arrival {
     Turn(Turn),
     Waits(oneshot::Receiver<Result<GuestReply, Failure>>),
