@@ -98,7 +98,10 @@ const COMMANDS = [
   { args: ["nodes", "status", "--json"], sees: json((status) => assert.deepEqual(status.nodes, [])) },
   { args: ["nodes", "pending", "--json"], sees: json((pending) => assert.deepEqual(pending, [])) },
   { args: ["logs", "--plain"], sees: says(/Log file: .*leanclaw\.log/, /the gateway listens/) },
-  { args: ["approvals", "get", "--gateway", "--json"], lacks: "exec.approvals.get" },
+  {
+    args: ["approvals", "get", "--gateway", "--json"],
+    sees: json((rules) => assert.deepEqual([typeof rules.hash, rules.file.version], ["string", 1])),
+  },
   {
     args: ["message", "send", "--channel", "telegram", "--target", "@someone", "--message", "hi", "--dry-run", "--json"],
     config: "messenger",
