@@ -15,12 +15,7 @@ const TOKEN = "t0ken-of-the-page";
 const README_PICTURE = join(import.meta.dirname, "pictures/control-ui.png");
 
 /** What a page asks for and LeanClaw does not have; the page says nothing of it. */
-const NOT_HERE = new Map([
-  ["talk.catalog", "LeanClaw does not speak"],
-  ["exec.approvals.get", "LeanClaw runs no commands"],
-  ["exec.approval.list", "LeanClaw runs no commands"],
-  ["plugin.approval.list", "plugins ask for nothing while they run"],
-]);
+const NOT_HERE = new Map([["talk.catalog", "LeanClaw does not speak"]]);
 
 /** What is fetched and need not be there: OpenClaw's own gateway answers 404 as well, and the page draws a letter. */
 const OPTIONAL = /\/__openclaw__\/workspace-icon\//;
@@ -29,7 +24,6 @@ const OPTIONAL = /\/__openclaw__\/workspace-icon\//;
 const TRUTHS = [
   { text: /Scheduler disabled/, why: "there is no scheduler" },
   { text: /No AI provider configured|Connect a provider/, why: "no provider of models can be configured" },
-  { text: /unknown method: exec\.approvals\.get/, why: "LeanClaw runs no commands" },
   { text: /^(error|fatal)$/i, why: "the name of a filter for log lines" },
   { text: /Channel config schema unavailable/, why: "channels are set up by their plugins" },
 ];
