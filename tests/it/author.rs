@@ -157,6 +157,10 @@ async fn an_installed_version_replaces_the_one_before_and_keeps_its_rights() {
     let done = place.run(&["plugin", "install", "three", "--json"]).await.json();
     assert_eq!(done["plugin"]["state"], "needs-grant", "a right is never gained by an update: {done}");
     assert_eq!(done["plugin"]["missing"], json!(["inbox"]));
+    // The program would not see what is put elsewhere, so nothing is.
+    let refused = place.run(&["--plugin-dir", "elsewhere", "plugin", "install", "two"]).await.failed(1);
+    assert!(refused.contains("takes plugins from") && refused.contains("LEANCLAW_PLUGIN_DIR"), "{refused}");
+    assert!(!place.work().join("elsewhere").exists());
     program.stop().await;
     assert_eq!(installed(&place), ["swap"]);
 }

@@ -21,6 +21,8 @@ const ATTEMPTS: u32 = 5;
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(20);
 /// How often it tries while a command holds the lock: for ten minutes, since that command may be compiling plugins.
 const ATTEMPTS_DURING_COMMAND: u32 = 30_000;
+/// The most that is read of a note.
+const MAX_NOTE_BYTES: u64 = 8192;
 /// The second line of a command's note.
 const COMMAND: &str = "command";
 
@@ -79,7 +81,7 @@ pub struct DataDirLock {
 /// [`LockError::Held`] when another program runs, else [`LockError::Io`].
 pub fn acquire(data_dir: &Path) -> Result<DataDirLock, LockError> {
     let mut file = locked(data_dir)?;
-    write_note(&mut file, None).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
+    write_lines(&mut file, &[]).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
     Ok(DataDirLock { _file: file })
 }
 
@@ -89,7 +91,7 @@ pub fn acquire(data_dir: &Path) -> Result<DataDirLock, LockError> {
 /// As [`acquire`].
 pub fn acquire_for_command(data_dir: &Path) -> Result<DataDirLock, LockError> {
     let mut file = locked(data_dir)?;
-    write_lines(&mut file, Some(COMMAND)).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
+    write_lines(&mut file, &[COMMAND]).map_err(|source| LockError::Io { path: data_dir.join(FILE_NAME), source })?;
     Ok(DataDirLock { _file: file })
 }
 
@@ -139,13 +141,28 @@ impl Waits {
     }
 }
 
-/// Notes where the gateway of this process listens, for the commands that look for it. Called by the process that holds
-/// the lock, once the gateway listens.
+/// Notes where the gateway of this process listens and which plugin folder it follows, for the commands that look for it.
+/// Called by the process that holds the lock, once the gateway listens.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn publish(data_dir: &Path, gateway: SocketAddr) -> io::Result<()> {
-    write_note(&mut OpenOptions::new().write(true).open(data_dir.join(FILE_NAME))?, Some(gateway))
+pub fn publish(data_dir: &Path, gateway: SocketAddr, plugin_dir: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(data_dir.join(FILE_NAME))?;
+    // A name that cannot stand in a line is not told; then nobody compares it.
+    let plugin_dir = plugin_dir.to_str().filter(|path| !path.contains('\n'));
+    write_lines(&mut file, &[&gateway.to_string(), plugin_dir.unwrap_or_default()])
+}
+
+/// The plugin folder of the program that runs with a data directory; none when none runs or it is not known.
+#[must_use]
+pub fn plugin_dir(data_dir: &Path) -> Option<PathBuf> {
+    let file = File::open(data_dir.join(FILE_NAME)).ok()?;
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(MAX_NOTE_BYTES).read_to_string(&mut text).ok()?;
+    text.lines().nth(2).filter(|line| !line.is_empty()).map(PathBuf::from)
 }
 
 /// Who holds the lock of a data directory.
@@ -186,15 +203,11 @@ pub fn holder(data_dir: &Path) -> io::Result<Holder> {
     }
 }
 
-/// Two lines: the process id; the gateway's address, or that it is a command.
-fn write_note(file: &mut File, gateway: Option<SocketAddr>) -> io::Result<()> {
-    write_lines(file, gateway.map(|gateway| gateway.to_string()).as_deref())
-}
-
-fn write_lines(file: &mut File, second: Option<&str>) -> io::Result<()> {
+/// Lines: the process id; the gateway's address, or that it is a command; the plugin folder.
+fn write_lines(file: &mut File, further: &[&str]) -> io::Result<()> {
     let mut note = format!("{}\n", std::process::id());
-    if let Some(second) = second {
-        note.push_str(&format!("{second}\n"));
+    for line in further {
+        note.push_str(&format!("{line}\n"));
     }
     file.set_len(0)?;
     file.rewind()?;
@@ -203,7 +216,7 @@ fn write_lines(file: &mut File, second: Option<&str>) -> io::Result<()> {
 
 fn read_note(file: &mut File) -> Note {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.take(256).read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| file.take(MAX_NOTE_BYTES).read_to_string(&mut text));
     if read.is_err() {
         return Note::default();
     }
@@ -226,13 +239,16 @@ mod tests {
         let note = |gateway| Holder::Process(Note { pid: Some(own), gateway, is_command: false });
         assert_eq!(holder(directory.path()).unwrap(), note(None));
         let gateway = "127.0.0.1:18789".parse().unwrap();
-        publish(directory.path(), gateway).unwrap();
+        assert_eq!(plugin_dir(directory.path()), None);
+        publish(directory.path(), gateway, Path::new("/a b/plugins")).unwrap();
         assert_eq!(holder(directory.path()).unwrap(), note(Some(gateway)));
+        assert_eq!(plugin_dir(directory.path()).as_deref(), Some(Path::new("/a b/plugins")));
         let error = acquire(directory.path()).unwrap_err();
         assert!(matches!(error, LockError::Held { pid: Some(pid), .. } if pid == own), "{error}");
         assert!(error.hints()[0].contains(&own.to_string()), "{:?}", error.hints());
         drop(lock);
         assert_eq!(holder(directory.path()).unwrap(), Holder::Nobody);
+        assert_eq!(plugin_dir(directory.path()), None, "nobody runs");
         assert!(acquire(directory.path()).is_ok());
     }
 

@@ -53,7 +53,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     let listener = TcpListener::bind(address).await.map_err(|source| BindError { address, source })?;
     // So that commands find the program whatever it was started with.
     let listens = listener.local_addr()?;
-    lock::publish(&config.data_dir, listens)?;
+    lock::publish(&config.data_dir, listens, &config.plugins.dir)?;
     let parts = wiring::open(&config, Mode::Serving)?;
     parts.egress.refuse_listener(listens);
     ensure_folder(&config);

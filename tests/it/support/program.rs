@@ -102,7 +102,8 @@ impl Starting {
 fn published(lock: &Path, process: u32) -> Option<SocketAddr> {
     let text = fs::read_to_string(lock).ok()?;
     // Whole lines only: it may be being written.
-    let [id, address] = text.strip_suffix('\n')?.lines().collect::<Vec<_>>().try_into().ok()?;
+    let mut lines = text.strip_suffix('\n')?.lines();
+    let (id, address) = (lines.next()?, lines.next()?);
     // A command that worked on the same data before says so in its place.
     let mut address: SocketAddr = address.parse().ok()?;
     if address.ip().is_unspecified() {

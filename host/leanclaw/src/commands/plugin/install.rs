@@ -92,6 +92,7 @@ pub(super) async fn install(config: &Config, named: Named, arguments: &Install) 
 
 /// Puts the plugin into the folder and writes down that it was done.
 pub(super) async fn put(config: &Config, store: &Store, bundle: &Bundle) -> Result<folder::Placed> {
+    live::check_folder(config)?;
     let placed = folder::place(&config.plugins.dir, bundle)?;
     let sha256 = Some(placed.digest.to_string());
     store.append_audit(changed(bundle.id(), "install", sha256)).await.context("it is installed, unrecorded")?;
@@ -166,6 +167,7 @@ fn changed(plugin: &PluginId, action: &str, sha256: Option<String>) -> AuditReco
 pub(super) async fn remove(config: &Config, named: Named, arguments: &Remove) -> Result<()> {
     let Remove { plugin, purge, json: as_json } = arguments;
     live::warn_if_elsewhere(config, named).await?;
+    live::check_folder(config)?;
     let removed = folder::remove(&config.plugins.dir, plugin)?;
     if removed.is_empty() && !purge {
         let message = format!("no plugin `{plugin}` is installed in {}", config.plugins.dir.display());

@@ -12,7 +12,8 @@ use crate::admin::{self, Online, PluginAdmin as _};
 use crate::author::folder::Placed;
 use crate::config::Config;
 use crate::locate::Named;
-use crate::output;
+use crate::report::Advice;
+use crate::{lock, output};
 
 /// How often the program is asked whether it has seen a new plugin, and how long.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -59,6 +60,23 @@ pub(super) async fn warn_if_elsewhere(config: &Config, named: Named) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// Refuses to change files where the program that runs with this data directory does not look.
+pub(super) fn check_folder(config: &Config) -> Result<()> {
+    let (own, data_dir) = (&config.plugins.dir, config.data_dir.display());
+    match lock::plugin_dir(&config.data_dir) {
+        Some(theirs) if !same_place(&theirs.to_string_lossy(), own) => {
+            let message = format!(
+                "the program that runs with {data_dir} takes plugins from {}, and this command from {}",
+                theirs.display(),
+                own.display()
+            );
+            let hint = format!("add --plugin-dir {}, or set LEANCLAW_PLUGIN_DIR to it", theirs.display());
+            Err(Advice::new(message).hint(hint).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// As [`after_swap`], of a program that is known.
