@@ -3,7 +3,31 @@
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Connect, Held, Place, eventually, held_fetch};
+use crate::support::{Client, Connect, Held, Place, Program, eventually, held_fetch};
+
+/// A program with a call in flight that waits for a server.
+struct Busy {
+    server: Held,
+    program: Program,
+    client: Client,
+    /// The call's id.
+    call: String,
+    _place: Place,
+}
+
+impl Busy {
+    async fn with(answer: &'static str, lifecycle: &str) -> Self {
+        let place = Place::empty();
+        let server = Held::start(answer).await;
+        held_fetch(&place, server.address, "1", &json!({ "lifecycle": lifecycle }));
+        let program = place.start().await;
+        program.grant_all("held").await;
+        let mut client = program.client().await;
+        let call = client.send("held.run", json!(format!("http://{}/", server.address))).await;
+        server.arrived().await;
+        Self { server, program, client, call, _place: place }
+    }
+}
 
 #[tokio::test]
 async fn a_signal_says_goodbye_to_clients_and_ends_with_status_0() {
@@ -34,18 +58,11 @@ async fn a_signal_says_goodbye_to_clients_and_ends_with_status_0() {
 #[tokio::test]
 async fn a_call_in_flight_is_finished_first() {
     for lifecycle in ["per-call", "resident"] {
-        let place = Place::empty();
-        let server = Held::start("\"done\"").await;
-        held_fetch(&place, server.address, "1", &json!({"lifecycle": lifecycle}));
-        let program = place.start().await;
-        program.grant_all("held").await;
-        let mut client = program.client().await;
-        let slow = client.send("held.run", json!(format!("http://{}/", server.address))).await;
-        server.arrived().await;
+        let Busy { server, program, mut client, call, _place } = Busy::with("\"done\"", lifecycle).await;
         program.terminate();
         client.event("shutdown").await;
         server.let_go();
-        assert_eq!(client.answer(&slow).await, Ok(json!("done")), "{lifecycle}");
+        assert_eq!(client.answer(&call).await, Ok(json!("done")), "{lifecycle}");
         assert_eq!(client.closed().await.map(|(code, _)| code), Some(1012));
         let (status, log) = program.end().await;
         assert_eq!(status.code(), Some(0), "{log}");
@@ -55,14 +72,7 @@ async fn a_call_in_flight_is_finished_first() {
 /// A call that does not end is given up: the program ends all the same.
 #[tokio::test]
 async fn a_call_that_hangs_does_not_hold_up_the_end() {
-    let place = Place::empty();
-    let server = Held::start("1").await;
-    held_fetch(&place, server.address, "1", &json!({}));
-    let program = place.start().await;
-    program.grant_all("held").await;
-    let mut client = program.client().await;
-    client.send("held.run", json!(format!("http://{}/", server.address))).await;
-    server.arrived().await;
+    let Busy { server: _server, program, mut client, call: _call, _place } = Busy::with("1", "per-call").await;
     program.terminate();
     let (status, log) = program.end().await;
     assert_eq!(status.code(), Some(0), "{log}");
@@ -71,14 +81,7 @@ async fn a_call_that_hangs_does_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let place = Place::empty();
-    let server = Held::start("1").await;
-    held_fetch(&place, server.address, "1", &json!({}));
-    let program = place.start().await;
-    program.grant_all("held").await;
-    let mut client = program.client().await;
-    client.send("held.run", json!(format!("http://{}/", server.address))).await;
-    server.arrived().await;
+    let Busy { server: _server, program, mut client, call: _call, _place } = Busy::with("1", "per-call").await;
     program.terminate();
     // The first one has been taken when clients are told; two that come together count as one.
     client.event("shutdown").await;
@@ -90,14 +93,7 @@ async fn a_second_signal_ends_at_once() {
 /// Nobody new is let in while the program ends, and those inside are asked nothing more.
 #[tokio::test]
 async fn the_door_closes_first() {
-    let place = Place::empty();
-    let server = Held::start("1").await;
-    held_fetch(&place, server.address, "1", &json!({}));
-    let program = place.start().await;
-    program.grant_all("held").await;
-    let mut client = program.client().await;
-    let slow = client.send("held.run", json!(format!("http://{}/", server.address))).await;
-    server.arrived().await;
+    let Busy { server, program, mut client, call, _place } = Busy::with("1", "per-call").await;
     program.terminate();
     client.event("shutdown").await;
     eventually("connections are refused", async || {
@@ -107,7 +103,7 @@ async fn the_door_closes_first() {
     // It may be read or not; it is not an error of the connection.
     client.send_message(Message::text(r#"{"type":"req","id":"late","method":"health"}"#)).await.unwrap();
     server.let_go();
-    assert_eq!(client.answer(&slow).await, Ok(json!(1)));
+    assert_eq!(client.answer(&call).await, Ok(json!(1)));
     let (status, _) = program.end().await;
     assert_eq!(status.code(), Some(0));
 }
