@@ -1,5 +1,6 @@
 //! The command line as a person or a script meets it: settings, what is printed, exit statuses, the end.
 
+mod agents;
 mod calls;
 mod ending;
 mod json;

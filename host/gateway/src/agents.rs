@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+use crate::connection::Call;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;
@@ -52,6 +53,13 @@ pub(crate) struct By {
 }
 
 impl By {
+    /// Whoever calls, now.
+    pub(crate) fn caller(call: &Call<'_>) -> Self {
+        let caller = &call.session.caller;
+        let actor = format!("{}:{}", caller.kind, caller.id);
+        Self { actor, at_ms: call.state.now_ms(), version: call.session.version }
+    }
+
     fn row(&self, agent: &str, action: &str) -> AuditRecord {
         let event = AuditEvent::AgentChanged { agent: agent.to_owned(), action: action.to_owned(), file: None };
         AuditRecord { at_ms: self.at_ms, actor: self.actor.clone(), event }

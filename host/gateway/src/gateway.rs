@@ -19,6 +19,7 @@ use crate::auth::refusals::Refusals;
 use crate::config::GatewayConfig;
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
+use crate::groups::ChatGroups;
 use crate::hub::Hub;
 use crate::nodes::Nodes;
 use crate::plugins::PluginHost;
@@ -95,9 +96,11 @@ impl Gateway {
         let nodes = Nodes::open(&services.records).map_err(unreadable)?;
         let approvals = Approvals::open(&services.records).map_err(unreadable)?;
         let agents = Agents::open(&services.records).map_err(unreadable)?;
+        let chat_groups = ChatGroups::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
         let state = State {
             agents,
+            chat_groups,
             keys,
             devices,
             lockout: Lockout::new(&config.limits),
@@ -133,6 +136,7 @@ pub(crate) struct State {
     pub(crate) config: GatewayConfig,
     pub(crate) services: Services,
     pub(crate) agents: Agents,
+    pub(crate) chat_groups: ChatGroups,
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,

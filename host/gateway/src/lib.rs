@@ -20,6 +20,7 @@ mod connection;
 mod devices;
 mod error;
 mod gateway;
+mod groups;
 mod guard;
 mod handshake;
 mod hello;

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{audit, call, completions, devices, logs, nodes, plugin, sessions, settings, start, version};
+use crate::commands::{
+    agents, audit, call, completions, devices, groups, logs, nodes, plugin, sessions, settings, start, version,
+};
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
@@ -50,6 +52,10 @@ enum Command {
     Logs(logs::Arguments),
     /// Look at the sessions of a gateway and change them
     Sessions(sessions::Arguments),
+    /// Look at the agents of a gateway and change them
+    Agents(agents::Arguments),
+    /// Look at the groups of a gateway and change them
+    Groups(groups::Arguments),
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -90,6 +96,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Nodes(command) => nodes::run(flags, command),
         Command::Logs(arguments) => logs::run(flags, arguments),
         Command::Sessions(arguments) => sessions::run(flags, arguments),
+        Command::Agents(arguments) => agents::run(flags, arguments),
+        Command::Groups(arguments) => groups::run(flags, arguments),
         Command::Audit(command) => audit::run(flags, command),
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -15,7 +15,6 @@ use crate::agents::{self, Agent, By, Wish};
 use crate::connection::{Answer, Call};
 use crate::error::unavailable;
 use crate::gateway::State;
-use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::Payload;
@@ -373,9 +372,6 @@ fn later<F>(call: &Call<'_>, work: impl FnOnce(Arc<State>, By) -> F) -> Answer
 where
     F: Future<Output = Result<Value, ErrorShape>> + Send + 'static,
 {
-    let state = Arc::clone(call.state);
-    let session: &Session = call.session;
-    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
-    let work = work(Arc::clone(&state), By { actor, at_ms: state.now_ms(), version: session.version });
+    let work = work(Arc::clone(call.state), By::caller(call));
     Answer::Later(Box::pin(async move { work.await.map(|value| Payload::json(&value)) }))
 }

@@ -69,6 +69,14 @@ pub(crate) fn models(_: &Call<'_>) -> Answer {
     Answer::json(&json!({"models": []}))
 }
 
+/// `providers.list`: as for `models.list`. An array, as the original LeanClaw has it.
+pub(crate) fn providers(call: &Call<'_>) -> Answer {
+    match call.read::<Nothing>(&NOTHING, &[]) {
+        Ok(_) => Answer::json(&json!([])),
+        Err(error) => Answer::error(error),
+    }
+}
+
 /// `skills.status`: what plugins bring are tools, which `tools.catalog` lists; there are no folders with SKILL.md files.
 pub(crate) fn skills(call: &Call<'_>) -> Answer {
     let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": []});

@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod cost;
 pub(crate) mod devices;
 pub(crate) mod empty;
+pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod machine;
@@ -119,6 +120,10 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugin.approval.resolve", Scope::Needs(APPROVALS), approvals::resolve_plugin),
     method("plugin.approval.waitDecision", Scope::Needs(APPROVALS), approvals::wait_plugin),
     method("gateway.identity.get", Scope::Needs(READ), devices::identity),
+    method("groups.list", Scope::Needs(READ), groups::list),
+    method("groups.register", Scope::Needs(ADMIN), groups::register),
+    method("groups.remove", Scope::Needs(ADMIN), groups::remove),
+    method("groups.update", Scope::Needs(ADMIN), groups::update),
     method("health", Scope::Open, health::health),
     method("hooks.status", Scope::Needs(READ), none::answer),
     method("last-heartbeat", Scope::Needs(READ), status::last_heartbeat),
@@ -186,6 +191,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("sessions.usage.timeseries", Scope::Needs(READ), sessions::timeseries),
     method("usage.cost", Scope::Needs(READ), sessions::cost),
     method("usage.status", Scope::Needs(READ), sessions::status),
+    method("providers.list", Scope::Needs(READ), empty::providers),
     method("send", Scope::Needs(WRITE), send::send),
     method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
     method("skills.bins", Scope::Node, empty::skill_programs),

@@ -45,6 +45,7 @@ async fn agents_are_made_changed_and_taken_away_for_good() {
     let change = json!({"agentId": "work-bot", "name": "Desk", "model": null, "emoji": ""});
     assert_eq!(admin.call("agents.update", change).await["payload"], json!({"ok": true, "agentId": "work-bot"}));
     assert_invalid(&admin.call("agents.update", json!({"agentId": "nope"})).await, "agent \"nope\" not found");
+    drop(admin);
     server.stop().await;
 
     let server = over(&records, folder.path()).await;
@@ -69,6 +70,7 @@ async fn agents_are_made_changed_and_taken_away_for_good() {
     let said = |agent: &str, action: &str| (agent.to_owned(), action.to_owned());
     let expected = ["created", "updated", "deleted"].map(|action| said("work-bot", action));
     assert_eq!(actions(&records), expected);
+    drop((old, new, admin));
     server.stop().await;
 }
 
@@ -107,6 +109,7 @@ async fn files_are_kept_in_the_workspace_and_nothing_else_is_reached() {
     let large = json!({"agentId": "main", "name": "SOUL.md", "content": "x".repeat(1024 * 1024 + 1)});
     let refused = admin.call("agents.files.set", large).await["error"].clone();
     assert!(refused["message"].as_str().unwrap().contains("1048576 bytes"), "{refused}");
+    drop((admin, reader, newest));
     server.stop().await;
 }
 
@@ -143,5 +146,6 @@ async fn links_are_not_followed() {
     assert!(!folder.path().join("agents/b").exists());
     let kept = std::fs::read_dir(folder.path().join("agents/.trash")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(std::fs::read_to_string(kept.join("workspace/SOUL.md")).unwrap(), "x");
+    drop(admin);
     server.stop().await;
 }

@@ -12,6 +12,7 @@ pub(crate) mod fake;
 mod fake_sessions;
 mod flow;
 mod frames;
+mod groups;
 mod guard;
 mod handshake;
 mod logs;

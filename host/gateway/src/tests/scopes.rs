@@ -38,10 +38,15 @@ const DIFFERENCES: &[(&str, &str)] =
 /// Methods that are LeanClaw's own, or that OpenClaw 2026.9 no longer has.
 const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
     ("device.role.set", "bounds what a device may do: an admin's decision"),
+    ("groups.list", "reads which chats belong to which agent"),
+    ("groups.register", "changes whom an agent answers: an admin's decision"),
+    ("groups.remove", "changes whom an agent answers: an admin's decision"),
+    ("groups.update", "changes whom an agent answers: an admin's decision"),
     ("plugins.grant", "gives a plugin rights: an admin's decision"),
     ("plugins.logs", "reads what a plugin logged"),
     ("plugins.purge", "deletes what is kept of a plugin: an admin's decision"),
     ("plugins.revoke", "takes rights back: an admin's decision"),
+    ("providers.list", "reads what can be configured"),
     ("sessions.unsubscribe", "undoes what sessions.subscribe did, and asks for the same"),
 ];
 

@@ -88,6 +88,7 @@ async fn what_there_is_none_of_is_an_empty_list() {
         ] {
             assert_eq!(client.call(method, json!({})).await["payload"][field], json!([]), "{method}");
         }
+        assert_eq!(client.call("providers.list", json!({})).await["payload"], json!([]));
         let cron = client.call("cron.status", json!({})).await["payload"].clone();
         assert_eq!((&cron["enabled"], &cron["jobs"]), (&json!(false), &json!(0)));
         assert_eq!(client.call("update.status", json!({})).await["payload"]["updateAvailable"], Value::Null);

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use jiff::tz::TimeZone;
 use leanclaw_types::redact::Secret;
+use serde_json::Value;
 
-use super::configure;
+use super::{block_on, configure};
 use crate::client::{ClientError, GatewayClient, Target};
 use crate::config::{Config, Flags};
 use crate::locate::{self, Named, Place};
+use crate::output;
 
 /// The gateway that a command is meant for.
 #[derive(Debug, Args)]
@@ -23,6 +26,36 @@ pub(crate) struct Which {
     /// Milliseconds to wait for the connection, and again for the response
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     timeout: u64,
+}
+
+/// What every command takes that asks a gateway one thing and shows the answer.
+#[derive(Debug, Args)]
+pub(crate) struct Plain {
+    #[command(flatten)]
+    gateway: Which,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plain {
+    /// Calls a method and shows its result: as JSON, or with `show`, which gets it and the zone in which times are shown.
+    pub(crate) fn call(
+        self,
+        flags: Flags,
+        method: &str,
+        params: Value,
+        show: impl FnOnce(&Value, &TimeZone) -> Result<()>,
+    ) -> Result<()> {
+        let found = self.gateway.find(flags)?;
+        let payload = block_on(async {
+            let mut client = found.connect().await?;
+            let payload = client.request(method, Some(params)).await?;
+            client.close().await;
+            Ok(payload)
+        })?;
+        if self.json { output::json(&payload) } else { show(&payload, &found.config.time_zone) }
+    }
 }
 
 /// A gateway that was found, not yet connected.

@@ -5,11 +5,13 @@ use anyhow::{Context as _, Result};
 use crate::config::{self, Flags, Resolution, Sources};
 use crate::output;
 
+pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod completions;
 pub(crate) mod devices;
 pub(crate) mod gateway;
+pub(crate) mod groups;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod plugin;

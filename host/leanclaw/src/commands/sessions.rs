@@ -5,8 +5,7 @@ use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::block_on;
-use super::gateway::Which;
+use super::gateway::Plain;
 use crate::config::Flags;
 use crate::output;
 use crate::report::Advice;
@@ -34,15 +33,6 @@ enum Command {
     Reset(One),
     /// Delete a session with what was said in it
     Delete(One),
-}
-
-#[derive(Debug, Args)]
-struct Plain {
-    #[command(flatten)]
-    gateway: Which,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -98,19 +88,19 @@ pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
         Command::List(list) => self::list(flags, list),
         Command::History(History { key, limit, plain }) => {
             let params = json!({"sessionKey": key, "limit": limit});
-            call(flags, plain, "chat.history", params, |payload, _| history(payload))
+            plain.call(flags, "chat.history", params, |payload, _| history(payload))
         }
         Command::Set(Set { key, fields, plain }) => {
             let mut params = settings(&fields)?;
             params.insert("key".into(), json!(key));
-            call(flags, plain, "sessions.patch", Value::Object(params), |payload, _| said(payload, "is changed"))
+            plain.call(flags, "sessions.patch", Value::Object(params), |payload, _| said(payload, "is changed"))
         }
         Command::Reset(One { key, plain }) => {
             let params = json!({"key": key});
-            call(flags, plain, "sessions.reset", params, |payload, _| said(payload, "begins anew"))
+            plain.call(flags, "sessions.reset", params, |payload, _| said(payload, "begins anew"))
         }
         Command::Delete(One { key, plain }) => {
-            call(flags, plain, "sessions.delete", json!({"key": key}), |payload, _| {
+            plain.call(flags, "sessions.delete", json!({"key": key}), |payload, _| {
                 let deleted = payload.get("deleted").and_then(Value::as_bool) == Some(true);
                 said(payload, if deleted { "is deleted" } else { "does not exist" })
             })
@@ -124,7 +114,7 @@ fn list(flags: Flags, list: List) -> Result<()> {
         params.extend(list.agent.map(|agent| ("agentId".to_owned(), json!(agent))));
         params.extend(list.search.map(|search| ("search".to_owned(), json!(search))));
     }
-    call(flags, list.plain, "sessions.list", params, |payload, zone| {
+    list.plain.call(flags, "sessions.list", params, |payload, zone| {
         let rows = payload.get("sessions").and_then(Value::as_array).context("the gateway's list is not understood")?;
         if rows.is_empty() {
             return output::text("There is no such session.");
@@ -136,24 +126,6 @@ fn list(flags: Flags, list: List) -> Result<()> {
             None => Ok(()),
         }
     })
-}
-
-/// Calls a method and shows its result.
-fn call(
-    flags: Flags,
-    plain: Plain,
-    method: &str,
-    params: Value,
-    show: impl FnOnce(&Value, &TimeZone) -> Result<()>,
-) -> Result<()> {
-    let found = plain.gateway.find(flags)?;
-    let payload = block_on(async {
-        let mut client = found.connect().await?;
-        let payload = client.request(method, Some(params)).await?;
-        client.close().await;
-        Ok(payload)
-    })?;
-    if plain.json { output::json(&payload) } else { show(&payload, &found.config.time_zone) }
 }
 
 fn said(payload: &Value, what: &str) -> Result<()> {
