@@ -304,6 +304,16 @@ pub const OUTSIDE: &[Outside] = &[
         default: "target/dev-data",
         doc: "cargo xtask start: the development data folder; `cargo xtask test start` sets it.",
     },
+    Outside {
+        name: "LEANCLAW_TEST_CLIENTS",
+        default: "target/clients",
+        doc: "tests/clients: the installed OpenClaw programs and the browser; `cargo xtask test` sets it.",
+    },
+    Outside {
+        name: "LEANCLAW_TEST_PICTURE",
+        default: "no picture is taken",
+        doc: "tests/clients: when set, the test of the pages takes the README's picture anew.",
+    },
 ];
 
 /// Keys of the configuration file that stand for a list or a table and so have no variable.
