@@ -1,8 +1,9 @@
 //! Nodes: devices that are asked to do things. What each may be asked for, what is asked of it now, and what waits for it.
 //!
 //! A node of version 4 is asked for nothing until somebody approved what it declares; what it declares later on top waits
-//! again. A node of version 3 is good for what it declares once its device is paired. Either way the platform's own list
-//! bounds it ([`policy`]).
+//! again. A node of version 3 is good for what it declares once its device is paired, until somebody decides on it: what
+//! was approved, refused, removed or waits holds for either version. Either way the platform's own list bounds it
+//! ([`policy`]).
 
 pub(crate) mod policy;
 
@@ -72,6 +73,9 @@ pub(crate) struct Node {
     /// When what it declares was approved; none when only its name is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) approved_at_ms: Option<u64>,
+    /// When it was refused or removed; none once it is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) denied_at_ms: Option<u64>,
     /// A name that somebody gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
@@ -150,6 +154,16 @@ impl Nodes {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// A request that waits.
+    ///
+    /// # Errors
+    /// There is none with that id.
+    pub(crate) fn find(&self, request_id: &str) -> Result<Request, ErrorShape> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = pending.iter().find(|request| request.request_id == request_id);
+        found.cloned().ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+    }
+
     /// Takes a request off the list.
     ///
     /// # Errors
@@ -160,9 +174,12 @@ impl Nodes {
         at.map(|at| pending.remove(at)).ok_or_else(|| ErrorShape::invalid("unknown requestId"))
     }
 
-    /// Puts back what could not be carried out.
+    /// Puts back what could not be carried out, unless the node has asked anew.
     pub(crate) fn put_back(&self, request: Request) {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.len() < MAX_PENDING && pending.iter().all(|other| other.about.node_id != request.about.node_id) {
+            pending.push(request);
+        }
     }
 
     /// Forgets what a node asked for.
@@ -171,19 +188,23 @@ impl Nodes {
         pending.retain(|request| request.about.node_id != node);
     }
 
-    /// Whether a connected node may be asked for what it declares.
+    /// Whether a connected node may be asked for what it declares. It picks its version itself, so an old one is no way
+    /// around what was decided: without approval only a node is good that nobody decided on and that does not wait.
     pub(crate) fn is_approved(&self, session: &Session) -> bool {
-        if session.version == ProtocolVersion::V3 {
-            return true;
-        }
         let (Some(id), Some(declared)) = (&session.device, &session.declared) else { return false };
+        let kept = self.kept.get(id);
+        let Some(node) = kept.as_ref().filter(|node| node.approved_at_ms.is_some()) else {
+            let denied = kept.is_some_and(|node| node.denied_at_ms.is_some());
+            return session.version == ProtocolVersion::V3 && !denied && !self.waits(id);
+        };
         let within = |known: &[String], wanted: &[String]| wanted.iter().all(|one| known.contains(one));
-        self.kept.get(id).is_some_and(|node| {
-            let known = &node.about.declared;
-            node.approved_at_ms.is_some()
-                && within(&known.commands, &declared.commands)
-                && within(&known.caps, &declared.caps)
-        })
+        let known = &node.about.declared;
+        within(&known.commands, &declared.commands) && within(&known.caps, &declared.caps)
+    }
+
+    fn waits(&self, node: &str) -> bool {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.iter().any(|request| request.about.node_id == node)
     }
 
     /// Notes that a call runs on a connection, unless too many do.

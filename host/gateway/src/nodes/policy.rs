@@ -1,5 +1,7 @@
 //! Which commands may be asked of a node, by its platform. What a node declares beyond that is never asked of it.
 
+use serde_json::Value;
+
 /// Commands of every node with a screen and a person before it.
 const PERSONAL: &[&str] = &[
     "calendar.add",
@@ -55,6 +57,10 @@ const ADMIN_ONLY: &[&str] = &["system.execApprovals.get", "system.execApprovals.
 /// Commands whose approval needs an admin: who may send them runs programs on the node.
 const RUNS_PROGRAMS: &[&str] = &["browser.proxy", "system.execApprovals.set", "system.run", "system.run.prepare"];
 
+/// What a node that runs programs reads as "a person approved this". Whoever asks for a run cannot say so.
+const APPROVAL_FIELDS: &[&str] =
+    &["approved", "approvalAuthority", "approvalDecision", "approvalId", "approvalRequest", "approvalSource"];
+
 /// Whether nodes of that platform may be asked for a command.
 pub(crate) fn allows(platform: &str, command: &str) -> bool {
     let platform = platform.to_ascii_lowercase();
@@ -75,6 +81,14 @@ pub(crate) fn is_for_admins(command: &str) -> bool {
     ADMIN_ONLY.contains(&command)
 }
 
+/// The parameters of a command without what the caller claims was approved; the node asks its own person then.
+pub(crate) fn unapproved(command: &str, mut params: Value) -> Value {
+    if let ("system.run" | "system.run.prepare", Some(fields)) = (command, params.as_object_mut()) {
+        fields.retain(|name, _| !APPROVAL_FIELDS.contains(&name.as_str()));
+    }
+    params
+}
+
 /// The scopes that approving a node with these commands takes.
 pub(crate) fn approval_scopes(commands: &[String]) -> Vec<&'static str> {
     let runs = commands.iter().any(|command| RUNS_PROGRAMS.contains(&command.as_str()));
@@ -84,6 +98,19 @@ pub(crate) fn approval_scopes(commands: &[String]) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_cannot_say_that_a_person_approved() {
+        let mut forged = serde_json::json!({"command": ["ls"], "runId": "r"});
+        let kept = forged.clone();
+        for field in APPROVAL_FIELDS {
+            forged.as_object_mut().unwrap().insert((*field).to_owned(), true.into());
+        }
+        for command in ["system.run", "system.run.prepare"] {
+            assert_eq!(unapproved(command, forged.clone()), kept, "{command}");
+        }
+        assert_eq!(unapproved("browser.proxy", forged.clone()), forged);
+    }
 
     #[test]
     fn a_phone_runs_no_programs_and_a_computer_takes_no_photos() {

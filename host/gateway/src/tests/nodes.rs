@@ -99,6 +99,52 @@ async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
 }
 
 #[tokio::test]
+async fn an_old_version_is_no_way_around_what_was_decided() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let host = Host::new(65);
+    let (which, more) = (&["system.which"], &["system.which", "system.run"]);
+    let _fresh = host.connect(&server, 3, which).await;
+    let state = async |admin: &mut Client| {
+        let row = admin.call("node.describe", json!({"nodeId": host.id()})).await["payload"].clone();
+        row["approvalState"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(&mut admin).await, "approved", "nobody decided on it");
+    let renamed = json!({"nodeId": host.id(), "displayName": "desk"});
+    assert_eq!(admin.call("node.rename", renamed).await["ok"], true);
+    assert_eq!(state(&mut admin).await, "approved", "a name decides nothing");
+    let removed = admin.call("node.pair.remove", json!({"nodeId": host.id()})).await;
+    assert_eq!(removed["ok"], true, "also when it is only connected: {removed}");
+    let mut back = host.connect(&server, 3, which).await;
+    assert_eq!(state(&mut admin).await, "pending-approval");
+    ask(&mut admin, "removed", &host.id(), "system.which", json!({})).await;
+    assert_eq!(admin.response(&json!("removed")).await["error"]["details"]["code"], "PAIRING_CHANGED");
+    assert_eq!(back.call("node.event", json!({"event": "x"})).await["ok"], false);
+    assert_eq!(approve(&mut admin).await["ok"], true);
+    assert_eq!(state(&mut admin).await, "approved");
+    let _more = host.connect(&server, 3, more).await;
+    assert_eq!(state(&mut admin).await, "pending-approval", "it declares more than was approved");
+
+    let other = Host::new(66);
+    let waits = other.connect(&server, 4, which).await;
+    drop(waits);
+    let _old = other.connect(&server, 3, which).await;
+    let pending = admin.call("node.pair.list", json!({})).await["payload"]["pending"].clone();
+    let of_other = pending.as_array().unwrap().iter().find(|one| one["nodeId"] == json!(other.id())).unwrap();
+    let row = admin.call("node.describe", json!({"nodeId": other.id()})).await["payload"].clone();
+    assert_eq!(row["approvalState"], "pending-approval", "it waits: {row}");
+    let rejected = admin.call("node.pair.reject", json!({"requestId": of_other["requestId"]})).await;
+    assert_eq!(rejected["payload"]["nodeId"], json!(other.id()), "{rejected}");
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(with_token(), records).await;
+    let mut admin = server.admin().await;
+    let _refused = other.connect(&server, 3, which).await;
+    let row = admin.call("node.describe", json!({"nodeId": other.id()})).await["payload"].clone();
+    assert_eq!(row["approvalState"], "pending-approval", "it was refused: {row}");
+}
+
+#[tokio::test]
 async fn a_call_reaches_the_node_and_its_answer_the_caller() {
     let server = start(with_token()).await;
     let (host, other) = (Host::new(61), Host::new(62));
@@ -122,6 +168,11 @@ async fn a_call_reaches_the_node_and_its_answer_the_caller() {
         "payloadJSON": "{\"a\":1}"});
     assert_eq!(answer["payload"], expected, "{answer}");
     assert_eq!(node.call("node.invoke.result", result(&host)).await["payload"]["ignored"], true, "it is over");
+
+    let forged = json!({"params": {"command": ["ls"], "approved": true, "approvalDecision": "allow-always"}});
+    ask(&mut client, "forged", &host.id(), "system.run", forged).await;
+    let request = node.event("node.invoke.request").await["payload"].clone();
+    assert_eq!(request["paramsJSON"], "{\"command\":[\"ls\"]}", "a caller cannot say that a person approved");
 
     ask(&mut client, "c2", &host.id(), "system.which", json!({})).await;
     let id = node.event("node.invoke.request").await["payload"]["id"].clone();

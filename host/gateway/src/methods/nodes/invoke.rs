@@ -188,7 +188,7 @@ fn ask(call: &Call<'_>, node: Arc<Session>, invoke: Invoke) -> Answer {
         "idempotencyKey": idempotency_key,
     });
     if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
-        request.insert("paramsJSON".into(), json!(params.to_string()));
+        request.insert("paramsJSON".into(), json!(policy::unapproved(&command, params).to_string()));
     }
     if !call.state.hub.tell(&node.id, Event::new("node.invoke.request", &request.to_string()).targeted()) {
         return Answer::error(failed("NOT_CONNECTED", "node not connected"));

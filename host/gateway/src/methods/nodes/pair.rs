@@ -60,18 +60,18 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         Ok(decide) => decide,
         Err(error) => return Answer::error(error),
     };
-    let request = match call.state.nodes.take(&decide.request_id) {
+    let request = match call.state.nodes.find(&decide.request_id) {
         Ok(request) => request,
         Err(error) => return Answer::error(error),
     };
     for scope in &request.required_approve_scopes {
         if let Err(error) = call.require(scope) {
-            call.state.nodes.put_back(request);
             return Answer::error(error);
         }
     }
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     Answer::Later(Box::pin(async move {
+        let request = state.nodes.take(&request.request_id)?;
         let now_ms = state.now_ms();
         let id = request.about.node_id.clone();
         let stored = state.nodes.kept.change(|shelf| {
@@ -80,6 +80,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
                 about: request.about.clone(),
                 created_at_ms: before.as_ref().map_or(now_ms, |node| node.created_at_ms),
                 approved_at_ms: Some(now_ms),
+                denied_at_ms: None,
                 name: before.and_then(|node| node.name.clone()),
             };
             let row = written(&session, &id, "approved", &node.about.declared.commands, now_ms);
@@ -91,34 +92,53 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
     }))
 }
 
-/// `node.pair.reject {requestId}` → `{requestId, nodeId}`.
+/// `node.pair.reject {requestId}` → `{requestId, nodeId}`. What the node was approved for before stays.
 pub(crate) fn reject(call: &Call<'_>) -> Answer {
-    let read = call.read::<Decide>(&DECIDE, &[]);
-    match read.and_then(|decide| call.state.nodes.take(&decide.request_id)) {
-        Ok(request) => {
-            let node = &request.about.node_id;
-            nodes::resolved(call.state, &request.request_id, node, "rejected");
-            let row = written(call.session, node, "rejected", &request.about.declared.commands, call.state.now_ms());
-            call.state.audit(row.actor, row.event);
-            Answer::json(&json!({"requestId": request.request_id, "nodeId": node}))
-        }
-        Err(error) => Answer::error(error),
-    }
+    let decide: Decide = match call.read(&DECIDE, &[]) {
+        Ok(decide) => decide,
+        Err(error) => return Answer::error(error),
+    };
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let request = state.nodes.find(&decide.request_id)?;
+        let (id, now_ms) = (&request.about.node_id, state.now_ms());
+        let stored = state.nodes.kept.change(|shelf| {
+            let row = written(&session, id, "rejected", &request.about.declared.commands, now_ms);
+            let change = Change::nothing().audit(row);
+            let before = shelf.get(id);
+            if before.as_ref().is_some_and(|node| node.approved_at_ms.is_some()) {
+                return Ok((change, ()));
+            }
+            Ok::<_, ErrorShape>((change.put(id.clone(), denied(before.as_deref(), id, now_ms)), ()))
+        });
+        stored.await?;
+        // Only now: while it waits, no version of the node is good for anything.
+        state.nodes.take(&request.request_id)?;
+        nodes::resolved(&state, &request.request_id, id, "rejected");
+        Ok(Payload::json(&json!({"requestId": request.request_id, "nodeId": id})))
+    }))
 }
 
-/// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, and its connections end.
+/// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, and its connections end. It is asked
+/// for nothing, whatever version it comes back with, until it is approved.
 pub(crate) fn remove(call: &Call<'_>) -> Answer {
     let which: Which = match call.read(&WHICH, &[]) {
         Ok(which) => which,
         Err(error) => return Answer::error(error),
     };
+    let version = call.session.version;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     Answer::Later(Box::pin(async move {
         let (id, now_ms) = (which.node_id, state.now_ms());
+        let is_node = rows(&state, version).iter().any(|(known, _)| *known == id);
         let removed = state.nodes.kept.change(|shelf| {
-            shelf.get(&id).ok_or_else(unknown_node)?;
+            let before = shelf.get(&id);
+            let is_known = before.as_ref().map_or(is_node, |node| node.denied_at_ms.is_none());
+            if !is_known {
+                return Err(unknown_node());
+            }
             let row = written(&session, &id, "removed", &[], now_ms);
-            Ok((Change::nothing().remove(id.clone()).audit(row), ()))
+            Ok((Change::nothing().put(id.clone(), denied(before.as_deref(), &id, now_ms)).audit(row), ()))
         });
         removed.await?;
         state.nodes.withdraw(&id);
@@ -161,5 +181,14 @@ fn only_named(id: &str, now_ms: u64) -> Node {
         device_family: None,
         declared: Declared::default(),
     };
-    Node { about, created_at_ms: now_ms, approved_at_ms: None, name: None }
+    Node { about, created_at_ms: now_ms, approved_at_ms: None, denied_at_ms: None, name: None }
+}
+
+/// What is kept about a node that was refused or removed: that, and the name that somebody gave it.
+fn denied(before: Option<&Node>, id: &str, now_ms: u64) -> Node {
+    let mut node = only_named(id, now_ms);
+    node.denied_at_ms = Some(now_ms);
+    node.name = before.and_then(|node| node.name.clone());
+    node.created_at_ms = before.map_or(now_ms, |node| node.created_at_ms);
+    node
 }
