@@ -1,5 +1,6 @@
 //! The answer to a good `connect`.
 
+use leanclaw_types::Caller;
 use leanclaw_types::frame::{HelloAuth, HelloFeatures, HelloOk, HelloPolicy, HelloServer, ProtocolVersion};
 use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, a
             conn_id: connection.to_owned(),
         },
         features: HelloFeatures { methods: methods(state), events: events(state), capabilities: newest.then(Vec::new) },
-        snapshot: snapshot(state, version),
+        snapshot: snapshot(state, version, &access.caller),
         // Version 3 tells what was granted only together with a device token, and tells a node nothing.
         auth: (newest || (access.token.is_some() && access.caller.role != "node")).then(|| HelloAuth {
             method: newest.then(|| access.method.into()),
@@ -59,10 +60,10 @@ fn events(state: &State) -> Vec<String> {
     events
 }
 
-fn snapshot(state: &State, version: ProtocolVersion) -> Value {
+fn snapshot(state: &State, version: ProtocolVersion, caller: &Caller) -> Value {
     let health: Value = serde_json::from_str(state.current_health().text(version)).unwrap_or_else(|_| json!({}));
     let mut snapshot = json!({
-        "presence": state.presence(),
+        "presence": state.presence(version, caller),
         "health": health,
         "stateVersion": state.state_version(),
         "uptimeMs": state.uptime_ms(),

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use leanclaw_types::frame::ClientInfo;
+use leanclaw_types::Caller;
+use leanclaw_types::frame::{ClientInfo, ProtocolVersion};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
+use crate::methods::READ;
 use crate::methods::machine::host_name;
 
 /// Time an entry is shown after it was last heard of, unless its connection is open.
@@ -21,6 +23,8 @@ const KEPT_FOR_MS: u64 = 5 * 60 * 1000;
 const MAX_ENTRIES: usize = 200;
 /// Time that changes are collected before they are told.
 const COLLECTED_FOR: Duration = Duration::from_millis(100);
+/// The sessions a client shows, in its entry.
+const WATCHED: &str = "watchedSessions";
 
 /// Everyone who is or was here.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ impl Presence {
         entry.connection = None;
         entry.at_ms = now_ms;
         entry.shown.insert("reason".into(), json!("disconnect"));
-        entry.shown.shift_remove("watchedSessions");
+        entry.shown.shift_remove(WATCHED);
         drop(entries);
         self.note_change();
     }
@@ -89,11 +93,15 @@ impl Presence {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
         let Some(entry) = entries.iter_mut().find(own) else { return };
-        if keys.is_empty() {
-            entry.shown.shift_remove("watchedSessions");
-        } else {
-            entry.shown.insert("watchedSessions".into(), json!(keys));
+        let keys = (!keys.is_empty()).then(|| json!(keys));
+        // Who tells the same again makes no work for everyone else.
+        if entry.shown.get(WATCHED) == keys.as_ref() {
+            return;
         }
+        match keys {
+            Some(keys) => entry.shown.insert(WATCHED.into(), keys),
+            None => entry.shown.shift_remove(WATCHED),
+        };
         entry.at_ms = now_ms;
         drop(entries);
         self.note_change();
@@ -141,13 +149,16 @@ impl Presence {
         self.changed.notify_one();
     }
 
-    /// Newest first.
-    fn shown(&self, now_ms: u64) -> Vec<Value> {
+    /// Newest first; `with_sessions` says whether the keys of sessions are among it.
+    fn shown(&self, now_ms: u64, with_sessions: bool) -> Vec<Value> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = entries.iter().filter(|entry| entry.connection.is_some() || entry.at_ms + KEPT_FOR_MS > now_ms);
         let mut shown: Vec<(u64, Value)> = fresh
             .map(|entry| {
                 let mut shown = entry.shown.clone();
+                if !with_sessions {
+                    shown.shift_remove(WATCHED);
+                }
                 shown.insert("ts".into(), json!(entry.at_ms));
                 (entry.at_ms, Value::Object(shown))
             })
@@ -158,8 +169,12 @@ impl Presence {
 }
 
 impl State {
-    /// Who is here, the gateway itself first.
-    pub(crate) fn presence(&self) -> Value {
+    /// Who is here, the gateway itself first, as one who asks may see it.
+    pub(crate) fn presence(&self, version: ProtocolVersion, caller: &Caller) -> Value {
+        self.presence_of_all(version == ProtocolVersion::V4 && caller.role == "operator" && caller.holds(READ))
+    }
+
+    fn presence_of_all(&self, with_sessions: bool) -> Value {
         let now_ms = self.now_ms();
         let own = json!({
             "host": host_name(),
@@ -171,7 +186,7 @@ impl State {
             "ts": now_ms,
         });
         let mut all = vec![own];
-        all.extend(self.presence.shown(now_ms));
+        all.extend(self.presence.shown(now_ms, with_sessions));
         Value::Array(all)
     }
 
@@ -180,9 +195,11 @@ impl State {
         loop {
             self.presence.changed.notified().await;
             tokio::time::sleep(COLLECTED_FOR).await;
-            let payload = json!({"presence": self.presence()}).to_string();
-            let event = Event::new("presence", &payload)
-                .scope_v4("operator.read")
+            let payload = |with_sessions| json!({"presence": self.presence_of_all(with_sessions)}).to_string();
+            // Version 3 tells everyone, also who may not list sessions.
+            let event = Event::new("presence", &payload(true))
+                .payload_v3("presence", &payload(false))
+                .scope_v4(READ)
                 .droppable()
                 .state_version(self.state_version());
             self.hub.broadcast(event);
@@ -225,15 +242,15 @@ mod tests {
         let mut more = text("second");
         more.insert("mode".into(), json!("node"));
         presence.reported(None, Some("a"), more, 2000);
-        let shown = presence.shown(2000);
+        let shown = presence.shown(2000, true);
         assert_eq!(shown, [json!({"text": "second", "mode": "node", "ts": 2000})]);
-        assert_eq!(presence.shown(2000 + KEPT_FOR_MS), Vec::<Value>::new());
+        assert_eq!(presence.shown(2000 + KEPT_FOR_MS, true), Vec::<Value>::new());
         let before = presence.version();
         for number in 0..1000 {
             presence.reported(None, Some(&number.to_string()), text("x"), 3000 + number);
         }
-        assert_eq!(presence.shown(4000).len(), MAX_ENTRIES);
-        assert_eq!(presence.shown(4000)[0]["ts"], 3999, "the newest comes first and stays");
+        assert_eq!(presence.shown(4000, true).len(), MAX_ENTRIES);
+        assert_eq!(presence.shown(4000, true)[0]["ts"], 3999, "the newest comes first and stays");
         assert_eq!(presence.version(), before + 1000);
     }
 }

@@ -67,7 +67,7 @@ static REPORT: LazyLock<Shape> = LazyLock::new(Shape::of::<Report>);
 
 /// `system-presence` → an array of presence entries. Parameters are ignored, as the real gateway ignores them.
 pub(crate) fn presence(call: &Call<'_>) -> Answer {
-    Answer::json(&call.state.presence())
+    Answer::json(&call.state.presence(call.session.version, &call.session.caller))
 }
 
 /// `system-event {text, …}` → `{ok: true}`.

@@ -13,7 +13,7 @@ use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 
 /// Groups that are kept.
-const MAX_GROUPS: usize = 200;
+pub(crate) const MAX_GROUPS: usize = 200;
 const ALL: &str = "all";
 
 /// What is kept.

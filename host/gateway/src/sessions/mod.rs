@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::gateway::State;
 use crate::hub::Event;
 
-pub(crate) use groups::{Defaults, Groups, Kept};
+pub(crate) use groups::{Defaults, Groups, Kept, MAX_GROUPS};
 pub(crate) use keys::{Key, agent_id};
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use subscriptions::Subscriptions;

@@ -141,6 +141,10 @@ async fn what_every_user_may_write_to_is_not_served() {
     allow("page", 0o777);
     assert_eq!(get(&server, "/").await.status, 503);
     allow("page", 0o755);
+    allow("page/assets", 0o777);
+    assert_eq!(get(&server, "/assets/plain.js").await.status, 503);
+    allow("page/assets", 0o755);
+    assert_eq!(get(&server, "/assets/plain.js").await.status, 200);
     assert_eq!(get(&server, "/chat").await.status, 200);
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Client, assert_invalid, start, start_on, with_token};
+use super::{Client, Server, TOKEN, assert_invalid, connect_params, start, start_on, with_token};
 
 async fn ok(client: &mut Client, method: &str, params: Value) -> Value {
     let response = client.call(method, params).await;
@@ -236,4 +236,72 @@ async fn groups_are_kept_and_take_their_sessions_along() {
     assert_invalid(&unknown, "unknown session group: \"Garden\"");
     let incomplete = writer.call("sessions.groups.update", json!({"name": "Home", "worktree": true})).await;
     assert_invalid(&incomplete, "invalid sessions.groups.update params: must have required property 'cwd'");
+}
+
+#[tokio::test]
+async fn what_is_kept_of_groups_is_bounded() {
+    let server = start(with_token()).await;
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let names = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+    ok(&mut writer, "sessions.groups.put", json!({"names": names(200), "sectionOrder": names(500)})).await;
+    // The same name again and again would be one group, and take long to find that out.
+    for (method, params, why) in [
+        ("put", json!({"names": vec!["a"; 201]}), "at /names: must not have more than 200 items"),
+        ("put", json!({"names": ["a".repeat(513)]}), "at /names/0: must not have more than 512 characters"),
+        (
+            "put",
+            json!({"names": [], "sectionOrder": names(501)}),
+            "at /sectionOrder: must not have more than 500 items",
+        ),
+        (
+            "update",
+            json!({"name": "1", "cwd": "/".repeat(4097), "worktree": true}),
+            "at /cwd: must not have more than 4096 characters",
+        ),
+    ] {
+        let refused = writer.call(&format!("sessions.groups.{method}"), params).await;
+        assert_invalid(&refused, &format!("invalid sessions.groups.{method} params: {why}"));
+    }
+}
+
+/// What a client is told when it connects.
+async fn snapshot(server: &Server, version: u64, scopes: &[&str]) -> Value {
+    let mut client = server.open().await;
+    let mut params = connect_params(version, version);
+    params["auth"] = json!({"token": TOKEN});
+    params["scopes"] = json!(scopes);
+    client.call("connect", params).await["payload"]["snapshot"].clone()
+}
+
+#[tokio::test]
+async fn shown_sessions_are_told_only_to_who_may_read_and_in_few_bytes() {
+    let server = start(with_token()).await;
+    let mut page = server.admin().await;
+    let long: Vec<String> = (0..50).map(|number| format!("agent:main:{number:0>300}")).collect();
+    let set = ok(&mut page, "sessions.viewers.set", json!({"sessionKeys": long})).await;
+    let kept: Vec<&str> = set["sessionKeys"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!((kept.len(), kept[0]), (13, long[0].as_str()));
+    let here = |snapshot: &Value| snapshot["presence"].to_string().contains("agent:main:");
+    for (version, scopes, told) in
+        [(4, &["operator.read"][..], true), (4, &[], false), (3, &["operator.read"], false), (3, &[], false)]
+    {
+        assert_eq!(here(&snapshot(&server, version, scopes).await), told, "{version} {scopes:?}");
+    }
+    let mut old = server.connect(3, &[]).await;
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let (told, event) = (reader.event("presence").await, old.event("presence").await);
+    assert!(here(&told["payload"]) && !here(&event["payload"]), "{event}");
+}
+
+#[tokio::test]
+async fn the_same_sessions_again_are_no_change() {
+    let server = start(with_token()).await;
+    let mut page = server.admin().await;
+    let show = json!({"sessionKeys": ["main"]});
+    ok(&mut page, "sessions.viewers.set", show.clone()).await;
+    let before = server.gateway.state.presence.version();
+    ok(&mut page, "sessions.viewers.set", show).await;
+    assert_eq!(server.gateway.state.presence.version(), before);
+    ok(&mut page, "sessions.viewers.set", json!({"sessionKeys": []})).await;
+    assert_eq!(server.gateway.state.presence.version(), before + 1);
 }

@@ -14,19 +14,23 @@ use crate::gateway::State;
 use crate::handshake::Session;
 use crate::methods::Nothing;
 use crate::phrase::{Shape, no_nulls};
-use crate::sessions::{Defaults, Kept, Key};
+use crate::sessions::{Defaults, Kept, Key, MAX_GROUPS};
 use crate::wire::Payload;
 
 /// Sessions that are read at once.
 const PAGE: u64 = 1000;
+/// Parts of a page whose order is kept.
+const MAX_SECTIONS: usize = 500;
+/// Characters of the folder that a group's sessions begin in.
+const MAX_PATH_CHARS: usize = 4096;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = no_nulls)]
 struct Put {
-    #[schemars(inner(length(min = 1, max = 512)))]
+    #[schemars(length(max = MAX_GROUPS), inner(length(min = 1, max = 512)))]
     names: Vec<String>,
-    #[schemars(inner(length(min = 1, max = 512)))]
+    #[schemars(length(max = MAX_SECTIONS), inner(length(min = 1, max = 512)))]
     section_order: Option<Vec<String>>,
 }
 
@@ -46,7 +50,7 @@ struct Update {
     #[schemars(length(min = 1, max = 512))]
     name: String,
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = MAX_PATH_CHARS))]
     cwd: Option<String>,
     worktree: bool,
 }

@@ -15,6 +15,8 @@ use crate::wire::Payload;
 
 /// Sessions that one page shows at once.
 const MAX_VIEWED: usize = 50;
+/// Bytes of their keys, which everyone who sees the presence is sent.
+const MAX_VIEWED_BYTES: usize = 4096;
 /// Characters of a branch's headline.
 const HEADLINE_CHARS: usize = 120;
 
@@ -40,9 +42,14 @@ static BRANCHES: LazyLock<Shape> =
 pub(crate) fn viewers(call: &Call<'_>) -> Answer {
     let read = call.read::<Viewed>(&VIEWED, &[]).and_then(|viewed| {
         let mut keys = Vec::new();
+        let mut bytes = 0;
         for given in viewed.session_keys.iter().take(MAX_VIEWED) {
             let key = Key::read(given, None)?.text;
             if !keys.contains(&key) {
+                bytes += key.len();
+                if bytes > MAX_VIEWED_BYTES {
+                    break;
+                }
                 keys.push(key);
             }
         }

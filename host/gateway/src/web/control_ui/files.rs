@@ -169,7 +169,9 @@ pub(super) fn open_below(root: &Path, wanted: &Path) -> Result<(File, String), M
     }
     let file = File::open(&place).map_err(not_there)?;
     let tag = tag(&file).map_err(not_there)?;
-    if let Some(open) = [root, place].into_iter().find(|path| others_may_write(path)) {
+    // Who may write to a folder may also put another file or folder in the place of one in it.
+    if let Some(open) = place.ancestors().take_while(|path| path.starts_with(&root)).find(|path| others_may_write(path))
+    {
         let path = open.display();
         return Err(Missing::Unusable(format!("every user may write to {path}; run `chmod o-w {path}`")));
     }
