@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{About, Pending, Reason};
 use crate::auth::device::Identity;
-use crate::auth::{Access, Peer, Proven, Refusal};
+use crate::auth::{Access, Peer, Proven, Refusal, Role};
 use crate::gateway::State;
 use crate::hub::Event;
 
@@ -51,14 +51,21 @@ pub(crate) async fn admit(
         return Ok(Access { method: shown.method, caller, device: None, token: None });
     };
     let now_ms = state.now_ms();
+    let mut access = shown.role;
     // What an admin made of a device holds whatever it shows.
-    if let Some(access) = state.devices.get(&identity.id).and_then(|device| device.access) {
-        scopes = access.allow(scopes);
+    if let Some(bound) = state.devices.get(&identity.id).and_then(|device| device.access) {
+        scopes = bound.allow(scopes);
+        access = access.min(bound);
+    }
+    if role == "node" && access == Role::Viewer {
+        return Err(only_looks());
     }
     if shown.method != "device-token" {
         let wish = wish(&identity, connect, peer, role, &scopes);
         if let Some(reason) = state.devices.obstacle(&wish) {
-            pair(state, peer, version, &connect.client, (wish, reason)).await?;
+            // A node does things for others, which a credential that pairs nobody cannot begin.
+            let may_be_silent = role != "node" || access == Role::Admin;
+            pair(state, peer, version, (&connect.client, may_be_silent), (wish, reason)).await?;
         }
     }
     state.devices.note_use(&identity.id, role, now_ms);
@@ -73,6 +80,14 @@ fn wish(identity: &Identity, connect: &ConnectParams, peer: &Peer, role: &str, s
     Wish { about, role: role.to_owned(), scopes: scopes.to_vec() }
 }
 
+/// Who only looks is no node.
+fn only_looks() -> Refusal {
+    let why = "unauthorized: the role `viewer` is not good for a node; connect it with a credential of the role `user` or \
+        `admin` (`gateway.auth.users`, `gateway.auth.role`), or raise its device's with `leanclaw devices role ID user`";
+    let details = json!({"code": "ROLE_NOT_ALLOWED", "recommendedNextStep": "update_auth_credentials"});
+    Refusal { error: ErrorShape::invalid(why).details(details), code: "ROLE_NOT_ALLOWED" }
+}
+
 /// A program's own helper with the shared credential on this machine: it is let in by that credential alone, and its
 /// device is not paired.
 fn is_own_backend(client: &ClientInfo, peer: &Peer, method: &str) -> bool {
@@ -85,13 +100,13 @@ async fn pair(
     state: &State,
     peer: &Peer,
     version: ProtocolVersion,
-    client: &ClientInfo,
+    (client, may_be_silent): (&ClientInfo, bool),
     (wish, reason): (Wish, Reason),
 ) -> Result<(), Refusal> {
     let now_ms = state.now_ms();
     // A page of this gateway is as local as a program, provided that a credential told it from any other page.
     let page = !peer.from_page || (state.config.auth.is_set() && crate::auth::is_page_client(client));
-    let silent = reason.may_be_silent() && peer.direct_loopback && page;
+    let silent = may_be_silent && reason.may_be_silent() && peer.direct_loopback && page;
     let device = wish.about.device_id.clone();
     if silent {
         let actor = format!("client:device:{device}");

@@ -154,6 +154,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Answer {
     later(call, |state, session| async move {
         state.devices.remove(&which.device_id, &actor(&session), state.now_ms()).await?;
         state.hub.close_where(|other| other.device.as_ref() == Some(&which.device_id));
+        crate::nodes::forget(&state, &which.device_id).await?;
         Ok(Payload::json(&json!({"deviceId": which.device_id})))
     })
 }

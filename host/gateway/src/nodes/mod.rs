@@ -20,7 +20,7 @@ use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
 use crate::services::Records;
-use crate::shelf::Shelf;
+use crate::shelf::{Change, Shelf};
 
 const PAIRING: &str = "operator.pairing";
 /// Requests that may wait; the oldest makes room.
@@ -314,6 +314,22 @@ pub(crate) fn went(state: &State, session: &Session) {
             let _ = one.answer.send(None);
         }
     }
+}
+
+/// Forgets a node whose device was removed: what it was approved for, what it waits for and what waits for it. That it was
+/// refused is kept, so that it is no fresh one when its device is paired again.
+///
+/// # Errors
+/// It cannot be stored.
+pub(crate) async fn forget(state: &State, id: &str) -> Result<(), ErrorShape> {
+    state.nodes.withdraw(id);
+    state.nodes.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    let removed = state.nodes.kept.change(|shelf| {
+        let was_denied = shelf.get(id).is_none_or(|node| node.denied_at_ms.is_some());
+        let change = Change::nothing();
+        Ok::<_, ErrorShape>((if was_denied { change } else { change.remove(id) }, ()))
+    });
+    removed.await
 }
 
 /// Tells those who may pair what became of a request.

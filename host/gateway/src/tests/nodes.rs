@@ -145,6 +145,26 @@ async fn an_old_version_is_no_way_around_what_was_decided() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_removed_takes_its_approval_and_its_work_along() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let host = Host::new(67);
+    let _node = host.connect(&server, 4, &["system.which"]).await;
+    assert_eq!(approve(&mut admin).await["ok"], true);
+    let work = json!({"nodeId": host.id(), "type": "status.request"});
+    assert_eq!(admin.call("node.pending.enqueue", work).await["ok"], true);
+    let _more = host.connect(&server, 4, &["system.which", "system.run"]).await;
+    assert_eq!(admin.call("device.pair.remove", json!({"deviceId": host.id()})).await["ok"], true);
+    let listed = admin.call("node.pair.list", json!({})).await["payload"].clone();
+    assert_eq!((&listed["paired"], &listed["pending"]), (&json!([]), &json!([])), "{listed}");
+    let mut back = host.connect(&server, 4, &["system.which"]).await;
+    let row = admin.call("node.describe", json!({"nodeId": host.id()})).await["payload"].clone();
+    assert_eq!(row["approvalState"], "pending-approval", "{row}");
+    assert_eq!(approve(&mut admin).await["ok"], true);
+    assert_eq!(back.call("node.pending.drain", json!({})).await["payload"]["items"], json!([]));
+}
+
+#[tokio::test]
 async fn a_call_reaches_the_node_and_its_answer_the_caller() {
     let server = start(with_token()).await;
     let (host, other) = (Host::new(61), Host::new(62));

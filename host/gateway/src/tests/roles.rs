@@ -82,6 +82,23 @@ async fn a_device_token_gives_no_more_than_the_credential_that_paired_it() {
 }
 
 #[tokio::test]
+async fn a_node_needs_more_than_a_look_and_an_approval() {
+    let server = start(with_roles()).await;
+    for protocol in [3, 4] {
+        let knock = async |seed: u8, token: &str| {
+            Phone::new(seed).knock(&server, LOCAL, (protocol, "node"), &[], json!({"token": token})).await.1
+        };
+        let seed = 50 + u8::try_from(protocol).unwrap() * 4;
+        let looks = knock(seed, "of-vic").await;
+        assert_eq!(looks["error"]["details"]["code"], "ROLE_NOT_ALLOWED", "{looks}");
+        let uses = knock(seed + 1, "of-ann").await;
+        assert_eq!(uses["error"]["details"]["reason"], "not-paired", "somebody approves it first: {uses}");
+        let own = knock(seed + 2, super::TOKEN).await;
+        assert_eq!(own["ok"], true, "{own}");
+    }
+}
+
+#[tokio::test]
 async fn a_device_is_good_for_what_an_admin_says_whatever_it_shows() {
     let server = start(with_roles()).await;
     let phone = Phone::new(41);

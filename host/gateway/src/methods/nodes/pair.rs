@@ -75,6 +75,9 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         let now_ms = state.now_ms();
         let id = request.about.node_id.clone();
         let stored = state.nodes.kept.change(|shelf| {
+            if state.devices.get(&id).is_none() {
+                return Err(ErrorShape::invalid("the node's device is not paired any more; approve that first"));
+            }
             let before = shelf.get(&id);
             let node = Node {
                 about: request.about.clone(),
