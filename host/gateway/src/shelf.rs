@@ -1,7 +1,8 @@
 //! Documents of one kind, kept in memory and stored before a change is answered.
 //!
 //! Reading takes no lock that a writer holds while it waits. Changes of one shelf happen one after the other, so what a
-//! change was decided on is still true when it is stored.
+//! change was decided on is still true when it is stored. A change that is being stored is carried through, also when
+//! whoever asked for it goes away: what is stored and what is shown are never two things.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,9 +19,11 @@ use crate::services::{RecordChange, Records};
 pub(crate) struct Shelf<T> {
     kind: &'static str,
     records: Arc<dyn Records>,
-    items: RwLock<BTreeMap<String, Arc<T>>>,
-    turn: tokio::sync::Mutex<()>,
+    items: Arc<RwLock<Items<T>>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+type Items<T> = BTreeMap<String, Arc<T>>;
 
 /// What a change comes to: the new documents (none takes one away) and the audit rows that go with them.
 pub(crate) struct Change<T> {
@@ -50,7 +53,7 @@ impl<T> Change<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Shelf<T> {
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Shelf<T> {
     /// Reads what is stored. A document that this program cannot read (a newer one wrote it) is left alone, with a
     /// warning.
     ///
@@ -64,7 +67,7 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
                 Err(error) => tracing::warn!(kind, id, %error, "a stored document cannot be read; it is not used"),
             }
         }
-        Ok(Self { kind, records: Arc::clone(records), items: RwLock::new(items), turn: tokio::sync::Mutex::default() })
+        Ok(Self { kind, records: Arc::clone(records), items: Arc::new(RwLock::new(items)), turn: Arc::default() })
     }
 
     pub(crate) fn get(&self, id: &str) -> Option<Arc<T>> {
@@ -89,7 +92,7 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
         &self,
         decide: impl FnOnce(&Self) -> Result<(Change<T>, R), ErrorShape>,
     ) -> Result<R, ErrorShape> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let (change, result) = decide(self)?;
         if change.items.is_empty() && change.audit.is_empty() {
             return Ok(result);
@@ -100,15 +103,21 @@ impl<T: Serialize + DeserializeOwned> Shelf<T> {
             let body = body.map_err(|error| crate::error::unavailable(&format!("cannot be stored: {error}")))?;
             stored.push(RecordChange { kind: self.kind, id: id.clone(), body });
         }
-        let outcome = self.records.change(stored, change.audit).await;
-        outcome.map_err(|failure| crate::error::unavailable(&failure.message))?;
-        let mut items = self.items.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, item) in change.items {
-            match item {
-                Some(item) => drop(items.insert(id, Arc::new(item))),
-                None => drop(items.remove(&id)),
+        let (records, items) = (Arc::clone(&self.records), Arc::clone(&self.items));
+        let storing = tokio::spawn(async move {
+            let _turn = turn;
+            records.change(stored, change.audit).await?;
+            let mut items = items.write().unwrap_or_else(PoisonError::into_inner);
+            for (id, item) in change.items {
+                match item {
+                    Some(item) => drop(items.insert(id, Arc::new(item))),
+                    None => drop(items.remove(&id)),
+                }
             }
-        }
+            Ok::<_, Failure>(())
+        });
+        let outcome = storing.await.unwrap_or_else(|_| Err(Failure::unavailable("the program ends")));
+        outcome.map_err(|failure| crate::error::unavailable(&failure.message))?;
         Ok(result)
     }
 }
@@ -136,6 +145,44 @@ mod tests {
         let other: Shelf<String> = Shelf::open(&records, "number").unwrap();
         assert_eq!(other.len(), 0, "what cannot be read is left alone");
         assert_eq!(records.load("number").unwrap().len(), 1);
+    }
+
+    /// Stores when it is let.
+    #[derive(Default)]
+    struct SlowRecords {
+        begun: tokio::sync::Notify,
+        goes_on: tokio::sync::Notify,
+    }
+
+    #[async_trait::async_trait]
+    impl Records for SlowRecords {
+        fn load(&self, _: &str) -> Result<Vec<(String, String)>, Failure> {
+            Ok(Vec::new())
+        }
+
+        async fn change(&self, _: Vec<RecordChange>, _: Vec<AuditRecord>) -> Result<(), Failure> {
+            self.begun.notify_one();
+            self.goes_on.notified().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_shown_also_when_whoever_asked_went_away_while_it_was_stored() {
+        let slow = Arc::new(SlowRecords::default());
+        let records: Arc<dyn Records> = slow.clone();
+        let shelf: Arc<Shelf<u32>> = Arc::new(Shelf::open(&records, "number").unwrap());
+        let asked = Arc::clone(&shelf);
+        let asking = tokio::spawn(async move { asked.change(|_| Ok((Change::nothing().put("a", 1), ()))).await });
+        slow.begun.notified().await;
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        assert_eq!(shelf.get("a"), None, "it is not stored yet");
+        slow.goes_on.notify_one();
+        // The next change has to wait for that one.
+        slow.goes_on.notify_one();
+        let next = shelf.change(|shelf| Ok((Change::nothing(), shelf.get("a").map(|item| *item)))).await;
+        assert_eq!(next.unwrap(), Some(1));
     }
 
     #[tokio::test]

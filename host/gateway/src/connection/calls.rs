@@ -1,7 +1,9 @@
 //! From a request to its method: frame, role, scope, then the method itself.
 
 use std::borrow::Cow;
+use std::future::Future;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
@@ -42,7 +44,40 @@ pub(crate) enum Answer {
     Twice(Payload, BoxFuture<'static, Outcome>),
 }
 
+/// A call that is gone on with when it is dropped before its end.
+struct ToItsEnd(Option<BoxFuture<'static, Outcome>>);
+
+impl Future for ToItsEnd {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(call) = &mut self.0 else { return Poll::Pending };
+        let polled = call.as_mut().poll(context);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl Drop for ToItsEnd {
+    fn drop(&mut self) {
+        if let (Some(call), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(call);
+        }
+    }
+}
+
 impl Answer {
+    /// Also when the client goes away meanwhile: what follows from a decision (connections that end, audit rows, files)
+    /// must not depend on whether somebody waits for the answer.
+    fn to_its_end(self) -> Self {
+        match self {
+            Self::Later(call) => Self::Later(Box::pin(ToItsEnd(Some(call)))),
+            other => other,
+        }
+    }
+
     pub(crate) fn error(error: ErrorShape) -> Self {
         Self::Now(Err(error))
     }
@@ -173,10 +208,14 @@ impl Connection {
                 return Answer::error(error);
             }
         }
-        if self.state.services.plugins.guards_calls() {
-            return guard::own(&self.state, &self.session, method, params);
-        }
-        (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
+        let answer = if self.state.services.plugins.guards_calls() {
+            guard::own(&self.state, &self.session, method, params)
+        } else {
+            (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
+        };
+        let decides =
+            matches!(method.scope, Scope::Needs(scope) if [methods::ADMIN, methods::PAIRING].contains(&scope));
+        if decides { answer.to_its_end() } else { answer }
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.

@@ -39,7 +39,7 @@ pub(crate) const READ: &str = "operator.read";
 const QUESTIONS: &str = "operator.questions";
 pub(crate) const WRITE: &str = "operator.write";
 const APPROVALS: &str = "operator.approvals";
-const PAIRING: &str = "operator.pairing";
+pub(crate) const PAIRING: &str = "operator.pairing";
 
 /// The parameters of a method that takes none.
 #[derive(Deserialize, JsonSchema)]

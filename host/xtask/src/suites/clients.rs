@@ -44,6 +44,8 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let runtime = installations(repository).join(TEST_RUNTIME).join("node_modules/.bin/node");
     let mut node = repository.command(runtime);
     node.current_dir(&folder).args(["--test", "--test-reporter=tap"]);
+    // One file at a time, because they share a browser and the machine; none hangs for ever, nor keeps the run open.
+    node.args(["--test-concurrency=1", "--test-timeout=600000", "--test-force-exit"]);
     node.env("LEANCLAW_TEST_CLIENTS", installations(repository));
     plugins::offer_tools(repository, &mut node)?;
     point_at_builds(repository, &mut node);
@@ -80,6 +82,10 @@ fn install(repository: &Repository, pins: &Path) -> Result<()> {
         return Ok(());
     }
     let _lock = repository.lock("clients")?;
+    // Another run may have installed it while this one waited.
+    if stamp.matches(&fingerprint) {
+        return Ok(());
+    }
     stamp.clear()?;
     std::fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
     for file in ["package.json", "package-lock.json"] {
@@ -93,7 +99,7 @@ fn install(repository: &Repository, pins: &Path) -> Result<()> {
 
 fn npm_ci(repository: &Repository, folder: &Path, what: &str) -> Result<()> {
     let mut npm = repository.command("npm");
-    npm.current_dir(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    npm.current_dir(folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]);
     ui::run_quietly(repository, &mut npm, &format!("npm ci for {what}"), NPM_LIMIT)
 }
 
