@@ -1,10 +1,11 @@
 //! Questions that wait for a person: may this command run, may this plugin do that.
 //!
-//! Who asked cannot answer. A question ends with a decision, with its time, or at once when nobody is there who could answer;
+//! Who asked cannot answer: neither the connection nor another one of its device. (Connections without a device that show the
+//! same credential are not told apart: with a shared token alone nobody could answer then.) A question ends with a decision, with its time, or at once when nobody is there who could answer;
 //! what became of it is told for a while longer. Nothing of it outlives the program: who asked is gone then as well.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use leanclaw_types::Failure;
@@ -12,11 +13,16 @@ use leanclaw_types::frame::ErrorShape;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::handshake::Session;
 use crate::services::Records;
 use crate::shelf::Shelf;
 
 /// Questions that may wait at once.
 const MAX_OPEN: usize = 256;
+/// The longest id that who asks may choose.
+const MAX_ID_CHARS: usize = 128;
+/// The most that one question may take, as JSON.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// Time for which it is told what became of a question.
 const TOLD_FOR_MS: u64 = 15_000;
 
@@ -61,6 +67,13 @@ pub(crate) enum End {
     NoRoute,
 }
 
+/// Who asked: a connection, and the device it is of.
+#[derive(Debug)]
+struct Asker {
+    connection: String,
+    device: Option<String>,
+}
+
 /// One question.
 #[derive(Debug)]
 pub(crate) struct Question {
@@ -69,16 +82,22 @@ pub(crate) struct Question {
     pub(crate) request: Value,
     pub(crate) created_at_ms: u64,
     pub(crate) expires_at_ms: u64,
-    /// The connection that asked.
-    pub(crate) asked_by: String,
+    asked_by: Asker,
     end: watch::Sender<Option<End>>,
 }
 
 impl Question {
-    pub(crate) fn new(kind: Kind, id: String, request: Value, (now_ms, for_ms): (u64, u64), asked_by: &str) -> Self {
+    pub(crate) fn new(kind: Kind, id: String, request: Value, (now_ms, for_ms): (u64, u64), asker: &Session) -> Self {
         let (end, _) = watch::channel(None);
         let expires_at_ms = now_ms.saturating_add(for_ms);
-        Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by: asked_by.to_owned(), end }
+        let asked_by = Asker { connection: asker.id.clone(), device: asker.device.clone() };
+        Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by, end }
+    }
+
+    /// Whether that is who asked.
+    pub(crate) fn is_by(&self, session: &Session) -> bool {
+        self.asked_by.connection == session.id
+            || self.asked_by.device.is_some() && self.asked_by.device == session.device
     }
 
     /// `{id, request, createdAtMs, expiresAtMs}`.
@@ -132,13 +151,28 @@ impl Approvals {
         Ok(Self { questions: Mutex::default(), rules: Shelf::open(records, "exec-approvals")? })
     }
 
+    /// The questions without those that nobody is told of any more.
+    fn swept(&self, now_ms: u64) -> MutexGuard<'_, BTreeMap<String, Arc<Question>>> {
+        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.retain(|_, old| old.expires_at_ms.saturating_add(TOLD_FOR_MS) > now_ms);
+        questions
+    }
+
     /// Notes a question.
     ///
     /// # Errors
-    /// There is one of that id, or too many wait.
+    /// There is one of that id, too many wait, or it is too large.
     pub(crate) fn ask(&self, question: Question, now_ms: u64) -> Result<Arc<Question>, ErrorShape> {
-        let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        questions.retain(|_, old| old.expires_at_ms.saturating_add(TOLD_FOR_MS) > now_ms);
+        if question.id.chars().count() > MAX_ID_CHARS {
+            return Err(ErrorShape::invalid(format!("the approval id is longer than {MAX_ID_CHARS} characters")));
+        }
+        let size_bytes = question.request.to_string().len();
+        if size_bytes > MAX_REQUEST_BYTES {
+            return Err(ErrorShape::invalid(format!(
+                "the approval request takes {size_bytes} bytes and may take {MAX_REQUEST_BYTES}; ask with less detail"
+            )));
+        }
+        let mut questions = self.swept(now_ms);
         if questions.contains_key(&question.id) {
             return Err(ErrorShape::invalid("approval id already used"));
         }
@@ -155,14 +189,12 @@ impl Approvals {
 
     /// The question of that id, also one that has ended a short while ago.
     pub(crate) fn find(&self, kind: Kind, id: &str, now_ms: u64) -> Option<Arc<Question>> {
-        let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = questions.get(id).filter(|question| question.kind == kind)?;
-        (found.expires_at_ms.saturating_add(TOLD_FOR_MS) > now_ms).then(|| Arc::clone(found))
+        self.swept(now_ms).get(id).filter(|question| question.kind == kind).cloned()
     }
 
     /// Those that wait, the oldest first.
     pub(crate) fn waiting(&self, kind: Kind, now_ms: u64) -> Vec<Arc<Question>> {
-        let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let questions = self.swept(now_ms);
         let mut waiting: Vec<_> =
             questions.values().filter(|one| one.kind == kind && one.is_open(now_ms)).cloned().collect();
         waiting.sort_by_key(|question| question.created_at_ms);

@@ -228,13 +228,13 @@ fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, tw
     let (kind, id, request) = what;
     let now_ms = call.state.now_ms();
     let for_ms = timeout_ms.unwrap_or(USUAL_MS).min(MOST_MS);
-    let question = Question::new(kind, id, request, (now_ms, for_ms), &call.session.id);
+    let question = Question::new(kind, id, request, (now_ms, for_ms), call.session);
     let question = match call.state.approvals.ask(question, now_ms) {
         Ok(question) => question,
         Err(error) => return Answer::error(error),
     };
     let can_answer = |session: &Arc<Session>| {
-        session.id != call.session.id && session.caller.role == "operator" && session.caller.holds(APPROVALS)
+        !question.is_by(session) && session.caller.role == "operator" && session.caller.holds(APPROVALS)
     };
     if call.state.hub.sessions().iter().any(can_answer) {
         let event = Event::new(kind.requested(), &question.shown().to_string()).scope(APPROVALS);
@@ -326,9 +326,9 @@ fn resolve(call: &Call<'_>, kind: Kind) -> Answer {
     let now_ms = call.state.now_ms();
     let open = call.state.approvals.find(kind, &decide.id, now_ms).filter(|question| question.is_open(now_ms));
     let Some(question) = open else { return Answer::error(unknown(call.session.version)) };
-    if question.asked_by == call.session.id {
+    if question.is_by(call.session) {
         return Answer::error(ErrorShape::invalid(
-            "who asks for an approval cannot give it; another connection with operator.approvals has to",
+            "who asks for an approval cannot give it; another device or client with operator.approvals has to",
         ));
     }
     if !question.finish(End::Decided(decide.decision.clone())) {

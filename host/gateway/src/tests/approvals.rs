@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Client, assert_invalid, start, start_on, with_token};
+use super::devices::Phone;
+use super::{Client, TOKEN, assert_invalid, start, start_on, with_token};
 
 const APPROVALS: &[&str] = &["operator.approvals"];
 
@@ -83,6 +84,36 @@ async fn without_anybody_or_any_answer_a_question_ends_with_nothing() {
         "approval expired or not found",
     );
     assert_invalid(&agent.call("exec.approval.request", json!({"command": " "})).await, "command is required");
+}
+
+#[tokio::test]
+async fn another_connection_of_the_device_that_asks_cannot_answer() {
+    let server = start(with_token()).await;
+    let phone = Phone::new(70);
+    let knock = || phone.knock(&server, &[], (4, "operator"), APPROVALS, json!({"token": TOKEN}));
+    let (mut agent, _) = knock().await;
+    let (mut same, _) = knock().await;
+    let alone = agent.call("exec.approval.request", json!({"id": "alone", "command": "ls"})).await;
+    assert_eq!(alone["payload"]["decision"], Value::Null, "nobody is there who could: {alone}");
+    let mut approver = server.connect(4, APPROVALS).await;
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "q", "command": "ls"})).await;
+    approver.event("exec.approval.requested").await;
+    let decide = json!({"id": "q", "decision": "allow-once"});
+    let own = same.call("exec.approval.resolve", decide.clone()).await;
+    assert!(own["error"]["message"].as_str().unwrap().contains("who asks"), "{own}");
+    assert_eq!(approver.call("exec.approval.resolve", decide).await["ok"], true);
+}
+
+#[tokio::test]
+async fn a_question_is_of_a_bounded_size() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let long = agent.call("exec.approval.request", json!({"id": "x".repeat(129), "command": "ls"})).await;
+    assert_invalid(&long, "the approval id is longer than 128 characters");
+    let large = agent.call("exec.approval.request", json!({"command": "x".repeat(65 * 1024)})).await;
+    assert!(large["error"]["message"].as_str().unwrap().contains("may take 65536"), "{large}");
+    let most = json!({"id": "x".repeat(128), "command": "x".repeat(60 * 1024)});
+    assert_eq!(agent.call("exec.approval.request", most).await["ok"], true);
 }
 
 #[tokio::test]
