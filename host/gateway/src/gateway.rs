@@ -1,19 +1,20 @@
 //! The gateway's shared state: what every connection, route and method can reach.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
+use leanclaw_types::{Caller, Failure};
 
 use crate::agents::Agents;
 use crate::approvals::Approvals;
 use crate::auth::Peer;
 use crate::auth::credential::Door;
-use crate::auth::door::Counter;
+use crate::auth::door::{Counter, network};
 use crate::auth::lockout::Lockout;
 use crate::auth::refusals::Refusals;
 use crate::config::GatewayConfig;
@@ -105,6 +106,7 @@ impl Gateway {
             devices,
             lockout: Lockout::new(&config.limits),
             refusals: Refusals::default(),
+            denials: Refusals::default(),
             rates: Rates::new(config.rates.clone()),
             hub: Hub::default(),
             presence: Presence::default(),
@@ -140,7 +142,10 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
-    refusals: Refusals,
+    /// Clients refused at the door, by network.
+    refusals: Refusals<IpAddr>,
+    /// Calls refused to those who came in, by actor.
+    denials: Refusals<String>,
     /// How often who has called.
     pub(crate) rates: Rates,
     pub(crate) hub: Hub,
@@ -185,8 +190,16 @@ impl State {
     /// Writes down that somebody was refused. The same refusal of the same host again within a minute is only counted, so
     /// that nobody fills the disk by knocking.
     pub(crate) fn audit_refusal(&self, peer: &Peer, code: &str) {
-        let Some(repeated) = self.refusals.note(peer.ip(), code, self.now_ms()) else { return };
+        let Some(repeated) = self.refusals.note(network(peer.ip()), code, self.now_ms()) else { return };
         let event = AuditEvent::AuthDenied { remote: peer.address.to_string(), code: code.to_owned(), repeated };
         self.audit("host:gateway".into(), event);
+    }
+
+    /// As [`Self::audit_refusal`], for a call of somebody who came in. `code` tells calls apart; `event` is given the number of
+    /// equal ones since the last row.
+    pub(crate) fn audit_denial(&self, caller: &Caller, code: &str, event: impl FnOnce(u64) -> AuditEvent) {
+        let actor = format!("{}:{}", caller.kind, caller.id);
+        let Some(repeated) = self.denials.note(actor.clone(), code, self.now_ms()) else { return };
+        self.audit(actor, event(repeated));
     }
 }

@@ -70,10 +70,14 @@ pub(crate) async fn ask_http(state: &State, caller: &Caller, method: &str, remot
 }
 
 async fn put(state: &State, caller: Arc<Caller>, question: Value, only_reads: bool) -> Result<(), Failure> {
-    let actor = format!("{}:{}", caller.kind, caller.id);
     let method = question.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let asked = state.services.plugins.authorize(question, only_reads, caller).await;
+    let asked = state.services.plugins.authorize(question, only_reads, Arc::clone(&caller)).await;
     asked.inspect_err(|failure| {
-        state.audit(actor, AuditEvent::CallRefused { method, reason: failure.message.clone() });
+        let reason = failure.message.clone();
+        state.audit_denial(&caller, &format!("guard {method}"), |repeated| AuditEvent::CallRefused {
+            method: method.clone(),
+            reason,
+            repeated,
+        });
     })
 }

@@ -160,6 +160,9 @@ pub enum AuditEvent {
         method: String,
         /// The scope it needs.
         scope: String,
+        /// How many equal ones of the same caller came since the last row about it; those have no row of their own.
+        #[serde(default)]
+        repeated: u64,
     },
     /// A plugin's `authorize` hook refused a call, or could not be asked about one that does not only read.
     CallRefused {
@@ -167,6 +170,9 @@ pub enum AuditEvent {
         method: String,
         /// What the caller was told.
         reason: String,
+        /// How many equal ones of the same caller came since the last row about it; those have no row of their own.
+        #[serde(default)]
+        repeated: u64,
     },
     /// Rows came faster than they could be written, and these were not written one by one.
     AuditOverflow {
@@ -258,7 +264,7 @@ mod tests {
     #[test]
     fn the_kind_column_is_the_tag() {
         let refused = AuditEvent::PluginRefused { path: "/p".into(), plugin: None, reason: "bad".into(), sha256: None };
-        for event in [AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into() }, refused] {
+        for event in [AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into(), repeated: 2 }, refused] {
             let record = AuditRecord { at_ms: 1, actor: "host:test".into(), event };
             let value = serde_json::to_value(&record).unwrap();
             assert_eq!(value["kind"], record.event.kind());

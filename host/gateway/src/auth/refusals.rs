@@ -1,19 +1,23 @@
 //! Counting refusals, so that the audit log tells of each kind once a minute and not a million times.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
-use super::door::network;
-
 const WINDOW_MS: u64 = 60_000;
-/// Kinds of refusal that are told apart at once; beyond it those of all hosts are counted together.
+/// Kinds of refusal that are told apart at once; beyond it those of everyone are counted together.
 const MAX_KINDS: usize = 4096;
 
-/// Refusals by host and code.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals {
-    kinds: Mutex<HashMap<(Option<IpAddr>, String), Seen>>,
+/// Refusals by who was refused and a code, of which there must be few.
+#[derive(Debug)]
+pub(crate) struct Refusals<Who> {
+    kinds: Mutex<HashMap<(Option<Who>, String), Seen>>,
+}
+
+impl<Who> Default for Refusals<Who> {
+    fn default() -> Self {
+        Self { kinds: Mutex::default() }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -22,11 +26,11 @@ struct Seen {
     more: u64,
 }
 
-impl Refusals {
+impl<Who: Eq + Hash> Refusals<Who> {
     /// Notes a refusal. Some when it is to be written down: with the number of equal ones since the last that was.
-    pub(crate) fn note(&self, ip: IpAddr, code: &str, now_ms: u64) -> Option<u64> {
+    pub(crate) fn note(&self, who: Who, code: &str, now_ms: u64) -> Option<u64> {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = (Some(network(ip)), code.to_owned());
+        let mut key = (Some(who), code.to_owned());
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&key) {
             kinds.retain(|_, seen| seen.since_ms + WINDOW_MS > now_ms);
             if kinds.len() >= MAX_KINDS {
@@ -49,6 +53,8 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]

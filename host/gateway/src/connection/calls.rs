@@ -263,8 +263,14 @@ pub(super) fn unknown_method(name: &str) -> String {
 
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
     let method: String = method.chars().take(120).collect();
-    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
-    state.audit(actor, AuditEvent::ScopeDenied { method, scope: scope.to_owned() });
+    // Whatever is made up is one kind of refusal.
+    let is_known = methods::find(&method).is_some() || state.services.plugins.method_scope(&method).is_some();
+    let code = format!("scope {}", if is_known { &method } else { "" });
+    state.audit_denial(&session.caller, &code, |repeated| AuditEvent::ScopeDenied {
+        method,
+        scope: scope.to_owned(),
+        repeated,
+    });
     let message = format!("missing scope: {scope}");
     match session.version {
         ProtocolVersion::V3 => ErrorShape::invalid(message),

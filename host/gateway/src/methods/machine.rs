@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::READ;
 use crate::connection::{Answer, Call};
+use crate::error::unavailable;
 use crate::phrase::Shape;
+use crate::wire::Payload;
 
 static NOTHING: LazyLock<Shape> = LazyLock::new(|| Shape::of_properties(&[]));
 static ENVIRONMENTS: LazyLock<Shape> = LazyLock::new(|| {
@@ -20,31 +22,55 @@ pub(crate) fn info(call: &Call<'_>) -> Answer {
     if let Err(error) = call.read::<Value>(&NOTHING, &[]) {
         return Answer::error(error);
     }
-    let host = host_name();
+    let (boot_id, uptime_ms) = (call.state.boot_id.clone(), call.state.uptime_ms());
+    Answer::Later(Box::pin(async move {
+        let described = tokio::task::spawn_blocking(move || described(&boot_id, uptime_ms)).await;
+        described
+            .map(|info| Payload::json(&info))
+            .map_err(|error| unavailable(&format!("the machine cannot be described: {error}")))
+    }))
+}
+
+/// What of the machine stays as it is while the program runs.
+struct Fixed {
+    release: String,
+    os_label: String,
+    cpu_count: usize,
+    cpu_model: Option<String>,
+}
+
+static FIXED: LazyLock<Fixed> = LazyLock::new(|| Fixed {
+    release: one_line("/proc/sys/kernel/osrelease"),
+    os_label: os_label(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+    cpu_count: std::thread::available_parallelism().map_or(1, usize::from),
+    cpu_model: cpu_model(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()).map(str::to_owned),
+});
+
+/// Reads files, which may take its time.
+fn described(boot_id: &str, uptime_ms: u64) -> Value {
+    let (host, fixed) = (host_name(), &*FIXED);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let mut info = json!({
         "machineName": host,
         "hostname": host,
         "platform": std::env::consts::OS,
-        "release": one_line("/proc/sys/kernel/osrelease"),
+        "release": &fixed.release,
         "arch": std::env::consts::ARCH,
-        "osLabel": os_label(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        "osLabel": &fixed.os_label,
         // There is no Node.js in this program.
         "nodeVersion": "none",
         "pid": std::process::id(),
-        "processInstanceId": call.state.boot_id,
-        "uptimeMs": call.state.uptime_ms(),
-        "cpuCount": std::thread::available_parallelism().map_or(1, usize::from),
+        "processInstanceId": boot_id,
+        "uptimeMs": uptime_ms,
+        "cpuCount": fixed.cpu_count,
         "memoryTotalBytes": bytes_of(&memory, "MemTotal:"),
         "memoryFreeBytes": bytes_of(&memory, "MemAvailable:"),
     });
     if let Some(info) = info.as_object_mut() {
-        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu_model(&processors);
-        info.extend(model.map(|model| ("cpuModel".to_owned(), json!(model))));
+        info.extend(fixed.cpu_model.as_ref().map(|model| ("cpuModel".to_owned(), json!(model))));
         info.extend(load(&one_line("/proc/loadavg")).map(|load| ("loadAverage".to_owned(), json!(load))));
     }
-    Answer::json(&info)
+    info
 }
 
 /// `environments.list {}` → `{environments, profiles}`: the gateway's own machine, on which sessions live and tools run.

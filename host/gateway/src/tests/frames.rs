@@ -118,8 +118,15 @@ async fn an_unknown_method_is_named_to_admins_only() {
     let mut old = server.connect(3, &["operator.read"]).await;
     let response = old.call("no.such.method", json!({})).await;
     assert_eq!(response["error"], json!({"code": "INVALID_REQUEST", "message": "missing scope: operator.admin"}));
+    assert_eq!(old.call("another.made.up.name", json!({})).await["ok"], false);
+    assert_eq!(reader.call("wake", json!({"mode": "now", "text": "x"})).await["ok"], false);
+    server.clock.advance(60_000);
+    assert_eq!(old.call("no.such.method", json!({})).await["ok"], false);
+    // One row a minute for whatever is made up, and one for what there is.
     let rows = server.audit.all();
-    assert_eq!(rows.iter().filter(|row| row["kind"] == "scope-denied").count(), 2, "{rows:?}");
+    let denied = rows.iter().filter(|row| row["kind"] == "scope-denied");
+    let told: Vec<_> = denied.map(|row| (row["method"].as_str().unwrap(), row["repeated"].as_u64().unwrap())).collect();
+    assert_eq!(told, [("no.such.method", 0), ("wake", 0), ("no.such.method", 2)]);
 }
 
 #[tokio::test]

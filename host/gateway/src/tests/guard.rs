@@ -47,4 +47,7 @@ async fn an_admin_can_always_take_the_right_back() {
     *server.host.guard.lock().unwrap() = Some("status".into());
     let refused = admin.call("status", json!({})).await;
     assert_eq!(refused["error"]["code"], "INVALID_REQUEST", "as version 3 says it: {refused}");
+    assert_eq!(admin.call("status", json!({})).await["ok"], false);
+    let rows = server.audit.all();
+    assert_eq!(rows.iter().filter(|row| row["kind"] == "call-refused").count(), 1, "{rows:?}");
 }

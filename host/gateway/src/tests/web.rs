@@ -203,6 +203,23 @@ async fn http_callers_prove_themselves() {
 }
 
 #[tokio::test]
+async fn who_lacks_the_scope_is_counted_and_written_down_once() {
+    let mut config = with_token();
+    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.rates.per_credential.expensive = 2;
+    config.auth.named =
+        vec![crate::Credential { name: "vic".into(), secret: Secret::new("of-vic"), role: crate::Role::Viewer }];
+    let server = start(config).await;
+    let headers = [("x-forwarded-for", "9.9.9.9"), ("authorization", "Bearer of-vic")];
+    for status in [403, 403, 429] {
+        let answer = request(&server, "POST /tools/invoke", &headers, "{\"tool\":\"convert\"}").await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+    }
+    let rows = server.audit.all();
+    assert_eq!(rows.iter().filter(|row| row["kind"] == "scope-denied").count(), 1, "{rows:?}");
+}
+
+#[tokio::test]
 async fn wrong_bearers_lock_an_address_out() {
     let mut config = with_token();
     config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];

@@ -106,18 +106,9 @@ fn authorize<'a, B>(
     what: &'a str,
     scope: &str,
 ) -> impl Future<Output = Result<Access, Box<Reply>>> + Send + use<'a, B> {
-    let access = authenticate(state, request).and_then(|access| {
-        if access.caller.holds(scope) {
-            return Ok(access);
-        }
-        let actor = format!("{}:{}", access.caller.kind, access.caller.id);
-        state.audit(actor, AuditEvent::ScopeDenied { method: what.to_owned(), scope: scope.to_owned() });
-        let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
-        Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
-    });
     let peer = peer_of(state, request);
     let remote = peer.as_ref().map(|peer| peer.ip().to_string()).unwrap_or_default();
-    let access = access.and_then(|access| {
+    let access = authenticate(state, request).and_then(|access| {
         let Some(peer) = peer else { return Err(Box::new(reply::unauthorized())) };
         let who = (peer.ip(), access.caller.id.as_str(), peer.direct_loopback && !peer.from_page);
         let class = if scope == "operator.read" { Class::Read } else { Class::Expensive };
@@ -125,6 +116,18 @@ fn authorize<'a, B>(
             Ok(()) => Ok(access),
             Err(wait_ms) => Err(Box::new(reply::too_often(wait_ms))),
         }
+    });
+    let access = access.and_then(|access| {
+        if access.caller.holds(scope) {
+            return Ok(access);
+        }
+        state.audit_denial(&access.caller, &format!("scope {what}"), |repeated| AuditEvent::ScopeDenied {
+            method: what.to_owned(),
+            scope: scope.to_owned(),
+            repeated,
+        });
+        let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
+        Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
     });
     async move {
         let access = access?;

@@ -37,7 +37,7 @@ fn denied(scope: &str) -> AuditRecord {
     AuditRecord {
         at_ms: 1,
         actor: "client:test".into(),
-        event: AuditEvent::ScopeDenied { method: "m".into(), scope: scope.into() },
+        event: AuditEvent::ScopeDenied { method: "m".into(), scope: scope.into(), repeated: 0 },
     }
 }
 
