@@ -14,9 +14,9 @@ use crate::gateway::State;
 use crate::handshake::Session;
 use crate::methods::{self, Method, Scope};
 
-/// What an admin does without anybody being asked: with these a plugin that refuses everything is found, and its right is
-/// taken back.
-const WAY_OUT: [&str; 3] = ["plugins.list", "plugins.inspect", "plugins.revoke"];
+/// What an admin does without anybody being asked: with these a plugin that refuses everything, or cannot be asked, is found,
+/// repaired (given what it waits for, read from disk again), or its right is taken back.
+const WAY_OUT: [&str; 5] = ["plugins.list", "plugins.inspect", "plugins.revoke", "plugins.grant", "plugins.reload"];
 
 /// Runs a method of the gateway's own, if no plugin objects.
 pub(crate) fn own(state: &Arc<State>, session: &Arc<Session>, method: &'static Method, params: &str) -> Answer {

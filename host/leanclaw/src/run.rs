@@ -57,6 +57,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     let parts = wiring::open(&config, Mode::Serving)?;
     parts.egress.refuse_listener(listens);
     ensure_folder(&config);
+    // Serving begins while plugins are still being looked for: whoever has to be asked counts from the first call.
+    parts.plugins.expect_guards().await?;
 
     let (store, kv) = (Arc::clone(&parts.store), Arc::clone(&parts.kv));
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store, kv });

@@ -38,6 +38,11 @@ impl Home {
     pub(crate) fn key(plugin: &PluginId) -> String {
         format!("home:{plugin}")
     }
+
+    /// Its path in the plugin folder.
+    pub(crate) fn within(&self, folder: &Path) -> PathBuf {
+        folder.join(&self.name)
+    }
 }
 
 /// Several packages that were found at once and claim one id.
@@ -109,6 +114,9 @@ impl Inner {
         let id = package.manifest.id.clone();
         if let Some(reason) = id_refusal(installed, &package, contests.get(&id)) {
             installed.problems.insert(path.clone(), reason.clone());
+            if !installed.plugins.contains_key(&id) {
+                installed.guards.lies_at(&id, &path);
+            }
             let refusal = Refusal { plugin: Some(id.to_string()), reason, sha256: digest(&package) };
             self.note_refusal(installed, &path, refusal, by);
             return None;

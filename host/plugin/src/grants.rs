@@ -19,7 +19,9 @@ impl Plugins {
         finished(tokio::spawn(async move {
             let decision = plugins.inner.decisions.lock().await;
             let package = plugins.requested(&key)?;
-            grant(&plugins.inner.loader.services, &caller, &key, &package.manifest.asked(), &change).await?;
+            let asked = package.manifest.asked();
+            let granted = grant(&plugins.inner.loader.services, &caller, &key, &asked, &change).await?;
+            plugins.inner.note_guard(&key, &granted);
             let wish = plugins.inner.rights_changed(&key, None, &actor(&caller));
             drop(decision);
             plugins.inner.fulfil_all(wish.into_iter().collect()).await;
@@ -44,6 +46,7 @@ impl Plugins {
         finished(tokio::spawn(async move {
             let decision = plugins.inner.decisions.lock().await;
             let left = revoke(&plugins.inner.loader.services, &caller, &key, &change).await?;
+            plugins.inner.note_guard(&key, &left);
             let wish = plugins.inner.rights_changed(&key, Some(&left), &actor(&caller));
             drop(decision);
             plugins.inner.fulfil_all(wish.into_iter().collect()).await;

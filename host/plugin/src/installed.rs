@@ -18,6 +18,7 @@ use leanclaw_types::{AccountId, PluginId, PluginKey};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::authorize::Guards;
 use crate::loader::{Code, Slot};
 use crate::logs::Level;
 use crate::package::Package;
@@ -46,6 +47,8 @@ pub(crate) struct Installed {
     /// The last refusal that was written down of what lies at a path, so that what stays bad is not written again and
     /// again.
     pub(crate) noted: BTreeMap<PathBuf, AuditEvent>,
+    /// Who has to be asked about calls, loaded or not.
+    pub(crate) guards: Guards,
 }
 
 /// One installed plugin.
@@ -282,6 +285,7 @@ impl Inner {
     pub(crate) fn unload(&self, installed: &mut Installed, id: &PluginId, reason: &str, by: &str) {
         if let Some(entry) = installed.plugins.remove(id) {
             stop(&entry);
+            installed.guards.lies_at(id, &entry.package.path);
             // Other than for a replaced version, whose calls end as they would have.
             for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
                 ready.unit.shared().ending.cancel();
@@ -341,7 +345,7 @@ impl Inner {
     pub(crate) fn publish(&self) {
         let installed = self.lock();
         let slots = || installed.plugins.values().flat_map(|entry| entry.slots.values());
-        let table = Table::of(slots());
+        let table = Table::of(slots(), &installed.guards, installed.absent_guards());
         let shown =
             installed.plugins.values().flat_map(|entry| entry.slots.values().map(|slot| info(entry, slot, &table)));
         let listing = Listing {
@@ -350,9 +354,9 @@ impl Inner {
         };
         let states: BTreeMap<String, &str> = slots().map(|slot| (slot.key.to_string(), slot.state.as_str())).collect();
         let changed = PluginEvent { event: "plugins.changed".into(), payload: json!({ "plugins": states }) };
-        // Under the lock, so that of two publications the later one stays.
-        self.listing.store(Arc::new(listing));
+        // Under the lock, so that of two publications the later one stays; the table first, so that what is shown holds.
         self.table.store(Arc::new(table));
+        self.listing.store(Arc::new(listing));
         // No receiver means that nobody is connected.
         let _ = self.events.send(Arc::new(changed));
     }

@@ -56,6 +56,7 @@ impl Plugins {
             let accounts = inner.end(&plugin).await?;
             let done = delete(Remains { accounts, memo: inner.memo_of(&plugin).await, by }).await?;
             inner.loader.forget(&plugin);
+            inner.forget_guard(&plugin);
             Ok(done)
         }))
         .await

@@ -65,7 +65,7 @@ pub struct Plugins {
 
 pub(crate) struct Inner {
     pub(crate) loader: Loader,
-    folder: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
     pub(crate) mode: Mode,
     /// Held for moments only; nothing is read, compiled or called under it.
     pub(crate) installed: Mutex<Installed>,
@@ -116,7 +116,7 @@ impl Plugins {
     /// Takes in what lies in the folder, then follows its changes until `stop`. Returns when everything that lies there has
     /// a state, which is `loading` at first; in [`Mode::Passive`], when everything is loaded.
     pub async fn start(&self, stop: CancellationToken) {
-        let Some(folder) = self.inner.folder.clone() else { return };
+        let Some(folder) = self.inner.folder.clone() else { return self.inner.has_looked() };
         let (contents, trouble) = match folder::look(&folder).await {
             Ok(contents) => (contents, None),
             Err(reason) => (Contents::new(), Some(reason)),
@@ -125,6 +125,7 @@ impl Plugins {
         if let Some(reason) = &trouble {
             self.inner.folder_trouble(&folder, reason);
         }
+        self.inner.has_looked();
         let wishes: Vec<_> = wishes.into_iter().map(Wish::at_start).collect();
         if self.inner.mode == Mode::Passive {
             self.inner.fulfil_all(wishes).await;

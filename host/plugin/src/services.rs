@@ -69,6 +69,8 @@ pub struct StoredGrant {
 pub trait Grants: Send + Sync {
     /// The grant of one plugin and account, if any.
     async fn grant(&self, key: &PluginKey) -> Result<Option<StoredGrant>, Failure>;
+    /// Every grant.
+    async fn grants(&self) -> Result<Vec<(PluginKey, StoredGrant)>, Failure>;
     /// Writes a grant and its audit row in one transaction.
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, audit: AuditRecord) -> Result<(), Failure>;
     /// Removes a grant, with its audit row, in one transaction.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use leanclaw_types::plugin::{MethodSpec, ToolSpec};
 use leanclaw_types::{AccountId, PluginKey};
 
+use crate::authorize::{Guard, Guards};
 use crate::description::Description;
 use crate::error::PluginError;
 use crate::loader::Slot;
@@ -77,15 +78,20 @@ pub(crate) struct Table {
     pub(crate) tools: BTreeMap<String, Arc<ToolEntry>>,
     pub(crate) units: BTreeMap<PluginKey, Ready>,
     /// Who is asked about calls of gateway methods: in the order of their ids, with why one cannot be asked.
-    pub(crate) guards: Vec<(PluginKey, Result<Ready, String>)>,
+    pub(crate) guards: Vec<Guard>,
 }
 
 impl Table {
-    /// Collects what `slots` offer, in their order; of two tools with one name the first is listed.
-    pub(crate) fn of<'slot>(slots: impl Iterator<Item = &'slot Slot>) -> Self {
-        let mut table = Self::default();
+    /// Collects what `slots` offer, in their order; of two tools with one name the first is listed. `absent` are those that
+    /// have to be asked about calls and have no slot.
+    pub(crate) fn of<'slot>(
+        slots: impl Iterator<Item = &'slot Slot>,
+        guards: &Guards,
+        absent: impl Iterator<Item = Guard>,
+    ) -> Self {
+        let mut table = Self { guards: absent.collect(), ..Self::default() };
         for slot in slots {
-            table.guards.extend(crate::authorize::guard(slot));
+            table.guards.extend(guards.guard(slot));
             let Some(ready) = &slot.ready else { continue };
             table.units.insert(slot.key.clone(), ready.clone());
             // Other accounts are reached through their channel; methods and tools speak for the default one.
@@ -99,6 +105,7 @@ impl Table {
                 table.tools.entry(entry.spec.name.clone()).or_insert_with(|| Arc::clone(entry));
             }
         }
+        table.guards.sort_by(|(one, _), (other, _)| one.cmp(other));
         table
     }
 

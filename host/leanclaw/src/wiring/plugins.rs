@@ -58,15 +58,20 @@ impl Kv for Backing {
     }
 }
 
+/// A stored grant, as the plugin runtime sees it.
+fn stored(row: GrantRow) -> (PluginKey, StoredGrant) {
+    let grant = StoredGrant { permissions: row.permissions, decided: row.decided, granted_by: row.granted_by };
+    (row.key, grant)
+}
+
 #[async_trait]
 impl Grants for Backing {
     async fn grant(&self, key: &PluginKey) -> Result<Option<StoredGrant>, Failure> {
-        let row = self.store.grant(key).await?;
-        Ok(row.map(|row| StoredGrant {
-            permissions: row.permissions,
-            decided: row.decided,
-            granted_by: row.granted_by,
-        }))
+        Ok(self.store.grant(key).await?.map(|row| stored(row).1))
+    }
+
+    async fn grants(&self) -> Result<Vec<(PluginKey, StoredGrant)>, Failure> {
+        Ok(self.store.grants().await?.into_iter().map(stored).collect())
     }
 
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, audit: AuditRecord) -> Result<(), Failure> {

@@ -1,10 +1,14 @@
 //! The hook `authorize`: it narrows, names itself, and does not open when it breaks.
 
+use std::sync::Arc;
+
 use leanclaw_test_guests::Guest;
-use leanclaw_types::Failure;
+use leanclaw_types::plugin::PluginState;
+use leanclaw_types::{Failure, PluginId};
 use serde_json::{Value, json};
 
-use super::support::{Bench, asking, assert_failed, context, with};
+use super::support::{Bench, HeldLoads, asking, assert_failed, caller, context, settings, with};
+use crate::Recycling;
 
 const EVENT: &str = "authorize";
 
@@ -73,4 +77,119 @@ async fn one_that_fails_refuses_what_does_not_only_read() {
         ask(&bench, "status", true).await.unwrap();
         bench.close().await;
     }
+}
+
+fn allows() -> Vec<u8> {
+    decides(json!({"verdict": "continue"}))
+}
+
+/// Checks that the guard counts as one that cannot be asked because of `why`: what only reads goes on, the rest does not.
+async fn assert_shut(bench: &Bench, why: &str) -> Failure {
+    assert!(bench.plugins.guards_calls(), "nobody is asked: {why}");
+    ask(bench, "status", true).await.unwrap();
+    let failure = ask(bench, "config.set", false).await.unwrap_err();
+    assert_failed(&failure, "denied");
+    assert!(failure.message.contains("`warden`") && failure.message.contains(why), "{failure}");
+    assert!(!failure.message.contains("hint:"), "{failure}");
+    assert!(failure.hints.iter().any(|hint| hint.starts_with("leanclaw plugin revoke warden hook:authorize")));
+    failure
+}
+
+/// The program as it starts again over what `bench` leaves, before it has looked at its plugins.
+async fn restarted(bench: Bench) -> Bench {
+    let (memory, folder) = (Arc::clone(&bench.memory), Arc::clone(&bench.folder));
+    drop(bench);
+    let bench = Bench::not_started(memory, folder, settings(), Recycling::default());
+    bench.plugins.expect_guards().await.unwrap();
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_it_is_loaded_it_counts_as_one_that_cannot_be_asked() {
+    let bench = Bench::with_witness().await;
+    bench.install(&asks("warden"), &allows()).await;
+    let bench = restarted(bench).await;
+    assert_shut(&bench, "not loaded yet").await;
+    let held = HeldLoads::new();
+    *bench.memory.held_loads.lock().unwrap() = Some(Arc::clone(&held));
+    bench.start().await;
+    held.arrived().await;
+    held.arrived().await;
+    assert_shut(&bench, "it is loading").await;
+    *bench.memory.held_loads.lock().unwrap() = None;
+    held.open(2);
+    bench.until("warden", |info| info.state == PluginState::Ready).await;
+    ask(&bench, "config.set", false).await.unwrap();
+    bench.until("witness", |info| info.state == PluginState::Ready).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_waits_for_a_grant_is_still_to_be_asked_when_it_had_the_right() {
+    let bench = Bench::with_witness().await;
+    bench.drop_in(&asks("warden"), &allows());
+    bench.until("warden", |info| info.state == PluginState::NeedsGrant).await;
+    assert!(!bench.plugins.guards_calls(), "the right was never given");
+    bench.grant("warden").await;
+    // The second version does not even ask for the hook any more: the admin has not said yes to that either.
+    for (version, asked) in [("2.0.0", json!({"hooks": [EVENT], "inbox": true})), ("3.0.0", json!({"webhook": true}))] {
+        bench.drop_in(&with(asking("warden", asked), json!({ "version": version })), &allows());
+        bench.until("warden", |info| info.version == version && info.state == PluginState::NeedsGrant).await;
+        let failure = assert_shut(&bench, "it is needs-grant").await;
+        assert!(failure.hints.iter().any(|hint| hint.starts_with("leanclaw plugin grant warden --all")), "{failure:?}");
+        assert!(failure.hints.iter().any(|hint| hint.starts_with("leanclaw plugin inspect warden")), "{failure:?}");
+    }
+    bench.drop_in(&with(asks("warden"), json!({"version": "4.0.0"})), b"no component");
+    bench.until("warden", |info| info.version == "4.0.0" && info.state == PluginState::Faulted).await;
+    assert_shut(&bench, "it is faulted").await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_not_installed_is_not_asked_and_one_that_cannot_be_read_is() {
+    let bench = Bench::with_witness().await;
+    bench.install(&asks("warden"), &allows()).await;
+    let place = bench.folder.path().join("warden");
+    std::fs::write(place.join("leanclaw.plugin.json"), "{").unwrap();
+    let bench = restarted(bench).await;
+    bench.start().await;
+    bench.until_refused("warden").await;
+    assert_shut(&bench, "not loaded").await;
+    std::fs::remove_dir_all(&place).unwrap();
+    bench.wait("it stays", || (!bench.plugins.guards_calls()).then_some(())).await;
+    ask(&bench, "config.set", false).await.unwrap();
+
+    let bench = restarted(bench).await;
+    assert_shut(&bench, "not loaded yet").await;
+    bench.start().await;
+    assert!(!bench.plugins.guards_calls(), "it is not there");
+
+    let id: PluginId = "warden".parse().unwrap();
+    let memory = Arc::clone(&bench.memory);
+    let delete = move |_| async move {
+        memory.grants.lock().unwrap().retain(|key, _| key.plugin.as_str() != "warden");
+        Ok(())
+    };
+    bench.plugins.purge(&caller(), &id, delete).await.unwrap();
+    bench.drop_in(&asks("warden"), &allows());
+    bench.until("warden", |info| info.state == PluginState::NeedsGrant).await;
+    assert!(!bench.plugins.guards_calls(), "what is stored of it was deleted");
+    bench.until("witness", |info| info.state == PluginState::Ready).await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_can_be_taken_back_before_it_is_loaded() {
+    let bench = Bench::with_witness().await;
+    bench.install(&asks("warden"), &allows()).await;
+    let bench = restarted(bench).await;
+    assert_shut(&bench, "not loaded yet").await;
+    assert!(bench.revoke_item("warden", "hook:authorize").await.is_none());
+    assert!(!bench.plugins.guards_calls());
+    ask(&bench, "config.set", false).await.unwrap();
+    bench.start().await;
+    bench.until("warden", |info| info.state == PluginState::Ready).await;
+    assert!(!bench.plugins.guards_calls());
+    bench.until("witness", |info| info.state == PluginState::Ready).await;
+    bench.close().await;
 }

@@ -27,7 +27,7 @@ use crate::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions, Recycling};
 #[derive(Default)]
 pub(super) struct Memory {
     kv: Mutex<HashMap<(PluginKey, String), KvEntry>>,
-    grants: Mutex<HashMap<PluginKey, StoredGrant>>,
+    pub(super) grants: Mutex<HashMap<PluginKey, StoredGrant>>,
     memo: Mutex<HashMap<String, String>>,
     pub(super) audit: Mutex<Vec<AuditRecord>>,
     pub(super) inbox: Mutex<Vec<Received>>,
@@ -102,6 +102,10 @@ impl Grants for Memory {
         // Whoever reads in order to write gives others the time to come in between.
         tokio::task::yield_now().await;
         Ok(found)
+    }
+    async fn grants(&self) -> Result<Vec<(PluginKey, StoredGrant)>, Failure> {
+        let grants = self.grants.lock().unwrap();
+        Ok(grants.iter().map(|(key, grant)| (key.clone(), grant.clone())).collect())
     }
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, audit: AuditRecord) -> Result<(), Failure> {
         self.grants.lock().unwrap().insert(key.clone(), grant);
@@ -224,6 +228,24 @@ impl Bench {
         settings: EngineSettings,
         recycling: Recycling,
     ) -> Self {
+        let bench = Self::not_started(memory, folder, settings, recycling);
+        bench.plugins.expect_guards().await.unwrap();
+        bench.start().await;
+        bench
+    }
+
+    /// Has a runtime look at its folder for the first time.
+    pub(super) async fn start(&self) {
+        self.plugins.start(self.stop.clone()).await;
+    }
+
+    /// A runtime that has not looked at its folder.
+    pub(super) fn not_started(
+        memory: Arc<Memory>,
+        folder: Arc<TempDir>,
+        settings: EngineSettings,
+        recycling: Recycling,
+    ) -> Self {
         let address = |text: &str| -> IpAddr { text.parse().unwrap() };
         let resolver = FixedResolver::new()
             .with("metadata.test", [address("169.254.169.254")])
@@ -251,7 +273,6 @@ impl Bench {
             mode: Mode::Serving,
             recycling,
         });
-        plugins.start(stop.clone()).await;
         Self { plugins, memory, folder, wasm, stop }
     }
 
