@@ -149,7 +149,7 @@ async fn a_bad_replacement_leaves_the_old_version_running_and_says_why() {
             &format!("The manifest does not parse: expected value at line 1 column 24.{fields}"),
             &format!(
                 "The manifest does not parse: unknown field `root`, expected one of `http`, `privateHttp`, `sockets`, \
-                 `secrets`, `kv`, `events`, `inbox`, `poll`, `webhook`, `httpRoutes`, `hooks` at line 1 column 60.{fields}"
+                 `secrets`, `kv`, `events`, `inbox`, `poll`, `webhook`, `httpRoutes`, `hooks`, `limits` at line 1 column 60.{fields}"
             ),
         ]
     );

@@ -68,6 +68,10 @@ impl Grants for Memory {
         Ok(held(&self.grants).get(key).cloned())
     }
 
+    async fn grants(&self) -> Result<Vec<(PluginKey, StoredGrant)>, Failure> {
+        Ok(held(&self.grants).iter().map(|(key, grant)| (key.clone(), grant.clone())).collect())
+    }
+
     async fn put_grant(&self, key: &PluginKey, grant: StoredGrant, _audit: AuditRecord) -> Result<(), Failure> {
         held(&self.grants).insert(key.clone(), grant);
         Ok(())

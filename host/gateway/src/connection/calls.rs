@@ -71,7 +71,7 @@ impl Drop for ToItsEnd {
 impl Answer {
     /// Also when the client goes away meanwhile: what follows from a decision (connections that end, audit rows, files)
     /// must not depend on whether somebody waits for the answer.
-    fn to_its_end(self) -> Self {
+    fn carried_through(self) -> Self {
         match self {
             Self::Later(call) => Self::Later(Box::pin(ToItsEnd(Some(call)))),
             other => other,
@@ -215,7 +215,7 @@ impl Connection {
         };
         let decides =
             matches!(method.scope, Scope::Needs(scope) if [methods::ADMIN, methods::PAIRING].contains(&scope));
-        if decides { answer.to_its_end() } else { answer }
+        if decides { answer.carried_through() } else { answer }
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.
