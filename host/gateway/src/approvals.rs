@@ -2,7 +2,8 @@
 //!
 //! Who asked cannot answer: neither the connection nor another one of its device. (Connections without a device that show the
 //! same credential are not told apart: with a shared token alone nobody could answer then.) A question ends with a decision, with its time, or at once when nobody is there who could answer;
-//! what became of it is told for a while longer. Nothing of it outlives the program: who asked is gone then as well.
+//! what became of it is told for a while longer. A question that waits does not outlive the program: who asked is gone then
+//! as well. What became of the others is kept ([`crate::decisions`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use leanclaw_types::frame::ErrorShape;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::decisions::Decisions;
 use crate::handshake::Session;
 use crate::services::Records;
 use crate::shelf::Shelf;
@@ -60,11 +62,19 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
     /// Somebody said `allow-once`, `allow-always` or `deny`.
-    Decided(String),
+    Decided(String, Decider),
     /// Nobody did in time.
     TimedOut,
     /// Nobody is there who could.
     NoRoute,
+}
+
+/// Who decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decider {
+    pub(crate) device: Option<String>,
+    /// The caller, such as `client:token`.
+    pub(crate) actor: String,
 }
 
 /// Who asked: a connection, and the device it is of.
@@ -84,6 +94,8 @@ pub(crate) struct Question {
     pub(crate) expires_at_ms: u64,
     asked_by: Asker,
     end: watch::Sender<Option<End>>,
+    /// Whether its end is on disk, or could not be brought there.
+    settled: watch::Sender<bool>,
 }
 
 impl Question {
@@ -91,7 +103,8 @@ impl Question {
         let (end, _) = watch::channel(None);
         let expires_at_ms = now_ms.saturating_add(for_ms);
         let asked_by = Asker { connection: asker.id.clone(), device: asker.device.clone() };
-        Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by, end }
+        let settled = watch::Sender::new(false);
+        Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by, end, settled }
     }
 
     /// Whether that is who asked.
@@ -130,6 +143,22 @@ impl Question {
         self.end.borrow().clone().unwrap_or(End::TimedOut)
     }
 
+    /// Its end has been written down, as far as that was possible.
+    pub(crate) fn settle(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until its end has been written down.
+    pub(crate) async fn settled(&self) {
+        // It is here itself, so nobody can have dropped the sender.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// How it ended; none while it waits.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.end.borrow().clone()
+    }
+
     pub(crate) fn is_open(&self, now_ms: u64) -> bool {
         now_ms < self.expires_at_ms && self.end.borrow().is_none()
     }
@@ -138,6 +167,8 @@ impl Question {
 /// All questions, and the rules for commands.
 pub(crate) struct Approvals {
     questions: Mutex<BTreeMap<String, Arc<Question>>>,
+    /// What became of those that ended.
+    pub(crate) decisions: Decisions,
     /// One document: which commands agents may run without asking.
     pub(crate) rules: Shelf<Value>,
 }
@@ -148,7 +179,11 @@ impl Approvals {
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
-        Ok(Self { questions: Mutex::default(), rules: Shelf::open(records, "exec-approvals")? })
+        Ok(Self {
+            questions: Mutex::default(),
+            decisions: Decisions::open(records)?,
+            rules: Shelf::open(records, "exec-approvals")?,
+        })
     }
 
     /// The questions without those that nobody is told of any more.
@@ -165,6 +200,9 @@ impl Approvals {
     pub(crate) fn ask(&self, question: Question, now_ms: u64) -> Result<Arc<Question>, ErrorShape> {
         if question.id.chars().count() > MAX_ID_CHARS {
             return Err(ErrorShape::invalid(format!("the approval id is longer than {MAX_ID_CHARS} characters")));
+        }
+        if matches!(question.id.as_str(), "." | "..") {
+            return Err(ErrorShape::invalid("an approval id cannot be a dot or two: it becomes a part of an address"));
         }
         let size_bytes = question.request.to_string().len();
         if size_bytes > MAX_REQUEST_BYTES {
@@ -185,6 +223,11 @@ impl Approvals {
         let question = Arc::new(question);
         questions.insert(question.id.clone(), Arc::clone(&question));
         Ok(question)
+    }
+
+    /// The question of that id, whatever it is about, also one that has ended a short while ago.
+    pub(crate) fn any(&self, id: &str, now_ms: u64) -> Option<Arc<Question>> {
+        self.swept(now_ms).get(id).cloned()
     }
 
     /// The question of that id, also one that has ended a short while ago.

@@ -29,14 +29,11 @@ pub(crate) fn own(state: &Arc<State>, session: &Arc<Session>, method: &'static M
         Scope::Node | Scope::Depends => false,
     };
     let (state, session, params) = (Arc::clone(state), Arc::clone(session), params.to_owned());
-    Answer::Later(Box::pin(async move {
-        ask(&state, &session, method.name, only_reads).await?;
-        let call = Call { state: &state, session: &session, method: method.name, params: &params };
-        match (method.handler)(&call) {
-            Answer::Now(outcome) => outcome,
-            // Asking a plugin comes first, so that who is taken on is told with the outcome only.
-            Answer::Later(outcome) | Answer::Twice(_, outcome) => outcome.await,
+    Answer::Asked(Box::pin(async move {
+        if let Err(error) = ask(&state, &session, method.name, only_reads).await {
+            return Answer::error(error);
         }
+        (method.handler)(&Call { state: &state, session: &session, method: method.name, params: &params })
     }))
 }
 

@@ -242,7 +242,7 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 17] = [
+pub(crate) const OWN_EVENTS: [&str; 18] = [
     "connect.challenge",
     "tick",
     "health",
@@ -260,6 +260,7 @@ pub(crate) const OWN_EVENTS: [&str; 17] = [
     "node.pair.requested",
     "node.pair.resolved",
     "node.invoke.request",
+    "node.invoke.progress",
 ];
 
 /// `{"ts":…}`.

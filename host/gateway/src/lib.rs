@@ -17,6 +17,7 @@ mod auth;
 mod clock_text;
 mod config;
 mod connection;
+mod decisions;
 mod devices;
 mod error;
 mod gateway;

@@ -42,6 +42,32 @@ pub(crate) enum Answer {
     Later(BoxFuture<'static, Outcome>),
     /// Taken on, which is told at once; the outcome follows under the same id.
     Twice(Payload, BoxFuture<'static, Outcome>),
+    /// Somebody is asked first whether it may run.
+    Asked(BoxFuture<'static, Answer>),
+}
+
+/// What a running call has to say: a frame, and what still comes under the same id.
+pub(super) struct Said {
+    pub(super) frame: Utf8Bytes,
+    pub(super) rest: Option<BoxFuture<'static, Said>>,
+}
+
+impl Said {
+    fn last(frame: Utf8Bytes) -> Self {
+        Self { frame, rest: None }
+    }
+
+    async fn of(answer: Answer, id: Id) -> Self {
+        match answer {
+            Answer::Now(outcome) => Self::last(wire::response(&id, &outcome)),
+            Answer::Later(call) => Self::last(wire::response(&id, &call.await)),
+            Answer::Twice(first, call) => Self {
+                frame: wire::response(&id, &Ok(first)),
+                rest: Some(Box::pin(async move { Self::last(wire::response(&id, &call.await)) })),
+            },
+            Answer::Asked(asking) => Box::pin(async move { Self::of(asking.await, id).await }).await,
+        }
+    }
 }
 
 /// A call that is gone on with when it is dropped before its end.
@@ -74,6 +100,7 @@ impl Answer {
     fn carried_through(self) -> Self {
         match self {
             Self::Later(call) => Self::Later(Box::pin(ToItsEnd(Some(call)))),
+            Self::Asked(asking) => Self::Asked(Box::pin(async move { asking.await.carried_through() })),
             other => other,
         }
     }
@@ -115,6 +142,7 @@ impl Connection {
                 self.socket.push(wire::response(&id, &Ok(first)));
                 self.start(call, id, &frame.method, context);
             }
+            Routed::Answer(asked @ Answer::Asked(_)) => self.calls.push(Box::pin(Said::of(asked, id))),
             Routed::WrongRole(error) => {
                 self.socket.push(wire::response(&id, &Err(error)));
                 self.unauthorized_in_a_row += 1;
@@ -139,7 +167,7 @@ impl Connection {
                 let answer = async move {
                     let outcome = call.await;
                     record.record("ok", outcome.is_ok());
-                    wire::response(&id, &outcome)
+                    Said::last(wire::response(&id, &outcome))
                 };
                 self.calls.push(Box::pin(answer.instrument(span)));
             }

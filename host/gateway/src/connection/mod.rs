@@ -27,6 +27,7 @@ use crate::handshake::{self, Session};
 use crate::hub::{Event, Seat, Signal};
 use crate::rate::Meter;
 use crate::wire;
+use calls::Said;
 use socket::{Ending, Incoming, Socket};
 
 pub(crate) use calls::{Answer, Call, Outcome};
@@ -149,7 +150,7 @@ pub(crate) struct Connection {
     pub(crate) session: Arc<Session>,
     socket: Socket,
     seat: Seat,
-    calls: FuturesUnordered<BoxFuture<'static, Utf8Bytes>>,
+    calls: FuturesUnordered<BoxFuture<'static, Said>>,
     seq: u64,
     silent_pings: u32,
     /// Whether all that the peer sent has been read: else its pongs may lie unread, and silence proves nothing.
@@ -217,9 +218,10 @@ impl Connection {
             if self.seat.flags.expelled.load(Ordering::Acquire) {
                 return Poll::Ready(End::close(CloseCode::Policy, "access was taken back"));
             }
-            while let Poll::Ready(Some(answer)) = self.calls.poll_next_unpin(context) {
+            while let Poll::Ready(Some(said)) = self.calls.poll_next_unpin(context) {
                 progress = true;
-                self.socket.push(answer);
+                self.socket.push(said.frame);
+                self.calls.extend(said.rest);
             }
             match self.poll_requests(began, context) {
                 Ok(read_something) => progress |= read_something,

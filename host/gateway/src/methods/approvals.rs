@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{APPROVALS, Nothing};
-use crate::approvals::{End, Kind, Question};
+use crate::approvals::{Decider, End, Kind, Question};
 use crate::connection::{Answer, Call};
+use crate::decisions;
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
@@ -233,6 +234,7 @@ fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, tw
         Ok(question) => question,
         Err(error) => return Answer::error(error),
     };
+    decisions::watch(call.state, &question);
     let can_answer = |session: &Arc<Session>| {
         !question.is_by(session) && session.caller.role == "operator" && session.caller.holds(APPROVALS)
     };
@@ -255,7 +257,7 @@ fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, tw
 }
 
 fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
-    let decision = if let End::Decided(decision) = end { json!(decision) } else { Value::Null };
+    let decision = if let End::Decided(decision, _) = end { json!(decision) } else { Value::Null };
     let mut answer = json!({
         "id": question.id, "decision": decision, "createdAtMs": question.created_at_ms,
         "expiresAtMs": question.expires_at_ms,
@@ -263,7 +265,7 @@ fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
     let reason = match end {
         End::NoRoute => Some("no-route"),
         End::TimedOut => Some("timeout"),
-        End::Decided(_) => None,
+        End::Decided(..) => None,
     };
     if let (Some(reason), true, Some(answer)) = (reason, newest && late, answer.as_object_mut()) {
         answer.insert("terminalReason".into(), json!(reason));
@@ -316,36 +318,45 @@ pub(crate) fn list_plugin(call: &Call<'_>) -> Answer {
 }
 
 fn resolve(call: &Call<'_>, kind: Kind) -> Answer {
-    let decide: Decide = match call.read(&DECIDE, &[]) {
-        Ok(decide) => decide,
-        Err(error) => return Answer::error(error),
-    };
-    if !matches!(decide.decision.as_str(), "allow-once" | "allow-always" | "deny") {
-        return Answer::error(ErrorShape::invalid("invalid decision"));
+    let decided = call.read::<Decide>(&DECIDE, &[]).and_then(|asked| decide(call, kind, &asked.id, &asked.decision));
+    match decided {
+        Ok(question) => Answer::Later(Box::pin(async move {
+            question.settled().await;
+            Ok(Payload::json(&json!({"ok": true})))
+        })),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// Decides on a question that waits, and tells those who may know. It is on disk once the question is settled.
+pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> Result<Arc<Question>, ErrorShape> {
+    if !matches!(decision, "allow-once" | "allow-always" | "deny") {
+        return Err(ErrorShape::invalid("invalid decision"));
     }
     let now_ms = call.state.now_ms();
-    let open = call.state.approvals.find(kind, &decide.id, now_ms).filter(|question| question.is_open(now_ms));
-    let Some(question) = open else { return Answer::error(unknown(call.session.version)) };
+    let open = call.state.approvals.find(kind, id, now_ms).filter(|question| question.is_open(now_ms));
+    let question = open.ok_or_else(|| unknown(call.session.version))?;
     if question.is_by(call.session) {
-        return Answer::error(ErrorShape::invalid(
+        return Err(ErrorShape::invalid(
             "who asks for an approval cannot give it; another device or client with operator.approvals has to",
         ));
     }
-    if !question.finish(End::Decided(decide.decision.clone())) {
-        return Answer::error(unknown(call.session.version));
+    let decider = Decider { device: call.session.device.clone(), actor: actor(call.session) };
+    if !question.finish(End::Decided(decision.to_owned(), decider)) {
+        return Err(unknown(call.session.version));
     }
     let event = AuditEvent::ApprovalDecided {
         what: kind.name().to_owned(),
         id: question.id.clone(),
-        decision: decide.decision.clone(),
+        decision: decision.to_owned(),
     };
     call.state.audit(actor(call.session), event);
     let by = call.session.client.display_name.as_ref().unwrap_or(&call.session.client.id);
     let resolved = json!({
-        "id": question.id, "decision": decide.decision, "resolvedBy": by, "ts": now_ms, "request": question.request,
+        "id": question.id, "decision": decision, "resolvedBy": by, "ts": now_ms, "request": question.request,
     });
     call.state.hub.broadcast(Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS));
-    Answer::json(&json!({"ok": true}))
+    Ok(question)
 }
 
 /// `exec.approval.resolve {id, decision}` → `{ok}`.
@@ -358,7 +369,7 @@ pub(crate) fn resolve_plugin(call: &Call<'_>) -> Answer {
     resolve(call, Kind::Plugin)
 }
 
-fn unknown(version: ProtocolVersion) -> ErrorShape {
+pub(super) fn unknown(version: ProtocolVersion) -> ErrorShape {
     let error = ErrorShape::invalid("unknown or expired approval id");
     match version {
         ProtocolVersion::V3 => error,

@@ -6,6 +6,7 @@ pub(crate) mod channels;
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod cost;
+pub(crate) mod decisions;
 pub(crate) mod devices;
 pub(crate) mod empty;
 pub(crate) mod groups;
@@ -80,7 +81,9 @@ pub(crate) static TABLE: &[Method] = &[
     method("agents.files.set", Scope::Needs(ADMIN), agents::set),
     method("agents.list", Scope::Needs(READ), agents::list),
     method("agents.update", Scope::Needs(ADMIN), agents::update),
-    method("approval.history", Scope::Needs(APPROVALS), none::answer),
+    method("approval.get", Scope::Needs(APPROVALS), decisions::get),
+    method("approval.history", Scope::Needs(APPROVALS), decisions::history),
+    method("approval.resolve", Scope::Needs(APPROVALS), decisions::resolve),
     method("board.get", Scope::Needs(READ), none::answer),
     method("channels.logout", Scope::Needs(ADMIN), channels::logout),
     method("channels.pairing.list", Scope::Needs(PAIRING), none::answer),
@@ -108,12 +111,15 @@ pub(crate) static TABLE: &[Method] = &[
     method("diagnostics.lanes", Scope::Needs(READ), none::answer),
     method("doctor.memory.status", Scope::Needs(READ), none::answer),
     method("environments.list", Scope::Depends, machine::environments),
+    method("exec.approval.get", Scope::Needs(APPROVALS), decisions::waiting),
     method("exec.approval.grants.list", Scope::Needs(APPROVALS), none::answer),
     method("exec.approval.list", Scope::Needs(APPROVALS), approvals::list_exec),
     method("exec.approval.request", Scope::Needs(APPROVALS), approvals::request_exec),
     method("exec.approval.resolve", Scope::Needs(APPROVALS), approvals::resolve_exec),
     method("exec.approval.waitDecision", Scope::Needs(APPROVALS), approvals::wait_exec),
     method("exec.approvals.get", Scope::Needs(ADMIN), approvals::rules),
+    method("exec.approvals.node.get", Scope::Needs(ADMIN), nodes::rules),
+    method("exec.approvals.node.set", Scope::Needs(ADMIN), nodes::set_rules),
     method("exec.approvals.set", Scope::Needs(ADMIN), approvals::set_rules),
     method("plugin.approval.list", Scope::Needs(APPROVALS), approvals::list_plugin),
     method("plugin.approval.request", Scope::Needs(APPROVALS), approvals::request_plugin),

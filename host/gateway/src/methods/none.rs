@@ -37,11 +37,6 @@ const fn nothing(
 static ALL: &[Nothing] = &[
     // No agent acts on its own, so none has asked for leave.
     nothing("openclaw.approval.list", &[], |_, _| json!([])),
-    nothing(
-        "approval.history",
-        &[("cursor", "string", false), ("limit", "count", false), ("kind", "string", false)],
-        |_, _| json!({"items": []}),
-    ),
     // No agent runs, so none asks, suggests or plans anything.
     nothing("question.list", &[], |_, _| json!({"questions": []})),
     nothing("taskSuggestions.list", &[AGENT, ("sessionKey", "string", false)], |_, _| json!({"suggestions": []})),

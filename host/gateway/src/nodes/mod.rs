@@ -5,6 +5,7 @@
 //! was approved, refused, removed or waits holds for either version. Either way the platform's own list bounds it
 //! ([`policy`]).
 
+mod once;
 pub(crate) mod policy;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
+pub(crate) use once::{Call as OnceCall, Once, Turn};
 
 const PAIRING: &str = "operator.pairing";
 /// Requests that may wait; the oldest makes room.
@@ -99,6 +101,17 @@ pub(crate) type Reply = Result<(Option<Value>, Option<String>), (String, String)
 struct Running {
     connection: String,
     answer: oneshot::Sender<Option<Reply>>,
+    follower: Option<Follower>,
+}
+
+/// Who hears how a call on a node gets on.
+#[derive(Debug, Clone)]
+pub(crate) struct Follower {
+    /// The connection that asked.
+    pub(crate) connection: String,
+    /// What it knows the call by.
+    pub(crate) idempotency_key: String,
+    pub(crate) command: String,
 }
 
 /// Work that waits for a node.
@@ -126,6 +139,7 @@ pub(crate) struct Nodes {
     pending: Mutex<Vec<Request>>,
     running: Mutex<HashMap<String, Running>>,
     queues: Mutex<HashMap<String, Queue>>,
+    pub(crate) once: Once,
 }
 
 /// A call that runs on a node. Dropped, it is forgotten.
@@ -147,7 +161,8 @@ impl Nodes {
     /// The store cannot be read.
     pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
         let kept = Shelf::open(records, "node")?;
-        Ok(Self { kept, pending: Mutex::default(), running: Mutex::default(), queues: Mutex::default() })
+        let (pending, running, queues) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { kept, pending, running, queues, once: Once::default() })
     }
 
     pub(crate) fn pending(&self) -> Vec<Request> {
@@ -212,6 +227,7 @@ impl Nodes {
         &self,
         state: &Arc<State>,
         connection: &str,
+        follower: Option<Follower>,
     ) -> Option<(Ticket, oneshot::Receiver<Option<Reply>>)> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.values().filter(|one| one.connection == connection).count() >= MAX_RUNNING {
@@ -219,14 +235,14 @@ impl Nodes {
         }
         let id = uuid::Uuid::new_v4().to_string();
         let (answer, waiting) = oneshot::channel();
-        running.insert(id.clone(), Running { connection: connection.to_owned(), answer });
+        running.insert(id.clone(), Running { connection: connection.to_owned(), answer, follower });
         Some((Ticket { state: Arc::clone(state), id }, waiting))
     }
 
-    /// Whether a call runs on that connection; no other may speak for it.
-    pub(crate) fn runs_on(&self, id: &str, connection: &str) -> bool {
+    /// Whether a call runs on that connection, and who hears how it gets on; no other connection may speak for it.
+    pub(crate) fn runs_on(&self, id: &str, connection: &str) -> Option<Option<Follower>> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(id).is_some_and(|one| one.connection == connection)
+        running.get(id).filter(|one| one.connection == connection).map(|one| one.follower.clone())
     }
 
     /// Ends a call with the answer of the connection that it runs on. False when there is no such call.

@@ -36,10 +36,11 @@ async fn a_question_reaches_who_may_answer_and_the_answer_who_asked() {
         assert_invalid(&approver.call("exec.approval.resolve", decide("maybe")).await, "invalid decision");
         let own = agent.call("exec.approval.resolve", decide("allow-once")).await;
         assert!(own["error"]["message"].as_str().unwrap().contains("who asks"), "{own}");
-        assert_eq!(approver.call("exec.approval.resolve", decide("allow-once")).await["payload"], json!({"ok": true}));
+        ask(&mut approver, "d", "exec.approval.resolve", decide("allow-once")).await;
+        let resolved = approver.event("exec.approval.resolved").await["payload"].clone();
+        assert_eq!(approver.response(&json!("d")).await["payload"], json!({"ok": true}));
         let end = agent.response(&json!("q")).await["payload"].clone();
         assert_eq!((&end["decision"], &end["id"]), (&json!("allow-once"), &json!(id)));
-        let resolved = approver.event("exec.approval.resolved").await["payload"].clone();
         assert_eq!(
             (&resolved["decision"], &resolved["request"]["command"]),
             (&json!("allow-once"), &json!("uname -a"))
@@ -158,4 +159,98 @@ async fn rules_are_kept_and_changed_only_by_who_has_read_them() {
         server.connect(3, &["operator.admin"]).await.call("exec.approvals.get", json!({})).await["payload"].clone();
     assert_eq!((&kept["hash"], &kept["file"]), (&set["hash"], &set["file"]));
     assert!(kept.get("resolvedDefaults").is_none(), "version 3 knows none");
+}
+
+#[tokio::test]
+async fn what_became_of_questions_is_kept_and_shown_page_by_page() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let alone = json!({"id": "alone", "command": "ls", "agentId": "main"});
+    assert_eq!(agent.call("exec.approval.request", alone).await["payload"]["decision"], Value::Null);
+    let mut approver = server.connect(4, APPROVALS).await;
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "q/1", "command": "rm x", "host": "node"})).await;
+    approver.event("exec.approval.requested").await;
+    let one = approver.call("exec.approval.get", json!({"id": "q/1"})).await["payload"].clone();
+    assert_eq!((&one["commandText"], &one["host"]), (&json!("rm x"), &json!("node")), "{one}");
+    let pending = approver.call("approval.get", json!({"id": "q/1"})).await["payload"]["approval"].clone();
+    assert_eq!((&pending["status"], &pending["urlPath"]), (&json!("pending"), &json!("/approve/q%2F1")), "{pending}");
+    assert_eq!(approver.call("exec.approval.resolve", json!({"id": "q/1", "decision": "deny"})).await["ok"], true);
+    assert_eq!(agent.response(&json!("q")).await["payload"]["decision"], "deny");
+    let gone = approver.call("exec.approval.get", json!({"id": "q/1"})).await;
+    assert_invalid(&gone, "unknown or expired approval id");
+
+    let plugin = json!({"title": "Send", "description": "to all", "pluginId": "notes"});
+    ask(&mut agent, "p", "plugin.approval.request", plugin).await;
+    let id = approver.event("plugin.approval.requested").await["payload"]["id"].clone();
+    let resolve = json!({"id": id, "kind": "plugin", "decision": "allow-once"});
+    let wrong = json!({"id": id, "kind": "exec", "decision": "allow-once"});
+    assert_eq!(approver.call("approval.resolve", wrong).await["error"]["code"], "APPROVAL_NOT_FOUND");
+    let own = agent.call("approval.resolve", resolve.clone()).await;
+    assert!(own["error"]["message"].as_str().unwrap().contains("who asks"), "{own}");
+    let resolved = approver.call("approval.resolve", resolve.clone()).await["payload"].clone();
+    assert_eq!((&resolved["applied"], &resolved["approval"]["status"]), (&json!(true), &json!("allowed")));
+    assert_eq!(agent.response(&json!("p")).await["payload"]["decision"], "allow-once");
+    let again = approver.call("approval.resolve", resolve).await["payload"].clone();
+    assert_eq!((&again["applied"], &again["approval"]["decision"]), (&json!(false), &json!("allow-once")));
+    drop(agent);
+
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(with_token(), records).await;
+    let mut approver = server.connect(4, APPROVALS).await;
+    let page = approver.call("approval.history", json!({"limit": 2})).await["payload"].clone();
+    let ids = |page: &Value| -> Vec<Value> {
+        page["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect()
+    };
+    assert_eq!(ids(&page), [id.clone(), json!("q/1")], "the newest first: {page}");
+    let denied = &page["items"][1];
+    assert_eq!((&denied["status"], &denied["decision"]), (&json!("denied"), &json!("deny")), "{denied}");
+    assert_eq!((&denied["reason"], &denied["resolver"]["id"]), (&json!("user"), &json!("client:token")), "{denied}");
+    assert_eq!(denied["presentation"]["commandText"], "rm x");
+    let rest = approver.call("approval.history", json!({"cursor": page["nextCursor"]})).await["payload"].clone();
+    assert_eq!((ids(&rest), rest.get("nextCursor")), (vec![json!("alone")], None));
+    assert_eq!(rest["items"][0]["reason"], "no-route");
+    assert_eq!(rest["items"][0]["source"], json!({"agentId": "main"}));
+    let plugins = approver.call("approval.history", json!({"kind": "plugin"})).await["payload"].clone();
+    assert_eq!(ids(&plugins), [id]);
+    let old = approver.call("approval.get", json!({"id": "alone"})).await["payload"]["approval"].clone();
+    assert_eq!(old["status"], "denied");
+    assert_eq!(approver.call("approval.get", json!({"id": "?"})).await["error"]["code"], "APPROVAL_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_question_whose_asker_went_away_ends_in_the_history_all_the_same() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, APPROVALS).await;
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "left", "command": "ls", "timeoutMs": 50})).await;
+    approver.event("exec.approval.requested").await;
+    drop(agent);
+    let status = async |approver: &mut Client| {
+        let found = approver.call("approval.history", json!({})).await;
+        found["payload"]["items"][0]["status"].clone()
+    };
+    while status(&mut approver).await == Value::Null {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(status(&mut approver).await, "expired");
+}
+
+#[tokio::test]
+async fn the_history_has_an_end() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    for number in 0..crate::decisions::MAX_KEPT + 2 {
+        let alone = json!({"id": number.to_string(), "command": "ls"});
+        assert_eq!(agent.call("exec.approval.request", alone).await["ok"], true);
+        // Nobody can answer, so each has ended; it is forgotten once it was told for a while.
+        server.clock.advance(20_000);
+        agent.call("exec.approval.list", json!({})).await;
+    }
+    let mut approver = server.connect(4, APPROVALS).await;
+    let count = async |approver: &mut Client| approver.call("approval.get", json!({"id": "1"})).await["ok"] == true;
+    while count(&mut approver).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(crate::Records::load(&*server.records, "approval").unwrap().len() <= crate::decisions::MAX_KEPT);
 }

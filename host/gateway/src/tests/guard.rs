@@ -55,3 +55,18 @@ async fn an_admin_can_always_take_the_right_back() {
     let rows = server.audit.all();
     assert_eq!(rows.iter().filter(|row| row["kind"] == "call-refused").count(), 1, "{rows:?}");
 }
+
+#[tokio::test]
+async fn a_call_in_two_phases_keeps_both_when_a_plugin_is_asked_first() {
+    let server = start(with_token()).await;
+    *server.host.guard.lock().unwrap() = Some("nothing".into());
+    let mut agent = server.connect(4, &["operator.approvals"]).await;
+    let mut approver = server.connect(4, &["operator.approvals"]).await;
+    let params = json!({"id": "q", "command": "ls", "twoPhase": true});
+    agent.send(json!({"type": "req", "id": "q", "method": "exec.approval.request", "params": params})).await;
+    approver.event("exec.approval.requested").await;
+    assert_eq!(agent.response(&json!("q")).await["payload"]["status"], "accepted");
+    let decide = json!({"id": "q", "decision": "allow-once"});
+    assert_eq!(approver.call("exec.approval.resolve", decide).await["ok"], true);
+    assert_eq!(agent.response(&json!("q")).await["payload"]["decision"], "allow-once");
+}

@@ -297,3 +297,85 @@ async fn work_waits_until_it_is_acknowledged_and_names_are_kept() {
     assert_invalid(&admin.call("node.rename", json!({"nodeId": "x", "displayName": "y"})).await, "unknown nodeId");
     assert_invalid(&admin.call("node.describe", json!({"nodeId": "x"})).await, "unknown nodeId");
 }
+
+#[tokio::test]
+async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
+    let server = start(with_token()).await;
+    let host = Host::new(68);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
+    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    let chunk = |seq: u64, text: &str| json!({"invokeId": id, "nodeId": host.id(), "seq": seq, "chunk": text});
+    assert_eq!(node.call("node.invoke.progress", chunk(0, "half")).await["payload"], json!({"ok": true}));
+    let told = client.event("node.invoke.progress").await;
+    assert_eq!(
+        (&told["payload"]["chunk"], &told["payload"]["idempotencyKey"]),
+        (&json!("half"), &json!("k")),
+        "{told}"
+    );
+    assert!(told.get("seq").is_none(), "it is for this connection only");
+    // A second connection of the same caller asks again while it runs.
+    let mut again = server.connect(4, &["operator.write"]).await;
+    ask(&mut again, "k", &host.id(), "system.which", json!({})).await;
+    let other = json!({"params": {"bins": ["rm"]}});
+    let mut third = server.connect(4, &["operator.write"]).await;
+    ask(&mut third, "k", &host.id(), "system.which", other).await;
+    assert!(third.response(&json!("k")).await["error"]["message"].as_str().unwrap().contains("another call"));
+    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
+    for client in [&mut client, &mut again] {
+        assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
+    }
+    assert_eq!(node.call("node.invoke.progress", chunk(1, "late")).await["payload"]["ignored"], true);
+    ask(&mut again, "k", &host.id(), "system.which", json!({})).await;
+    assert_eq!(again.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}), "also after it has ended");
+    ask(&mut again, "new", &host.id(), "system.which", json!({})).await;
+    assert_eq!(node.event("node.invoke.request").await["payload"]["idempotencyKey"], "new", "it was asked once only");
+}
+
+#[tokio::test]
+async fn the_rules_of_a_node_are_asked_of_the_node() {
+    let server = start(with_token()).await;
+    let host = Host::new(69);
+    let mut node = host.connect(&server, 3, &["system.execApprovals.get", "system.execApprovals.set"]).await;
+    let mut admin = server.admin().await;
+    let call = |method: &str, params: Value| json!({"type": "req", "id": "r", "method": method, "params": params});
+    let file = json!({"version": 1, "defaults": {"security": "deny"}});
+    admin.send(call("exec.approvals.node.get", json!({"nodeId": host.id()}))).await;
+    let asked = node.event("node.invoke.request").await["payload"].clone();
+    assert_eq!((&asked["command"], &asked["paramsJSON"]), (&json!("system.execApprovals.get"), &json!("{}")));
+    let shown = json!({"path": "/x", "exists": true, "hash": "h", "file": file});
+    let result = json!({"id": asked["id"], "nodeId": host.id(), "ok": true, "payloadJSON": shown.to_string()});
+    node.call("node.invoke.result", result).await;
+    assert_eq!(admin.response(&json!("r")).await["payload"], shown);
+
+    let set = json!({"nodeId": host.id(), "file": file, "baseHash": "h"});
+    admin.send(call("exec.approvals.node.set", set.clone())).await;
+    let asked = node.event("node.invoke.request").await["payload"].clone();
+    let sent: Value = serde_json::from_str(asked["paramsJSON"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&asked["command"], &sent),
+        (&json!("system.execApprovals.set"), &json!({"file": file, "baseHash": "h"}))
+    );
+    let stale = json!({"code": "INVALID_REQUEST", "message": "exec approvals changed"});
+    node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": false, "error": stale})).await;
+    assert_eq!(admin.response(&json!("r")).await["error"]["message"], "INVALID_REQUEST: exec approvals changed");
+    assert!(!server.audit.all().iter().any(|row| row["action"] == "rules-set"), "nothing was set");
+
+    admin.send(call("exec.approvals.node.set", set)).await;
+    let asked = node.event("node.invoke.request").await["payload"].clone();
+    node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": true, "payload": shown}))
+        .await;
+    assert_eq!(admin.response(&json!("r")).await["payload"], shown);
+    assert!(server.audit.all().iter().any(|row| row["action"] == "rules-set"));
+    let both = json!({"nodeId": host.id(), "file": {}, "native": {}});
+    assert!(admin.call("exec.approvals.node.set", both).await["error"]["message"].as_str().unwrap().contains("either"));
+    drop(node);
+    let mut other = server.admin().await;
+    while other.call("node.list", json!({})).await["payload"]["nodes"][0]["connected"] == true {
+        tokio::task::yield_now().await;
+    }
+    let gone = other.call("exec.approvals.node.get", json!({"nodeId": host.id()})).await;
+    assert_eq!(gone["error"]["details"]["code"], "NOT_CONNECTED", "{gone}");
+}

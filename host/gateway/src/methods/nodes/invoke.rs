@@ -3,17 +3,20 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::connected;
-use crate::connection::{Answer, Call};
+use crate::connection::{Answer, Call, Outcome};
+use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
 use crate::methods::{ADMIN, WRITE};
-use crate::nodes::policy;
+use crate::nodes::{Follower, OnceCall, Turn, policy};
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
@@ -54,7 +57,7 @@ struct Invoke {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Outcome {
+struct Told {
     #[schemars(length(min = 1))]
     id: String,
     #[schemars(length(min = 1))]
@@ -84,11 +87,9 @@ struct Progress {
     invoke_id: String,
     #[schemars(length(min = 1))]
     node_id: String,
-    #[serde(rename = "seq")]
-    _seq: u64,
-    #[serde(rename = "chunk")]
+    seq: u64,
     #[schemars(length(max = 16384))]
-    _chunk: String,
+    chunk: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -104,7 +105,7 @@ struct Happened {
 }
 
 static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
-static OUTCOME: LazyLock<Shape> = LazyLock::new(Shape::of::<Outcome>);
+static OUTCOME: LazyLock<Shape> = LazyLock::new(Shape::of::<Told>);
 static PROGRESS: LazyLock<Shape> = LazyLock::new(Shape::of::<Progress>);
 static HAPPENED: LazyLock<Shape> = LazyLock::new(Shape::of::<Happened>);
 
@@ -145,76 +146,141 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
     Ok(())
 }
 
-/// `node.invoke {nodeId, command, params?, timeoutMs?, idempotencyKey}` → `{ok, nodeId, command, payload, payloadJSON}`.
-pub(crate) fn invoke(call: &Call<'_>) -> Answer {
-    let invoke: Invoke = match call.require(WRITE).and_then(|()| call.read(&INVOKE, &[])) {
-        Ok(invoke) => invoke,
-        Err(error) => return Answer::error(error),
+/// The node of that id, connected, if the caller may have that command run on it.
+///
+/// # Errors
+/// It is not connected, or may not be asked for that.
+pub(super) fn ready(call: &Call<'_>, id: &str, command: &str) -> Result<Arc<Session>, ErrorShape> {
+    let newest = call.session.version == ProtocolVersion::V4;
+    let Some(node) = connected(call.state).remove(id) else {
+        let is_known = call.state.devices.get(id).is_some();
+        let gone = newest && !is_known;
+        return Err(if gone { pairing_changed() } else { failed("NOT_CONNECTED", "node not connected") });
     };
+    check(call, &node, command)?;
+    Ok(node)
+}
+
+/// What a node answers: as a value, and as it was written.
+type Answered = Result<(Value, Option<String>), ErrorShape>;
+
+/// A command for a node.
+pub(super) struct Order {
+    pub(super) node: Arc<Session>,
+    pub(super) command: String,
+    pub(super) params: Option<Value>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) idempotency_key: String,
+    /// The connection that hears how it gets on.
+    pub(super) follower: Option<String>,
+}
+
+impl Order {
+    /// Sends it to the node.
+    ///
+    /// # Errors
+    /// The node cannot be asked now; it was not.
+    pub(super) fn send(
+        self,
+        state: &Arc<State>,
+        version: ProtocolVersion,
+    ) -> Result<BoxFuture<'static, Answered>, ErrorShape> {
+        let Self { node, command, params, timeout_ms, idempotency_key, follower } = self;
+        let timeout_ms = timeout_ms.filter(|limit| *limit > 0).unwrap_or(USUAL_MS).min(MOST_MS);
+        let follower = follower.map(|connection| Follower {
+            connection,
+            idempotency_key: idempotency_key.clone(),
+            command: command.clone(),
+        });
+        let Some((ticket, answer)) = state.nodes.begin(state, &node.id, follower) else {
+            let mut error = failed("BUSY", "too many calls run on that node; retry when some have ended");
+            error.retryable = Some(true);
+            return Err(error);
+        };
+        let mut request = json!({
+            "id": ticket.id, "nodeId": node.device, "command": command, "timeoutMs": timeout_ms,
+            "idempotencyKey": idempotency_key,
+        });
+        if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
+            request.insert("paramsJSON".into(), json!(policy::unapproved(&command, params).to_string()));
+        }
+        if !state.hub.tell(&node.id, Event::new("node.invoke.request", &request.to_string()).targeted()) {
+            return Err(failed("NOT_CONNECTED", "node not connected"));
+        }
+        Ok(Box::pin(async move {
+            let answered = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
+            drop(ticket);
+            let gone = format!("node disconnected ({command})");
+            match (answered, version) {
+                (Err(_), _) => Err(node_error("TIMEOUT", "node invoke timed out")),
+                (Ok(Err(_) | Ok(None)), ProtocolVersion::V4) => Err(node_error("DISCONNECTED", &gone)),
+                (Ok(Err(_) | Ok(None)), ProtocolVersion::V3) => {
+                    Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: {gone}")))
+                }
+                (Ok(Ok(Some(Err((code, message))))), _) => Err(node_error(&code, &message)),
+                (Ok(Ok(Some(Ok((payload, text))))), _) => {
+                    let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+                    Ok((payload.or(parsed).unwrap_or_default(), text))
+                }
+            }
+        }))
+    }
+}
+
+/// `node.invoke {nodeId, command, params?, timeoutMs?, idempotencyKey}` → `{ok, nodeId, command, payload, payloadJSON}`. The
+/// same idempotency key of the same caller runs it once. How it gets on is told to the caller as `node.invoke.progress`.
+pub(crate) fn invoke(call: &Call<'_>) -> Answer {
+    match call.require(WRITE).and_then(|()| call.read(&INVOKE, &[])).and_then(|asked| ask(call, asked)) {
+        Ok(answer) => answer,
+        Err(error) => Answer::error(error),
+    }
+}
+
+fn ask(call: &Call<'_>, invoke: Invoke) -> Result<Answer, ErrorShape> {
     // What a turn came from is for the policy of agents.
     let _ = (&invoke.session_key, &invoke.turn_source_channel, &invoke.turn_source_to);
     let _ = (&invoke.turn_source_account_id, &invoke.turn_source_thread_id);
-    if policy::is_for_admins(&invoke.command)
-        && let Err(error) = call.require(ADMIN)
-    {
-        return Answer::error(error);
+    if policy::is_for_admins(&invoke.command) {
+        call.require(ADMIN)?;
     }
-    let newest = call.session.version == ProtocolVersion::V4;
-    let Some(node) = connected(call.state).remove(&invoke.node_id) else {
-        let is_known = call.state.devices.get(&invoke.node_id).is_some();
-        return Answer::error(if newest && !is_known {
-            pairing_changed()
-        } else {
-            failed("NOT_CONNECTED", "node not connected")
-        });
+    let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
+    let node = ready(call, &node_id, &command)?;
+    let this = OnceCall {
+        caller: format!("{}:{}", call.session.caller.kind, call.session.caller.id),
+        node: node_id.clone(),
+        idempotency_key: idempotency_key.clone(),
     };
-    if let Err(error) = check(call, &node, &invoke.command) {
-        return Answer::error(error);
-    }
-    ask(call, node, invoke)
+    let what = format!("{command} {}", params.as_ref().map(Value::to_string).unwrap_or_default());
+    let outcome = match call.state.nodes.once.turn(this.clone(), what, call.state.now_ms())? {
+        Turn::Again(outcome) => outcome,
+        Turn::First(sender) => {
+            let follower = Some(call.session.id.clone());
+            let order = Order { node, command: command.clone(), params, timeout_ms, idempotency_key, follower };
+            let sent = order.send(call.state, call.session.version);
+            let answer = sent.inspect_err(|_| call.state.nodes.once.forget(&this))?;
+            let outcome = sender.subscribe();
+            // Once the node was asked, its answer is waited for, whoever else still does: it may be asked for again. It ends
+            // with the node's connection at the latest.
+            tokio::spawn(async move {
+                let answer = answer.await.map(|(payload, text)| {
+                    let text = text.unwrap_or_else(|| payload.to_string());
+                    Payload::json(&json!({
+                        "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,
+                    }))
+                });
+                sender.send_replace(Some(answer));
+            });
+            outcome
+        }
+    };
+    Ok(Answer::Later(Box::pin(said(outcome))))
 }
 
-fn ask(call: &Call<'_>, node: Arc<Session>, invoke: Invoke) -> Answer {
-    let newest = call.session.version == ProtocolVersion::V4;
-    let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
-    let timeout_ms = timeout_ms.filter(|limit| *limit > 0).unwrap_or(USUAL_MS).min(MOST_MS);
-    let Some((ticket, answer)) = call.state.nodes.begin(call.state, &node.id) else {
-        let mut error = failed("BUSY", "too many calls run on that node; retry when some have ended");
-        error.retryable = Some(true);
-        return Answer::error(error);
-    };
-    let mut request = json!({
-        "id": ticket.id, "nodeId": node_id, "command": command, "timeoutMs": timeout_ms,
-        "idempotencyKey": idempotency_key,
-    });
-    if let (Some(params), Some(request)) = (params, request.as_object_mut()) {
-        request.insert("paramsJSON".into(), json!(policy::unapproved(&command, params).to_string()));
+async fn said(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
+    match outcome.wait_for(Option::is_some).await {
+        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(pairing_changed())),
+        Err(_) => Err(crate::error::unavailable("the program ends")),
     }
-    if !call.state.hub.tell(&node.id, Event::new("node.invoke.request", &request.to_string()).targeted()) {
-        return Answer::error(failed("NOT_CONNECTED", "node not connected"));
-    }
-    Answer::Later(Box::pin(async move {
-        let answered = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
-        drop(ticket);
-        match answered {
-            Err(_) => Err(node_error("TIMEOUT", "node invoke timed out")),
-            Ok(Err(_) | Ok(None)) if newest => {
-                Err(node_error("DISCONNECTED", &format!("node disconnected ({command})")))
-            }
-            Ok(Err(_) | Ok(None)) => {
-                Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: node disconnected ({command})")))
-            }
-            Ok(Ok(Some(Err((code, message))))) => Err(node_error(&code, &message)),
-            Ok(Ok(Some(Ok((payload, text))))) => {
-                let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-                let payload = payload.or(parsed);
-                let text = text.or_else(|| payload.as_ref().map(Value::to_string));
-                Ok(Payload::json(&json!({
-                    "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,
-                })))
-            }
-        }
-    }))
 }
 
 fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
@@ -227,7 +293,7 @@ fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
 /// `node.invoke.result {id, nodeId, ok, payload?, payloadJSON?, error?}` → `{ok}`; `ignored` for what is over or was never
 /// asked of this connection.
 pub(crate) fn result(call: &Call<'_>) -> Answer {
-    let read = call.read::<Outcome>(&OUTCOME, &[]).and_then(|outcome| own(call, &outcome.node_id).map(|()| outcome));
+    let read = call.read::<Told>(&OUTCOME, &[]).and_then(|outcome| own(call, &outcome.node_id).map(|()| outcome));
     let outcome = match read {
         Ok(outcome) => outcome,
         Err(error) => return Answer::error(error),
@@ -244,17 +310,27 @@ pub(crate) fn result(call: &Call<'_>) -> Answer {
     Answer::json(&if taken { json!({"ok": true}) } else { json!({"ok": true, "ignored": true}) })
 }
 
-/// `node.invoke.progress {invokeId, nodeId, seq, chunk}` → `{ok}`. The caller gets the whole with the result.
+/// `node.invoke.progress {invokeId, nodeId, seq, chunk}` → `{ok}`; `ignored` for what is over or was never asked of this
+/// connection. Who asked hears it as an event, unless it cannot keep up; the whole comes with the result.
 pub(crate) fn progress(call: &Call<'_>) -> Answer {
     let read =
         call.read::<Progress>(&PROGRESS, &[]).and_then(|progress| own(call, &progress.node_id).map(|()| progress));
-    match read {
-        Ok(progress) if call.state.nodes.runs_on(&progress.invoke_id, &call.session.id) => {
-            Answer::json(&json!({"ok": true}))
-        }
-        Ok(_) => Answer::json(&json!({"ok": true, "ignored": true})),
-        Err(error) => Answer::error(error),
+    let progress = match read {
+        Ok(progress) => progress,
+        Err(error) => return Answer::error(error),
+    };
+    let Some(follower) = call.state.nodes.runs_on(&progress.invoke_id, &call.session.id) else {
+        return Answer::json(&json!({"ok": true, "ignored": true}));
+    };
+    if let Some(follower) = follower {
+        let told = json!({
+            "nodeId": progress.node_id, "command": follower.command, "idempotencyKey": follower.idempotency_key,
+            "seq": progress.seq, "chunk": progress.chunk,
+        });
+        let event = Event::new("node.invoke.progress", &told.to_string()).targeted().droppable();
+        call.state.hub.tell(&follower.connection, event);
     }
+    Answer::json(&json!({"ok": true}))
 }
 
 /// `node.event {event, payload?, payloadJSON?}` → `{ok}`. A node follows a session with `chat.subscribe`; what else it

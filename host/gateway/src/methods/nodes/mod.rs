@@ -2,6 +2,7 @@
 
 mod invoke;
 mod pair;
+mod rules;
 mod work;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::phrase::Shape;
 
 pub(crate) use invoke::{event, invoke, progress, result};
 pub(crate) use pair::{approve, paired, reject, remove, rename};
+pub(crate) use rules::{rules, set_rules};
 pub(crate) use work::{ack, drain, enqueue, pull};
 
 #[derive(Deserialize, JsonSchema)]

@@ -1,0 +1,159 @@
+//! `approval.*` and `exec.approval.get`: one question, and what became of those that ended.
+
+use std::sync::LazyLock;
+
+use leanclaw_types::frame::ErrorShape;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::approvals::{decide, unknown};
+use crate::approvals::Kind;
+use crate::connection::{Answer, Call};
+use crate::decisions;
+use crate::phrase::Shape;
+use crate::wire::Payload;
+
+/// Decisions on a page when nobody says how many.
+const USUAL: usize = 50;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[schemars(length(min = 1))]
+    id: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum About {
+    Exec,
+    Plugin,
+    /// Nothing here acts on its own, so there are none.
+    SystemAgent,
+}
+
+impl About {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Plugin => "plugin",
+            Self::SystemAgent => "system-agent",
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Decide {
+    #[schemars(length(min = 1))]
+    id: String,
+    kind: About,
+    #[schemars(extend("enum" = ["allow-once", "allow-always", "deny"]))]
+    decision: String,
+    /// Who decided, as a channel says it; this connection answers for it.
+    #[serde(default, rename = "reviewer")]
+    _reviewer: Option<Value>,
+    #[serde(default, rename = "grantExpiresInDays")]
+    #[schemars(with = "u64")]
+    _grant_expires_in_days: Option<u64>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct History {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1, max = 512))]
+    cursor: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "usize", range(min = 1, max = 100))]
+    limit: Option<usize>,
+    #[serde(default)]
+    #[schemars(with = "About")]
+    kind: Option<About>,
+}
+
+static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
+static HISTORY: LazyLock<Shape> = LazyLock::new(Shape::of::<History>);
+
+/// `exec.approval.get {id}` → `{id, commandText, allowedDecisions, host, nodeId, agentId, expiresAtMs}` of one that waits.
+pub(crate) fn waiting(call: &Call<'_>) -> Answer {
+    let which: Which = match call.read(&WHICH, &[]) {
+        Ok(which) => which,
+        Err(error) => return Answer::error(error),
+    };
+    let now_ms = call.state.now_ms();
+    let open = call.state.approvals.find(Kind::Exec, &which.id, now_ms).filter(|question| question.is_open(now_ms));
+    let Some(question) = open else { return Answer::error(unknown(call.session.version)) };
+    let of = |field: &str| question.request.get(field).cloned().unwrap_or_default();
+    Answer::json(&json!({
+        "id": question.id, "commandText": of("command"), "allowedDecisions": ["allow-once", "allow-always", "deny"],
+        "host": of("host"), "nodeId": of("nodeId"), "agentId": of("agentId"), "expiresAtMs": question.expires_at_ms,
+    }))
+}
+
+/// One that waits, or has ended.
+fn found(call: &Call<'_>, id: &str) -> Result<Value, ErrorShape> {
+    if let Some(question) = call.state.approvals.any(id, call.state.now_ms()) {
+        return Ok(decisions::shown(&question, call.state.now_ms()));
+    }
+    let kept = call.state.approvals.decisions.newest().into_iter().find(|(_, decision)| decision.id == id);
+    let (_, decision) = kept.ok_or_else(|| ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found"))?;
+    Ok(decision.shown())
+}
+
+/// `approval.get {id}` → `{approval}`, whether it waits or has ended.
+pub(crate) fn get(call: &Call<'_>) -> Answer {
+    match call.read::<Which>(&WHICH, &[]).and_then(|which| found(call, &which.id)) {
+        Ok(approval) => Answer::json(&json!({"approval": approval})),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `approval.resolve {id, kind, decision}` → `{applied, approval}`; not applied to one that has ended already.
+pub(crate) fn resolve(call: &Call<'_>) -> Answer {
+    let asked: Decide = match call.read(&DECIDE, &[]) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::error(error),
+    };
+    let approval = match found(call, &asked.id) {
+        Ok(approval) if approval.pointer("/presentation/kind") == Some(&json!(asked.kind.name())) => approval,
+        Ok(_) => return Answer::error(ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found")),
+        Err(error) => return Answer::error(error),
+    };
+    if approval.get("status") != Some(&json!("pending")) {
+        return Answer::json(&json!({"applied": false, "approval": approval}));
+    }
+    let kind = if matches!(asked.kind, About::Exec) { Kind::Exec } else { Kind::Plugin };
+    let question = match decide(call, kind, &asked.id, &asked.decision) {
+        Ok(question) => question,
+        Err(error) => return Answer::error(error),
+    };
+    let now_ms = call.state.now_ms();
+    Answer::Later(Box::pin(async move {
+        question.settled().await;
+        Ok(Payload::json(&json!({"applied": true, "approval": decisions::shown(&question, now_ms)})))
+    }))
+}
+
+/// `approval.history {cursor?, limit?, kind?}` → `{items, nextCursor?}`: what became of questions, the newest first.
+pub(crate) fn history(call: &Call<'_>) -> Answer {
+    let asked: History = match call.read(&HISTORY, &[]) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::error(error),
+    };
+    let older = |place: &String| asked.cursor.as_ref().is_none_or(|cursor| place < cursor);
+    let of_kind = |kind: &About, about: &decisions::Decision| about.is_about(kind.name());
+    let all = call.state.approvals.decisions.newest();
+    let mut fitting = all
+        .iter()
+        .filter(|(place, decision)| older(place) && asked.kind.as_ref().is_none_or(|kind| of_kind(kind, decision)));
+    let page: Vec<_> = fitting.by_ref().take(asked.limit.unwrap_or(USUAL)).collect();
+    let items: Vec<Value> = page.iter().map(|(_, decision)| decision.shown()).collect();
+    let mut answer = json!({"items": items});
+    if let (Some(_), Some((place, _)), Some(answer)) = (fitting.next(), page.last(), answer.as_object_mut()) {
+        answer.insert("nextCursor".into(), json!(place));
+    }
+    Answer::json(&answer)
+}

@@ -1,0 +1,84 @@
+//! `exec.approvals.node.*`: the rules by which a node runs commands. They are the node's own; it is asked for them.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::frame::ErrorShape;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::invoke::{Order, ready};
+use super::{WHICH, Which};
+use crate::connection::{Answer, Call};
+use crate::phrase::Shape;
+use crate::wire::Payload;
+
+const GET: &str = "system.execApprovals.get";
+const SET: &str = "system.execApprovals.set";
+
+/// What a node is told is for the node to check: of some kinds it keeps a file, others have rules of their own.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Set {
+    #[schemars(length(min = 1))]
+    node_id: String,
+    #[serde(default)]
+    #[schemars(with = "Map<String, Value>")]
+    file: Option<Map<String, Value>>,
+    #[serde(default)]
+    #[schemars(with = "Map<String, Value>")]
+    native: Option<Map<String, Value>>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    base_hash: Option<String>,
+}
+
+static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::of::<Set>);
+
+/// `exec.approvals.node.get {nodeId}` → what the node answers: `{path, exists, hash, file}`, or rules of its own kind.
+pub(crate) fn rules(call: &Call<'_>) -> Answer {
+    let asked = call.read::<Which>(&WHICH, &[]).and_then(|which| ask(call, &which.node_id, GET, Map::new()));
+    asked.unwrap_or_else(Answer::error)
+}
+
+/// `exec.approvals.node.set {nodeId, file | native, baseHash?}` → what the node answers; it refuses what is out of date.
+pub(crate) fn set_rules(call: &Call<'_>) -> Answer {
+    let set: Set = match call.read(&SHAPE, &[]) {
+        Ok(set) => set,
+        Err(error) => return Answer::error(error),
+    };
+    let mut params = Map::new();
+    match (set.file, set.native) {
+        (Some(file), None) => drop(params.insert("file".into(), Value::Object(file))),
+        (None, Some(native)) => params.extend(native),
+        _ => return Answer::error(ErrorShape::invalid("exec.approvals.node.set takes either `file` or `native`")),
+    }
+    params.extend(set.base_hash.map(|hash| ("baseHash".to_owned(), Value::String(hash))));
+    ask(call, &set.node_id, SET, params).unwrap_or_else(Answer::error)
+}
+
+fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -> Result<Answer, ErrorShape> {
+    let order = Order {
+        node: ready(call, node, command)?,
+        command: command.to_owned(),
+        params: Some(Value::Object(params)),
+        timeout_ms: None,
+        idempotency_key: uuid::Uuid::new_v4().to_string(),
+        follower: None,
+    };
+    let answer = order.send(call.state, call.session.version)?;
+    let row = (command == SET).then(|| AuditRecord {
+        at_ms: call.state.now_ms(),
+        actor: format!("{}:{}", call.session.caller.kind, call.session.caller.id),
+        event: AuditEvent::NodeChanged { node: node.to_owned(), action: "rules-set".into(), commands: Vec::new() },
+    });
+    let state = Arc::clone(call.state);
+    Ok(Answer::Later(Box::pin(async move {
+        let (payload, _) = answer.await?;
+        if let Some(row) = row {
+            state.services.audit.audit(row);
+        }
+        Ok(Payload::json(&payload))
+    })))
+}
