@@ -43,11 +43,10 @@ enum Command {
     #[command(subcommand)]
     Plugin(plugin::Command),
     /// Manage the devices that may connect to the gateway
-    #[command(subcommand, visible_alias = "pairing")]
-    Devices(devices::Command),
+    #[command(visible_alias = "pairing")]
+    Devices(devices::Arguments),
     /// Manage the nodes: devices that are asked to do things
-    #[command(subcommand)]
-    Nodes(nodes::Command),
+    Nodes(nodes::Arguments),
     /// Read the log of the program
     Logs(logs::Arguments),
     /// Look at the sessions of a gateway and change them
@@ -92,8 +91,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Version(arguments) => version::run(&arguments),
         Command::Call(arguments) => call::run(flags, arguments),
         Command::Plugin(command) => plugin::run(flags, command),
-        Command::Devices(command) => devices::run(flags, command),
-        Command::Nodes(command) => nodes::run(flags, command),
+        Command::Devices(arguments) => devices::run(flags, arguments),
+        Command::Nodes(arguments) => nodes::run(flags, arguments),
         Command::Logs(arguments) => logs::run(flags, arguments),
         Command::Sessions(arguments) => sessions::run(flags, arguments),
         Command::Agents(arguments) => agents::run(flags, arguments),

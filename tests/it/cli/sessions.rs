@@ -8,7 +8,8 @@ use crate::support::Place;
 async fn sessions_are_set_listed_reset_and_deleted_and_outlive_the_program() {
     let place = Place::empty();
     let program = place.start().await;
-    assert_eq!(place.run(&["sessions"]).await.out, "There is no such session.\n");
+    assert_eq!(place.run(&["sessions"]).await.out, "No session is stored yet.\n");
+    assert_eq!(place.run(&["sessions", "--search", "x"]).await.out, "No session is like that.\n");
     let mut watcher = program.client().await;
     watcher.ok("sessions.subscribe", json!({})).await;
     let set = place.run(&["sessions", "set", "notes", "label=My notes", "thinkingLevel=high", "--json"]).await.json();

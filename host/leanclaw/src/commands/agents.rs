@@ -6,22 +6,16 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::gateway::Plain;
+use super::fields::{self, table, text};
+use super::gateway::{OrList, Plain};
 use crate::config::Flags;
 use crate::output;
 
 /// Without a command, agents are listed.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    list: Plain,
-}
+pub(crate) type Arguments = OrList<Command, Plain>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List agents
     List(Plain),
     /// Make an agent; its id is made of its name
@@ -35,7 +29,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Looks {
+pub(crate) struct Looks {
     /// What stands for it in lists
     #[arg(long)]
     emoji: Option<String>,
@@ -48,7 +42,7 @@ struct Looks {
 }
 
 #[derive(Debug, Args)]
-struct Create {
+pub(crate) struct Create {
     /// Its name for people
     name: String,
     #[command(flatten)]
@@ -58,7 +52,7 @@ struct Create {
 }
 
 #[derive(Debug, Args)]
-struct Set {
+pub(crate) struct Set {
     /// Its id
     #[arg(value_name = "ID")]
     agent: String,
@@ -72,7 +66,7 @@ struct Set {
 }
 
 #[derive(Debug, Args)]
-struct Delete {
+pub(crate) struct Delete {
     /// Its id
     #[arg(value_name = "ID")]
     agent: String,
@@ -84,7 +78,7 @@ struct Delete {
 }
 
 #[derive(Debug, Args)]
-struct File {
+pub(crate) struct File {
     /// The agent's id
     #[arg(value_name = "ID")]
     agent: String,
@@ -106,7 +100,7 @@ impl Looks {
 }
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
-    match arguments.command.unwrap_or(Command::List(arguments.list)) {
+    match arguments.command(Command::List) {
         Command::List(plain) => plain.call(flags, "agents.list", json!({}), |payload, _| list(payload)),
         Command::Create(Create { name, looks, plain }) => {
             let mut params = looks.params();
@@ -169,24 +163,15 @@ fn read(from: &PathBuf) -> Result<String> {
 }
 
 fn list(payload: &Value) -> Result<()> {
-    let agents = payload.get("agents").and_then(Value::as_array).context("the gateway's list is not understood")?;
-    let row = |agent: &Value| {
+    table(&["AGENT", "NAME", "MODEL", "WORKSPACE"], fields::list(payload, "agents")?, "There are no agents.", |agent| {
         let model = agent.get("model").map(|model| text(model, "primary")).unwrap_or_default();
         vec![text(agent, "id"), text(agent, "name"), model, text(agent, "workspace")]
-    };
-    output::table(&["AGENT", "NAME", "MODEL", "WORKSPACE"], &agents.iter().map(row).collect::<Vec<_>>())
+    })
 }
 
 fn files(payload: &Value) -> Result<()> {
-    let files = payload.get("files").and_then(Value::as_array).context("the gateway's list is not understood")?;
-    let row = |file: &Value| {
-        let size =
-            file.get("size").and_then(Value::as_u64).map_or_else(|| "missing".to_owned(), |size| size.to_string());
-        vec![text(file, "name"), size]
-    };
-    output::table(&["FILE", "BYTES"], &files.iter().map(row).collect::<Vec<_>>())
-}
-
-fn text(row: &Value, field: &str) -> String {
-    row.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    table(&["FILE", "BYTES"], fields::list(payload, "files")?, "It has no files.", |file| {
+        let size = file.get("size").and_then(Value::as_u64);
+        vec![text(file, "name"), size.map_or_else(|| "missing".to_owned(), |size| size.to_string())]
+    })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use leanclaw_types::redact::Secret;
 use serde_json::Value;
@@ -47,14 +47,43 @@ impl Plain {
         params: Value,
         show: impl FnOnce(&Value, &TimeZone) -> Result<()>,
     ) -> Result<()> {
+        let talk = async |client: &mut GatewayClient| Ok(client.request(method, Some(params)).await?);
+        self.talk(flags, talk, show)
+    }
+
+    /// Runs `talk` on one connection and shows what it comes back with: as JSON, or with `show`, which gets it and the zone
+    /// in which times are shown.
+    pub(crate) fn talk(
+        self,
+        flags: Flags,
+        talk: impl AsyncFnOnce(&mut GatewayClient) -> Result<Value>,
+        show: impl FnOnce(&Value, &TimeZone) -> Result<()>,
+    ) -> Result<()> {
         let found = self.gateway.find(flags)?;
         let payload = block_on(async {
             let mut client = found.connect().await?;
-            let payload = client.request(method, Some(params)).await?;
+            let payload = talk(&mut client).await?;
             client.close().await;
             Ok(payload)
         })?;
         if self.json { output::json(&payload) } else { show(&payload, &found.config.time_zone) }
+    }
+}
+
+/// The arguments of a command that lists when it is given no command of its own.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct OrList<C: Subcommand, L: Args> {
+    #[command(subcommand)]
+    command: Option<C>,
+    #[command(flatten)]
+    list: L,
+}
+
+impl<C: Subcommand, L: Args> OrList<C, L> {
+    /// The command that is meant; `list` makes it of the arguments for listing.
+    pub(crate) fn command(self, list: impl FnOnce(L) -> C) -> C {
+        self.command.unwrap_or_else(|| list(self.list))
     }
 }
 

@@ -1,25 +1,19 @@
 //! `leanclaw groups ...`: which chats belong to which folder and agent.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::gateway::Plain;
+use super::fields::{flag, items, table, text};
+use super::gateway::{OrList, Plain};
 use crate::config::Flags;
 use crate::output;
 
 /// Without a command, groups are listed.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    list: Plain,
-}
+pub(crate) type Arguments = OrList<Command, Plain>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List groups
     List(Plain),
     /// Register a chat; a folder belongs to one chat, and one group is the main one
@@ -31,7 +25,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct Wish {
+pub(crate) struct Wish {
     /// What a message must begin with to wake the agent; empty for none of its own
     #[arg(long, value_name = "TEXT")]
     trigger: Option<String>,
@@ -44,7 +38,7 @@ struct Wish {
 }
 
 #[derive(Debug, Args)]
-struct Add {
+pub(crate) struct Add {
     /// The chat, as its channel names it
     chat: String,
     /// The folder that its sessions share, such as `family`
@@ -62,7 +56,7 @@ struct Add {
 }
 
 #[derive(Debug, Args)]
-struct Set {
+pub(crate) struct Set {
     /// The chat
     chat: String,
     /// Its name for people
@@ -75,7 +69,7 @@ struct Set {
 }
 
 #[derive(Debug, Args)]
-struct Remove {
+pub(crate) struct Remove {
     /// The chat
     chat: String,
     #[command(flatten)]
@@ -96,7 +90,7 @@ impl Wish {
 }
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
-    match arguments.command.unwrap_or(Command::List(arguments.list)) {
+    match arguments.command(Command::List) {
         Command::List(plain) => plain.call(flags, "groups.list", json!({}), |payload, _| list(payload)),
         Command::Add(Add { chat, folder, name, main, wish, plain }) => {
             let mut params = wish.params(&chat, Some(name.unwrap_or_else(|| folder.clone())));
@@ -119,32 +113,16 @@ fn said(group: &Value, what: &str) -> Result<()> {
 }
 
 fn list(payload: &Value) -> Result<()> {
-    let groups = payload.as_array().context("the gateway's list is not understood")?;
-    if groups.is_empty() {
-        output::note("There are no groups. `leanclaw groups add CHAT FOLDER` registers one.");
-        return Ok(());
-    }
-    let row = |group: &Value| {
-        let flag = |name| group.get(name).and_then(Value::as_bool) == Some(true);
-        let wakes = if flag("requiresTrigger") {
+    let none = "There are no groups. `leanclaw groups add CHAT FOLDER` registers one.";
+    let head = ["CHAT", "NAME", "FOLDER", "AGENT", "WAKES ON", ""];
+    table(&head, items(Some(payload))?, none, |group| {
+        let wakes = if flag(group, "requiresTrigger") {
             group.get("trigger").and_then(Value::as_str).unwrap_or("its name").to_owned()
         } else {
             "every message".to_owned()
         };
-        let main = if flag("isMain") { "main" } else { "" };
-        vec![
-            text(group, "jid"),
-            text(group, "name"),
-            text(group, "folder"),
-            text(group, "agentId"),
-            wakes,
-            main.to_owned(),
-        ]
-    };
-    let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
-    output::table(&["CHAT", "NAME", "FOLDER", "AGENT", "WAKES ON", ""], &rows)
-}
-
-fn text(row: &Value, field: &str) -> String {
-    row.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+        let main = if flag(group, "isMain") { "main" } else { "" };
+        let field = |name| text(group, name);
+        vec![field("jid"), field("name"), field("folder"), field("agentId"), wakes, main.to_owned()]
+    })
 }

@@ -1,28 +1,21 @@
 //! `leanclaw sessions ...`: which sessions there are, what was said in them, and changing them.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::gateway::Plain;
+use super::fields::{self, table, text, time};
+use super::gateway::{OrList, Plain};
 use crate::config::Flags;
 use crate::output;
 use crate::report::Advice;
-use crate::telemetry::shown_time;
 
 /// Without a command, sessions are listed.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    list: List,
-}
+pub(crate) type Arguments = OrList<Command, List>;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// List sessions, the one that changed last first
     List(List),
     /// Show what was said in a session
@@ -36,7 +29,7 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct List {
+pub(crate) struct List {
     /// Show at most this many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
@@ -54,7 +47,7 @@ struct List {
 }
 
 #[derive(Debug, Args)]
-struct History {
+pub(crate) struct History {
     /// The session's key, such as `main`
     key: String,
     /// Show at most this many messages, the newest
@@ -65,7 +58,7 @@ struct History {
 }
 
 #[derive(Debug, Args)]
-struct Set {
+pub(crate) struct Set {
     /// The session's key, such as `main`
     key: String,
     /// What to set, such as `thinkingLevel=high`; without a value it is taken away
@@ -76,7 +69,7 @@ struct Set {
 }
 
 #[derive(Debug, Args)]
-struct One {
+pub(crate) struct One {
     /// The session's key, such as `main`
     key: String,
     #[command(flatten)]
@@ -84,7 +77,7 @@ struct One {
 }
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
-    match arguments.command.unwrap_or(Command::List(arguments.list)) {
+    match arguments.command(Command::List) {
         Command::List(list) => self::list(flags, list),
         Command::History(History { key, limit, plain }) => {
             let params = json!({"sessionKey": key, "limit": limit});
@@ -109,18 +102,16 @@ pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
 }
 
 fn list(flags: Flags, list: List) -> Result<()> {
+    let is_narrowed = list.offset > 0 || list.agent.is_some() || list.search.is_some();
+    let none = if is_narrowed { "No session is like that." } else { "No session is stored yet." };
     let mut params = json!({"limit": list.limit, "offset": list.offset});
     if let Some(params) = params.as_object_mut() {
         params.extend(list.agent.map(|agent| ("agentId".to_owned(), json!(agent))));
         params.extend(list.search.map(|search| ("search".to_owned(), json!(search))));
     }
     list.plain.call(flags, "sessions.list", params, |payload, zone| {
-        let rows = payload.get("sessions").and_then(Value::as_array).context("the gateway's list is not understood")?;
-        if rows.is_empty() {
-            return output::text("There is no such session.");
-        }
-        let rows: Vec<Vec<String>> = rows.iter().map(|row| shown(row, zone)).collect();
-        output::table(&["SESSION", "KIND", "LABEL", "CHANGED", "MODEL", "TOKENS"], &rows)?;
+        let head = ["SESSION", "KIND", "LABEL", "CHANGED", "MODEL", "TOKENS"];
+        table(&head, fields::list(payload, "sessions")?, none, |row| shown(row, zone))?;
         match payload.get("nextOffset").and_then(Value::as_u64) {
             Some(next) => output::text(&format!("\nThere are more: `leanclaw sessions list --offset {next}`.\n")),
             None => Ok(()),
@@ -133,8 +124,7 @@ fn said(payload: &Value, what: &str) -> Result<()> {
 }
 
 fn history(payload: &Value) -> Result<()> {
-    let messages =
-        payload.get("messages").and_then(Value::as_array).context("the gateway's history is not understood")?;
+    let messages = fields::list(payload, "messages")?;
     if messages.is_empty() {
         return output::text("Nothing was said yet.");
     }
@@ -161,20 +151,10 @@ fn words(message: &Value) -> String {
 }
 
 fn shown(row: &Value, zone: &TimeZone) -> Vec<String> {
-    let changed = row.get("updatedAt").and_then(Value::as_u64).map(|at_ms| shown_time(at_ms, zone));
+    let field = |name| text(row, name);
     let tokens = row.get("totalTokens").and_then(Value::as_u64).unwrap_or(0);
-    vec![
-        text(row, "key"),
-        text(row, "kind"),
-        text(row, "label"),
-        changed.unwrap_or_default(),
-        text(row, "model"),
-        tokens.to_string(),
-    ]
-}
-
-fn text(row: &Value, field: &str) -> String {
-    row.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    let changed = time(row, "updatedAt", zone);
+    vec![field("key"), field("kind"), field("label"), changed, field("model"), tokens.to_string()]
 }
 
 /// `name=value` pairs as parameters. What reads as true or false is; everything else is text.
