@@ -21,4 +21,6 @@ mod garbage;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod original;
+#[cfg(test)]
 mod support;

@@ -238,11 +238,16 @@ pub const CLIENT_IDS: [&str; 17] = [
     "openclaw-probe",
 ];
 
+/// Ids that clients of the original LeanClaw give themselves; OpenClaw has no client of these names.
+pub const ORIGINAL_CLIENT_IDS: [&str; 5] =
+    ["openclaw-operator", "openclaw-cli", "openclaw-ui", "openclaw-daemon", "openclaw-node"];
+
 /// Modes a client may state in `client.mode`.
 pub const CLIENT_MODES: [&str; 8] = ["webchat", "cli", "ui", "backend", "node", "worker", "probe", "test"];
 
 fn client_id(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "enum": CLIENT_IDS})
+    let ids = [&CLIENT_IDS[..], &ORIGINAL_CLIENT_IDS[..]].concat();
+    json_schema!({"type": "string", "enum": ids})
 }
 
 fn client_mode(_: &mut SchemaGenerator) -> Schema {
@@ -322,7 +327,7 @@ pub struct ConnectParams {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientInfo {
-    /// One of [`CLIENT_IDS`].
+    /// One of [`CLIENT_IDS`] or [`ORIGINAL_CLIENT_IDS`].
     #[schemars(schema_with = "client_id")]
     pub id: String,
     /// A name for people.

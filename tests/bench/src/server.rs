@@ -76,14 +76,14 @@ impl Home {
     pub(crate) fn grant_all(&self, port: u16) -> Result<usize> {
         in_a_runtime(async {
             let mut wire = Wire::connect(port, TOKEN).await?;
-            let listed = wire.call("plugins.list", &json!({})).await?;
+            let listed = wire.call("plugins.list", &json!({"leanclaw": true})).await?;
             let plugins = listed.get("plugins").and_then(Value::as_array).context("plugins.list has no plugins")?;
             for plugin in plugins {
                 let id = plugin.get("id").and_then(Value::as_str).context("a plugin without an id")?;
                 let params = json!({"pluginId": id, "all": true});
                 wire.call("plugins.grant", &params).await.with_context(|| format!("cannot grant {id}"))?;
             }
-            let listed = wire.call("plugins.list", &json!({})).await?;
+            let listed = wire.call("plugins.list", &json!({"leanclaw": true})).await?;
             let plugins = listed.get("plugins").and_then(Value::as_array).context("plugins.list has no plugins")?;
             let states = plugins.iter().map(|plugin| plugin.pointer("/leanclaw/state").and_then(Value::as_str));
             let ready = states.filter(|state| *state == Some("ready")).count();

@@ -110,7 +110,7 @@ async fn what_happens_to_plugins_is_told_and_can_be_asked() {
     let program = place.start().await;
     let mut client = program.client().await;
     let mut watcher = Connect { scopes: &["operator.read"], ..Connect::default() }.to(program.address).await.unwrap();
-    let before = client.ok("plugins.list", json!({})).await;
+    let before = client.ok("plugins.list", json!({"leanclaw": true})).await;
     assert_eq!(before["plugins"][0]["state"], "disabled");
     assert_eq!(before["plugins"][0]["leanclaw"]["state"], "needs-grant");
     let error = client.refused("notes.add", json!({"text": "x"})).await;

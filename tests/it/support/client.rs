@@ -153,10 +153,15 @@ impl Client {
 
     /// The payload of the next event of this name; others are skipped.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
+        self.event_frame(name).await["payload"].clone()
+    }
+
+    /// As [`Client::event`], the frame whole.
+    pub(crate) async fn event_frame(&mut self, name: &str) -> Value {
         if let Some(at) = self.events.iter().position(|event| event["event"] == name) {
-            return self.events.remove(at).expect("it is there")["payload"].clone();
+            return self.events.remove(at).expect("it is there");
         }
-        self.frame(|frame| frame["type"] == "event" && frame["event"] == name).await["payload"].clone()
+        self.frame(|frame| frame["type"] == "event" && frame["event"] == name).await
     }
 
     /// Whether an event of this name came while something else was waited for.

@@ -131,7 +131,7 @@ impl Program {
 
     /// The standing of a plugin; null when there is none.
     pub(crate) async fn plugin(&self, plugin: &str) -> Value {
-        let listed = self.client().await.ok("plugins.list", json!({})).await;
+        let listed = self.client().await.ok("plugins.list", json!({"leanclaw": true})).await;
         let rows = listed["plugins"].as_array().expect("a list");
         rows.iter().find(|row| row["id"] == plugin).map_or(Value::Null, |row| row["leanclaw"].clone())
     }

@@ -1,6 +1,7 @@
 //! `plugins.*`: what is installed, what it may do, and giving or taking rights.
 //!
-//! Keys that OpenClaw has keep OpenClaw's meaning; what only LeanClaw knows is under `leanclaw`.
+//! Keys that OpenClaw has keep OpenClaw's meaning; what only LeanClaw knows is under `leanclaw`. In `plugins.list`, which
+//! OpenClaw's clients know as a closed shape, it is there only for who asks for it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,7 +13,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::error::failure_to_error;
 use crate::phrase::Shape;
@@ -23,6 +23,14 @@ const ALIASES: [(&str, &str); 3] = [("plugin", "pluginId"), ("id", "pluginId"), 
 
 /// The most log lines in one answer.
 const MAX_LOG_LINES: u32 = 5000;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct List {
+    /// Whether each row has LeanClaw's own view of the plugin besides, which OpenClaw's clients do not know.
+    #[serde(default)]
+    leanclaw: bool,
+}
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -81,22 +89,24 @@ fn default_log_lines() -> u32 {
     200
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
+static LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<List>);
 static NAMED: LazyLock<Shape> = LazyLock::new(Shape::of::<Named>);
 static CHANGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Change>);
 static PURGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Purge>);
 static RELOAD: LazyLock<Shape> = LazyLock::new(Shape::of::<Reload>);
 static LOGS: LazyLock<Shape> = LazyLock::new(Shape::of::<Logs>);
 
-/// `plugins.list {}` → `{plugins, diagnostics, mutationAllowed, generation}`. A diagnostic is `{level, message}`; one about
-/// a package that could not be taken at all has `source`, its path, and `reason` beside them.
+/// `plugins.list {leanclaw?}` → `{plugins, diagnostics, mutationAllowed, generation}`. A diagnostic is `{level, message}`;
+/// one about a package that could not be taken at all has `source`, its path, and `reason` beside them.
 pub(crate) fn list(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+    let List { leanclaw } = match call.read(&LIST, &[]) {
+        Ok(list) => list,
+        Err(error) => return Answer::error(error),
+    };
     let plugins = call.state.services.plugins.list();
+    let shown = if leanclaw { row } else { plain };
     Answer::json(&json!({
-        "plugins": plugins.iter().map(row).collect::<Vec<_>>(),
+        "plugins": plugins.iter().map(shown).collect::<Vec<_>>(),
         "diagnostics": diagnostics(&plugins, call.state.services.plugins.problems()),
         // Clients may not install or switch plugins here; grants have their own methods.
         "mutationAllowed": false,
@@ -255,6 +265,15 @@ fn key_of(plugin: &PluginInfo) -> PluginKey {
 
 /// One plugin as OpenClaw's list has it, with LeanClaw's own view under `leanclaw`.
 fn row(plugin: &PluginInfo) -> Value {
+    let mut row = plain(plugin);
+    if let Some(object) = row.as_object_mut() {
+        object.insert("leanclaw".into(), json!(plugin));
+    }
+    row
+}
+
+/// One plugin as OpenClaw's list has it.
+fn plain(plugin: &PluginInfo) -> Value {
     let mut row = identity(plugin);
     let state = match plugin.state {
         PluginState::Ready | PluginState::Loading => "enabled",
@@ -267,7 +286,6 @@ fn row(plugin: &PluginInfo) -> Value {
         if plugin.state == PluginState::Faulted {
             object.insert("error".into(), json!(plugin.reason));
         }
-        object.insert("leanclaw".into(), json!(plugin));
     }
     row
 }

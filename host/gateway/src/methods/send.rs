@@ -10,7 +10,7 @@ use leanclaw_types::message::{Outbound, Part, Place};
 use leanclaw_types::{AccountId, Caller};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::connection::{Answer, Call};
 use crate::error::failure_to_error;
@@ -47,8 +47,11 @@ struct Send {
 static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
 
 /// `send {to, message, channel?, accountId?, threadId?, replyToId?, idempotencyKey}` → `{runId, messageId, channel}`.
+/// Also `send {chatJid, text}`, as the original LeanClaw has it: each such call is a message of its own.
 pub(crate) fn send(call: &Call<'_>) -> Answer {
-    let send: Send = match call.read(&SEND, &[("text", "message")]) {
+    let original = original(call.params);
+    let call = &Call { params: original.as_deref().unwrap_or(call.params), ..*call };
+    let send: Send = match call.read(&SEND, &[("text", "message"), ("chatJid", "to")]) {
         Ok(send) => send,
         Err(error) => return Answer::error(error),
     };
@@ -67,6 +70,16 @@ pub(crate) fn send(call: &Call<'_>) -> Answer {
         let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
         Ok(Payload::json(&json!({"runId": key, "messageId": message_id, "channel": channel.id})))
     }))
+}
+
+/// Parameters of the original LeanClaw, which know no idempotency key, with one; none when they are others.
+fn original(params: &str) -> Option<String> {
+    let mut params: Map<String, Value> = serde_json::from_str(params).ok()?;
+    if !params.contains_key("chatJid") || params.contains_key("idempotencyKey") {
+        return None;
+    }
+    params.insert("idempotencyKey".into(), json!(uuid::Uuid::new_v4()));
+    serde_json::to_string(&params).ok()
 }
 
 /// The channel and account that are meant. A single channel need not be named.
@@ -109,7 +122,6 @@ fn outbound(send: Send) -> Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     fn channels(names: &[(&str, &str)]) -> Vec<Channel> {
         names

@@ -91,10 +91,12 @@ async fn a_failure_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn plugins_list_keeps_the_known_keys_and_adds_ours() {
+async fn plugins_list_has_the_known_keys_and_adds_ours_for_who_asks() {
     let server = start(with_token()).await;
     let mut client = server.connect(4, &["operator.read"]).await;
-    let list = client.call("plugins.list", json!({})).await["payload"].clone();
+    let known = client.call("plugins.list", json!({})).await["payload"].clone();
+    assert!(known["plugins"].as_array().unwrap().iter().all(|row| row.get("leanclaw").is_none()), "{known}");
+    let list = client.call("plugins.list", json!({"leanclaw": true})).await["payload"].clone();
     let plugins = list["plugins"].as_array().unwrap();
     let states: Vec<&str> = plugins.iter().map(|plugin| plugin["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["enabled", "error", "disabled"]);
@@ -233,6 +235,13 @@ async fn send_goes_through_a_channel_and_says_what_became_of_it() {
     assert_eq!(sent["payload"], json!({"runId": "k1", "messageId": "sent-to-ada", "channel": "hook"}));
     let busy = client.call("send", json!({"to": "busy", "channel": "hook", "idempotencyKey": "k2"})).await;
     assert_eq!((&busy["error"]["code"], &busy["error"]["retryAfterMs"]), (&json!("UNAVAILABLE"), &json!(700)));
+    let original = client.call("send", json!({"chatJid": "ada", "text": "hi"})).await;
+    assert_eq!(original["payload"]["messageId"], "sent-to-ada", "as the original LeanClaw spells it: {original}");
+    assert!(!original["payload"]["runId"].as_str().unwrap().is_empty());
+    assert_invalid(
+        &client.call("send", json!({"to": "ada", "message": "hi"})).await,
+        "invalid send params: must have required property 'idempotencyKey'",
+    );
     let unknown = client.call("send", json!({"to": "a", "channel": "whatsapp", "idempotencyKey": "k3"})).await;
     assert_eq!(unknown["error"]["message"], "unsupported channel: whatsapp");
     let mut reader = server.connect(4, &["operator.read"]).await;

@@ -68,7 +68,7 @@ struct Row {
 #[async_trait]
 impl PluginAdmin for Online {
     async fn list(&mut self) -> Result<Folder> {
-        self.ask_folder("plugins.list", json!({})).await
+        self.ask_folder("plugins.list", json!({"leanclaw": true})).await
     }
 
     async fn inspect(&mut self, key: &PluginKey) -> Result<PluginInfo> {
@@ -143,7 +143,7 @@ mod tests {
         let key = json!({"pluginId": "notes", "accountId": "work"});
         let change = json!({"pluginId": "notes", "accountId": "work", "all": false, "items": ["kv"]});
         let mut online = serve_each(vec![
-            ("plugins.list", json!({}), json!({"plugins": [row], "diagnostics": diagnostics})),
+            ("plugins.list", json!({"leanclaw": true}), json!({"plugins": [row], "diagnostics": diagnostics})),
             ("plugins.inspect", key, one.clone()),
             ("plugins.grant", change.clone(), one.clone()),
             ("plugins.revoke", change.clone(), one),
@@ -174,8 +174,12 @@ mod tests {
 
     #[tokio::test]
     async fn another_gateway_that_knows_other_plugins_is_an_error_not_a_crash() {
-        let mut online =
-            serve_each(vec![("plugins.list", json!({}), json!({"plugins": [{"id": "openclaw-thing"}]}))]).await;
+        let mut online = serve_each(vec![(
+            "plugins.list",
+            json!({"leanclaw": true}),
+            json!({"plugins": [{"id": "openclaw-thing"}]}),
+        )])
+        .await;
         let error = format!("{:#}", online.list().await.unwrap_err());
         assert!(error.contains("`plugins.list`") && error.contains("leanclaw"), "{error}");
     }

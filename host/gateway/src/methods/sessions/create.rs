@@ -81,7 +81,9 @@ static CREATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Create>);
 /// `sessions.create {key?, idempotencyKey?, …}` → `{ok, key, sessionId, entry, runStarted}`. A session that is there
 /// already is answered as it is.
 pub(crate) fn create(call: &Call<'_>) -> Answer {
-    let create: Create = match call.read(&CREATE, KEY_ALIASES) {
+    // The original LeanClaw calls the label a name.
+    let aliases = [KEY_ALIASES, &[("name", "label")]].concat();
+    let create: Create = match call.read(&CREATE, &aliases) {
         Ok(create) => create,
         Err(error) => return Answer::error(error),
     };
