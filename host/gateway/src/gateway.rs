@@ -30,6 +30,7 @@ use crate::rate::Rates;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
 use crate::sessions::Groups;
 use crate::settings::Settings;
+use crate::shelf::Shelf;
 use crate::snapshot::HealthCache;
 
 /// What the program lends the gateway.
@@ -99,6 +100,7 @@ impl Gateway {
         let agents = Agents::open(&services.records).map_err(unreadable)?;
         let chat_groups = ChatGroups::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
+        let voicewake = Shelf::open(&services.records, "voicewake").map_err(unreadable)?;
         let state = State {
             agents,
             chat_groups,
@@ -114,6 +116,7 @@ impl Gateway {
             approvals,
             pulse,
             groups,
+            voicewake,
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -154,6 +157,8 @@ pub(crate) struct State {
     pub(crate) approvals: Approvals,
     pub(crate) pulse: Pulse,
     pub(crate) groups: Groups,
+    /// The words that nodes listen for: one document, none while they are the usual ones.
+    pub(crate) voicewake: Shelf<Vec<String>>,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

@@ -30,6 +30,8 @@ pub(crate) struct Event {
     newest_only: bool,
     /// The session that changed, for an event that goes only to those who asked for such changes.
     session_key: Option<String>,
+    /// Whether it is about what is said in that session, for those only who follow that one.
+    is_message: bool,
     /// Whether it is for one connection only, which counts no number for it.
     targeted: bool,
     /// Whether a slow client may miss it.
@@ -48,6 +50,7 @@ impl Event {
             scope_v4: None,
             newest_only: false,
             session_key: None,
+            is_message: false,
             targeted: false,
             droppable: false,
             state_version: None,
@@ -97,6 +100,12 @@ impl Event {
         self
     }
 
+    /// Only for those who follow what is said in this session.
+    pub(crate) fn said_in(mut self, key: &str) -> Self {
+        self.is_message = true;
+        self.about_session(key)
+    }
+
     /// Whether a connection may see it.
     fn is_for(&self, session: &Session) -> bool {
         let newest = session.version == ProtocolVersion::V4;
@@ -104,7 +113,11 @@ impl Event {
         (newest || !self.newest_only)
             && self.scope.is_none_or(allowed)
             && self.scope_v4.filter(|_| newest).is_none_or(allowed)
-            && self.session_key.as_ref().is_none_or(|key| newest && session.subscriptions.want(key))
+            && self.session_key.as_ref().is_none_or(|key| newest && self.is_wanted(session, key))
+    }
+
+    fn is_wanted(&self, session: &Session, key: &str) -> bool {
+        if self.is_message { session.subscriptions.follows(key) } else { session.subscriptions.want(key) }
     }
 
     pub(crate) fn state_version(mut self, version: StateVersion) -> Self {
@@ -242,7 +255,7 @@ impl Hub {
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 18] = [
+pub(crate) const OWN_EVENTS: [&str; 20] = [
     "connect.challenge",
     "tick",
     "health",
@@ -251,6 +264,8 @@ pub(crate) const OWN_EVENTS: [&str; 18] = [
     "plugins.changed",
     "config.changed",
     "sessions.changed",
+    "session.message",
+    "voicewake.changed",
     "device.pair.requested",
     "device.pair.resolved",
     "exec.approval.requested",

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::session::{
-    AgentSessions, DecideSession, SessionLookup, SessionOutcome, SessionPage, SessionQuery, SessionRow, Transcript,
-    TranscriptQuery, UsageCell, UsageQuery,
+    AgentSessions, Appended, DecideSession, NewMessage, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
+    SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
 };
 
 /// Takes typed rows that must be kept. Must not block: it is called on the path of a request.
@@ -84,6 +84,13 @@ pub trait Sessions: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be read.
     async fn transcript(&self, key: &str, query: TranscriptQuery) -> Result<Transcript, Failure>;
+
+    /// Adds a message to a session's transcript, once per `idempotencyKey` in its body; none when there is no such session.
+    /// What was answered survives a `kill -9`.
+    ///
+    /// # Errors
+    /// The store cannot be written: then nothing was added.
+    async fn append(&self, key: &str, message: NewMessage) -> Result<Option<Appended>, Failure>;
 
     /// What was said and used in a span of time.
     ///

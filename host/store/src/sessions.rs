@@ -79,8 +79,9 @@ impl Store {
         self.database
             .write(Lane::Host, 2048, move |connection| match decide(one(connection, &key)?) {
                 SessionChange::Nothing => Ok(SessionOutcome::Done),
-                SessionChange::Put(row) => put(connection, &row, false),
-                SessionChange::Restart(row) => put(connection, &row, true),
+                SessionChange::Put(row) => put(connection, &row, None),
+                SessionChange::Restart(row) => put(connection, &row, Some(0)),
+                SessionChange::Keep { row, messages } => put(connection, &row, Some(messages)),
                 SessionChange::Remove { transcript } => remove(connection, &key, transcript),
             })
             .await
@@ -217,7 +218,8 @@ fn finish((mut session, entry): (SessionRow, String)) -> Result<SessionRow, Stor
     Ok(session)
 }
 
-fn put(connection: &Connection, row: &SessionRow, restart: bool) -> Result<SessionOutcome, StoreError> {
+/// Stores a session; of its transcript the newest `keep` messages stay in sight, or all that are.
+fn put(connection: &Connection, row: &SessionRow, keep: Option<u64>) -> Result<SessionOutcome, StoreError> {
     if let Some(label) = &row.label {
         let taken: bool = connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM sessions WHERE label = ? AND agent = ? AND key <> ?)")?
@@ -232,7 +234,7 @@ fn put(connection: &Connection, row: &SessionRow, restart: bool) -> Result<Sessi
             "INSERT INTO sessions (key, session_id, agent, kind, label, archived, created_ms, updated_ms, search, entry, \
              last_seq, starts_after_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0) \
              ON CONFLICT (key) DO UPDATE SET session_id = ?2, agent = ?3, kind = ?4, label = ?5, archived = ?6, \
-             updated_ms = ?8, search = ?9, entry = ?10, starts_after_seq = iif(?11, last_seq, starts_after_seq)",
+             updated_ms = ?8, search = ?9, entry = ?10, starts_after_seq = max(starts_after_seq, last_seq - coalesce(?11, last_seq))",
         )?
         .execute((
             &row.key,
@@ -245,7 +247,7 @@ fn put(connection: &Connection, row: &SessionRow, restart: bool) -> Result<Sessi
             to_signed(row.updated_ms),
             search_text(row),
             entry,
-            restart,
+            keep.map(to_signed),
         ))?;
     Ok(SessionOutcome::Done)
 }

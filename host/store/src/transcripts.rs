@@ -1,6 +1,8 @@
 //! What was said in sessions: messages with rising numbers, and the tokens they report.
 
-use leanclaw_types::session::{TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery};
+use leanclaw_types::session::{
+    Appended, NewMessage, TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery,
+};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::{Map, Value};
 
@@ -11,6 +13,8 @@ use crate::{to_signed, to_unsigned};
 
 /// Messages that one [`Store::transcript`] gives at most.
 const MAX_MESSAGES: u64 = 1000;
+/// Messages among which one that is added again is looked for.
+const MAX_REPEATED_AMONG: u64 = 200;
 
 impl Store {
     /// A session's transcript since its last reset, or a part of it; empty when there is no such session.
@@ -34,10 +38,25 @@ impl Store {
         body: Map<String, Value>,
         at_ms: u64,
     ) -> Result<Option<TranscriptMessage>, StoreError> {
-        let (key, role) = (key.to_owned(), role.to_owned());
-        let json = serde_json::to_string(&body).map_err(|error| StoreError::row("the message", error))?;
+        let message = NewMessage { role: role.to_owned(), body, at_ms };
+        Ok(self.append_once(key, message).await?.map(|appended| appended.message))
+    }
+
+    /// As [`Store::append_message`]; a message whose `idempotencyKey` one of the newest 200 of the session has is that one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it was not stored.
+    pub async fn append_once(&self, key: &str, message: NewMessage) -> Result<Option<Appended>, StoreError> {
+        let key = key.to_owned();
+        let json = serde_json::to_string(&message.body).map_err(|error| StoreError::row("the message", error))?;
         self.database
             .write(Lane::Host, json.len(), move |connection| {
+                if let Some(id) = message.body.get("idempotencyKey").and_then(Value::as_str)
+                    && let Some(message) = same(connection, &key, id)?
+                {
+                    return Ok(Some(Appended { message, repeated: true }));
+                }
+                let NewMessage { role, body, at_ms } = message;
                 let session: Option<(i64, String, i64)> = connection
                     .prepare_cached(
                         "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2) WHERE key = ?1 \
@@ -51,7 +70,8 @@ impl Store {
                         "INSERT INTO messages (session, session_id, seq, role, at_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
                     )?
                     .insert((session, session_id, seq, &role, to_signed(at_ms), json))?;
-                Ok::<_, StoreError>(Some(TranscriptMessage { id, seq: to_unsigned(seq), role, body, at_ms }))
+                let message = TranscriptMessage { id, seq: to_unsigned(seq), role, body, at_ms };
+                Ok::<_, StoreError>(Some(Appended { message, repeated: false }))
             })
             .await
     }
@@ -119,6 +139,14 @@ fn transcript(connection: &Connection, key: &str, query: TranscriptQuery) -> Res
         last_seq: to_unsigned(last_seq),
         starts_after_seq: to_unsigned(starts_after),
     })
+}
+
+/// The message with that idempotency key among the newest of a session that are in sight.
+fn same(connection: &Connection, key: &str, id: &str) -> Result<Option<TranscriptMessage>, StoreError> {
+    let query = TranscriptQuery { limit: MAX_REPEATED_AMONG, ..TranscriptQuery::default() };
+    let newest = transcript(connection, key, query)?.messages;
+    let is_same = |message: &TranscriptMessage| message.body.get("idempotencyKey").and_then(Value::as_str) == Some(id);
+    Ok(newest.into_iter().rev().find(is_same))
 }
 
 /// Numbers of a usage that are missing count as nothing.

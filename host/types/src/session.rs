@@ -127,6 +127,13 @@ pub enum SessionChange {
     Put(SessionRow),
     /// It is stored like this, and its transcript begins anew; what was said before is kept out of sight.
     Restart(SessionRow),
+    /// It is stored like this, and of its transcript only the newest messages stay in sight; the older ones are kept.
+    Keep {
+        /// The session.
+        row: SessionRow,
+        /// How many messages stay.
+        messages: u64,
+    },
     /// It goes.
     Remove {
         /// What was said in it goes too.
@@ -160,6 +167,27 @@ pub struct TranscriptMessage {
     pub body: Map<String, Value>,
     /// When, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+}
+
+/// A message that is to be added to a transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewMessage {
+    /// Who speaks, as in [`TranscriptMessage::role`].
+    pub role: String,
+    /// The message, as in [`TranscriptMessage::body`]. Among the newest messages of a session, one with the same
+    /// `idempotencyKey` is the same message.
+    pub body: Map<String, Value>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// A message that is in the transcript now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Appended {
+    /// The message.
+    pub message: TranscriptMessage,
+    /// Whether it was there already.
+    pub repeated: bool,
 }
 
 /// Which messages of a transcript are asked for.

@@ -25,6 +25,7 @@ use crate::auth::Peer;
 use crate::gateway::State;
 use crate::handshake::{self, Session};
 use crate::hub::{Event, Seat, Signal};
+use crate::methods::voicewake;
 use crate::rate::Meter;
 use crate::wire;
 use calls::Said;
@@ -182,6 +183,10 @@ impl Connection {
             connection.seat.flags.stopping.store(true, Ordering::Release);
         }
         connection.send_first_health();
+        if connection.session.declared.is_some() {
+            let words = voicewake::changed(&connection.state).targeted();
+            connection.send_event(&words);
+        }
         connection
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod sessions;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tools;
+pub(crate) mod voicewake;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -134,6 +135,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("hooks.status", Scope::Needs(READ), none::answer),
     method("last-heartbeat", Scope::Needs(READ), status::last_heartbeat),
     method("logs.tail", Scope::Needs(READ), logs::tail),
+    method("message.action", Scope::Needs(WRITE), send::act),
     method("models.list", Scope::Needs(READ), empty::models),
     method("models.authStatus", Scope::Needs(READ), none::answer),
     method("openclaw.approval.list", Scope::Needs(APPROVALS), none::answer),
@@ -168,9 +170,11 @@ pub(crate) static TABLE: &[Method] = &[
     method("chat.history", Scope::Needs(READ), sessions::history),
     method("chat.metadata", Scope::Needs(READ), chat::metadata),
     method("chat.startup", Scope::Needs(READ), chat::startup),
+    method("sessions.abort", Scope::Needs(WRITE), none::answer),
     method("sessions.branches.list", Scope::Needs(READ), sessions::branches),
     method("sessions.catalog.list", Scope::Needs(READ), none::answer),
     method("sessions.companion.state", Scope::Needs(READ), none::answer),
+    method("sessions.compact", Scope::Needs(ADMIN), sessions::compact),
     method("sessions.create", Scope::Depends, sessions::create),
     method("sessions.delete", Scope::Depends, sessions::delete),
     method("sessions.describe", Scope::Needs(READ), sessions::describe),
@@ -186,9 +190,11 @@ pub(crate) static TABLE: &[Method] = &[
     method("sessions.messages.unsubscribe", Scope::Needs(READ), sessions::unfollow),
     method("sessions.observer.visibility", Scope::Needs(READ), none::answer),
     method("sessions.patch", Scope::Depends, sessions::patch),
+    method("sessions.patchMany", Scope::Depends, sessions::patch_many),
     method("sessions.preview", Scope::Needs(READ), sessions::preview),
     method("sessions.reset", Scope::Needs(ADMIN), sessions::reset),
     method("sessions.resolve", Scope::Needs(READ), sessions::resolve),
+    method("sessions.send", Scope::Needs(WRITE), sessions::send),
     method("sessions.subscribe", Scope::Needs(READ), sessions::subscribe),
     method("sessions.unsubscribe", Scope::Needs(READ), sessions::unsubscribe),
     method("sessions.viewers.set", Scope::Needs(READ), sessions::viewers),
@@ -211,10 +217,13 @@ pub(crate) static TABLE: &[Method] = &[
     method("tasks.list", Scope::Needs(READ), empty::tasks),
     method("themes.list", Scope::Needs(READ), none::answer),
     method("tools.catalog", Scope::Needs(READ), tools::catalog),
+    method("tools.effective", Scope::Needs(READ), tools::effective),
     method("tools.github.status", Scope::Needs(READ), none::answer),
     method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
     method("update.status", Scope::Needs(ADMIN), empty::update),
     method("users.prefs.get", Scope::Needs(READ), none::answer),
+    method("voicewake.get", Scope::Needs(READ), voicewake::get),
+    method("voicewake.set", Scope::Needs(WRITE), voicewake::set),
     method("wake", Scope::Needs(WRITE), status::wake),
     method("webSearch.status", Scope::Needs(READ), none::answer),
     method("worktrees.list", Scope::Needs(READ), none::answer),

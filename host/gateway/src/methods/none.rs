@@ -48,6 +48,11 @@ static ALL: &[Nothing] = &[
         &[SESSION, AGENT, ("runId", "string", false), ("preserveSideRuns", "boolean", false)],
         |_, _| json!({"ok": true, "aborted": false, "runIds": []}),
     ),
+    nothing(
+        "sessions.abort",
+        &[("key", "string", false), AGENT, ("runId", "string", false), ("clearQueued", "boolean", false)],
+        |_, _| json!({"ok": true, "abortedRunId": null, "status": "no-active-run"}),
+    ),
     // Nothing watches sessions on behalf of a page that is hidden, so it does not matter whether one is.
     nothing("sessions.observer.visibility", &[("visible", "boolean", true)], |_, _| json!({"ok": true})),
     // Sessions have no dashboards.

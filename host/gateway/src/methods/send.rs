@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::connection::{Answer, Call};
+use crate::connection::{Answer, Call, Outcome};
 use crate::error::failure_to_error;
-use crate::phrase::Shape;
+use crate::phrase::{Shape, no_nulls};
 use crate::plugins::Channel;
 use crate::wire::Payload;
 
@@ -46,30 +46,129 @@ struct Send {
 
 static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
 
+/// What version 4 asks channels for. Of its actions they know `send`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+#[expect(dead_code, reason = "a client may say more than there is a use for here")]
+struct Act {
+    #[schemars(length(min = 1))]
+    channel: String,
+    #[schemars(length(min = 1))]
+    action: String,
+    params: Map<String, Value>,
+    reply: Option<Reply>,
+    account_id: Option<String>,
+    requester_account_id: Option<String>,
+    requester_sender_id: Option<String>,
+    sender_is_owner: Option<bool>,
+    session_key: Option<String>,
+    session_id: Option<String>,
+    inbound_turn_kind: Option<String>,
+    agent_id: Option<String>,
+    tool_context: Option<Map<String, Value>>,
+    conversation_read_origin: Option<String>,
+    #[schemars(length(min = 1))]
+    idempotency_key: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    #[schemars(length(min = 1))]
+    reply_to_id: String,
+}
+
+static ACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Act>);
+
 /// `send {to, message, channel?, accountId?, threadId?, replyToId?, idempotencyKey}` → `{runId, messageId, channel}`.
 /// Also `send {chatJid, text}`, as the original LeanClaw has it: each such call is a message of its own.
 pub(crate) fn send(call: &Call<'_>) -> Answer {
     let original = original(call.params);
     let call = &Call { params: original.as_deref().unwrap_or(call.params), ..*call };
-    let send: Send = match call.read(&SEND, &[("text", "message"), ("chatJid", "to")]) {
-        Ok(send) => send,
+    let sent = call.read::<Send>(&SEND, &[("text", "message"), ("chatJid", "to")]).and_then(|send| {
+        let channel = choose(call.state.services.plugins.channels(), &send)?;
+        Ok((send, channel))
+    });
+    match sent {
+        Ok((send, channel)) => Answer::Later(Box::pin(carry(call, send, channel))),
+        Err(error) => Answer::error(error),
+    }
+}
+
+/// `message.action {channel, action: "send", params: {to | target, message | text, …}, accountId?, idempotencyKey}` →
+/// `{ok, action, runId, messageId, channel, to}`.
+pub(crate) fn act(call: &Call<'_>) -> Answer {
+    let sent = call.read::<Act>(&ACT, &[]).and_then(|act| {
+        let send = act.send()?;
+        let channel = choose(call.state.services.plugins.channels(), &send)?;
+        Ok((send, channel))
+    });
+    let (send, channel) = match sent {
+        Ok(both) => both,
         Err(error) => return Answer::error(error),
     };
-    let channel = match choose(call.state.services.plugins.channels(), &send) {
-        Ok(channel) => channel,
-        Err(error) => return Answer::error(error),
-    };
+    let to = send.to.clone();
+    let carried = carry(call, send, channel);
+    Answer::Later(Box::pin(async move {
+        let payload = carried.await?;
+        let mut answer = serde_json::from_str(payload.as_str()).unwrap_or_else(|_| json!({}));
+        if let Some(answer) = answer.as_object_mut() {
+            answer.extend([
+                ("ok".to_owned(), json!(true)),
+                ("action".to_owned(), json!("send")),
+                ("to".to_owned(), json!(to)),
+            ]);
+        }
+        Ok(Payload::json(&answer))
+    }))
+}
+
+impl Act {
+    fn send(self) -> Result<Send, ErrorShape> {
+        if self.action != "send" {
+            let shown: String = self.action.chars().take(80).collect();
+            let message = format!("unsupported action: {}; channels of plugins know `send`", shown.escape_debug());
+            return Err(ErrorShape::invalid(message));
+        }
+        let text = |names: &[&str]| {
+            let found = names.iter().find_map(|name| self.params.get(*name)?.as_str());
+            found.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        for name in ["media", "mediaUrl", "buffer", "poll", "buttons", "card"] {
+            let is_empty = |value: &Value| value.is_null() || value == "" || value == &json!([]);
+            if self.params.get(name).is_some_and(|value| !is_empty(value)) {
+                return Err(ErrorShape::invalid(format!("`{name}` cannot be sent: a message is text only")));
+            }
+        }
+        let to = text(&["to", "target"]).ok_or_else(|| ErrorShape::invalid("message.action send: `to` is required"))?;
+        let message = text(&["message", "text"]);
+        Ok(Send {
+            to,
+            message: message.ok_or_else(|| ErrorShape::invalid("message.action send: `message` is required"))?,
+            channel: Some(self.channel),
+            account_id: self.account_id.filter(|account| !account.is_empty()).or_else(|| text(&["accountId"])),
+            thread_id: text(&["threadId"]),
+            reply_to_id: self.reply.map(|reply| reply.reply_to_id).or_else(|| text(&["replyTo", "replyToId"])),
+            session_key: self.session_key,
+            idempotency_key: self.idempotency_key,
+        })
+    }
+}
+
+/// Hands a message to its channel.
+fn carry(call: &Call<'_>, send: Send, channel: Channel) -> impl Future<Output = Outcome> + std::marker::Send + 'static {
     let state = Arc::clone(call.state);
     let version = call.session.version;
     let mut caller = Caller::clone(&call.session.caller);
     caller.session_key.clone_from(&send.session_key);
-    Answer::Later(Box::pin(async move {
+    async move {
         let key = send.idempotency_key.clone();
         let receipt = state.services.plugins.deliver(&channel.key, outbound(send), caller).await;
         let receipt = receipt.map_err(|failure| failure_to_error(version, &failure))?;
         let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
         Ok(Payload::json(&json!({"runId": key, "messageId": message_id, "channel": channel.id})))
-    }))
+    }
 }
 
 /// Parameters of the original LeanClaw, which know no idempotency key, with one; none when they are others.

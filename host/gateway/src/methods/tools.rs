@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::connection::{Answer, Call};
 use crate::error::failure_details;
 use crate::phrase::Shape;
+use crate::sessions::Key;
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::Payload;
 
@@ -25,6 +26,17 @@ struct Catalog {
     #[serde(default)]
     #[schemars(with = "bool")]
     include_plugins: Option<bool>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Effective {
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    /// Every session may call the same tools.
+    #[schemars(length(min = 1))]
+    session_key: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -54,6 +66,7 @@ struct Invoke {
 }
 
 static CATALOG: LazyLock<Shape> = LazyLock::new(Shape::of::<Catalog>);
+static EFFECTIVE: LazyLock<Shape> = LazyLock::new(Shape::of::<Effective>);
 static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
 
 /// `tools.catalog {agentId?, includePlugins?}` → `{agentId, profiles, groups}`, one group per plugin.
@@ -100,6 +113,30 @@ fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
         object.insert("tags".into(), json!(tags));
     }
     entry
+}
+
+/// `tools.effective {sessionKey, agentId?}` → `{agentId, profile, groups}`: what can be called from a session.
+pub(crate) fn effective(call: &Call<'_>) -> Answer {
+    let asked: Effective = match call.read(&EFFECTIVE, &[("key", "sessionKey")]) {
+        Ok(asked) => asked,
+        Err(error) => return Answer::error(error),
+    };
+    let key = known_agent(asked.agent_id.as_deref()).and_then(|()| Key::read(&asked.session_key, None));
+    if let Err(error) = key {
+        return Answer::error(error);
+    }
+    let entry = |tool: &ToolSpec| {
+        let mut entry = catalog_entry(tool, ProtocolVersion::V4);
+        if let Some(entry) = entry.as_object_mut() {
+            entry.shift_remove("defaultProfiles");
+            entry.insert("rawDescription".into(), json!(tool.description));
+        }
+        entry
+    };
+    let tools: Vec<Value> = call.state.services.plugins.tools().iter().map(entry).collect();
+    let group = json!({"id": "plugin", "label": "Plugins", "source": "plugin", "tools": tools});
+    let groups = if tools.is_empty() { json!([]) } else { json!([group]) };
+    Answer::json(&json!({"agentId": DEFAULT_AGENT, "profile": "full", "groups": groups}))
 }
 
 fn risk(tool: &ToolSpec) -> &'static str {

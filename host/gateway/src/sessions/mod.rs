@@ -9,7 +9,7 @@ mod subscriptions;
 mod view;
 
 use leanclaw_types::frame::ProtocolVersion;
-use leanclaw_types::session::SessionRow;
+use leanclaw_types::session::{SessionRow, TranscriptMessage};
 use serde_json::json;
 
 use crate::gateway::State;
@@ -35,5 +35,13 @@ impl State {
             payload.insert("session".into(), listed(row, ProtocolVersion::V4));
         }
         self.hub.broadcast(Event::new("sessions.changed", &payload.to_string()).scope(EVENT_SCOPE).about_session(key));
+    }
+    /// Tells those who follow a session what was said in it.
+    pub(crate) fn session_said(&self, row: &SessionRow, message: &TranscriptMessage) {
+        let payload = json!({
+            "sessionKey": row.key, "agentId": row.agent, "messageId": message.id.to_string(), "messageSeq": message.seq,
+            "message": shown(message, ProtocolVersion::V4, &Caps::default()), "session": listed(row, ProtocolVersion::V4),
+        });
+        self.hub.broadcast(Event::new("session.message", &payload.to_string()).scope(EVENT_SCOPE).said_in(&row.key));
     }
 }

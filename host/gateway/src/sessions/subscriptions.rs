@@ -42,6 +42,11 @@ impl Subscriptions {
         self.wanted().keys.remove(key);
     }
 
+    /// Whether what is said in this session is wanted.
+    pub(crate) fn follows(&self, key: &str) -> bool {
+        self.wanted().keys.contains(key)
+    }
+
     /// Whether a change of this session is wanted.
     pub(crate) fn want(&self, key: &str) -> bool {
         let wanted = self.wanted();

@@ -7,9 +7,45 @@ use serde_json::{Map, Value, json};
 /// Where sessions are kept, as far as a client may know.
 pub(crate) const STORE_PATH: &str = "core.db";
 
-/// What a version 3 client does not know of an entry.
-const NEWEST_ONLY: [&str; 6] =
-    ["lifecycleRevision", "sessionStartedAt", "createdVia", "totalTokensVersion", "delivery", "compactionCount"];
+/// What a version 3 client knows of an entry.
+const OLDEST: [&str; 36] = [
+    "abortedLastRun",
+    "channel",
+    "chatType",
+    "contextTokens",
+    "deliveryContext",
+    "displayName",
+    "elevatedLevel",
+    "execAsk",
+    "execHost",
+    "execNode",
+    "execSecurity",
+    "fastMode",
+    "groupActivation",
+    "groupId",
+    "inputTokens",
+    "lastAccountId",
+    "lastChannel",
+    "lastTo",
+    "modelOverride",
+    "origin",
+    "outputTokens",
+    "providerOverride",
+    "reasoningLevel",
+    "responseUsage",
+    "sendPolicy",
+    "space",
+    "spawnDepth",
+    "spawnedBy",
+    "spawnedWorkspaceDir",
+    "subagentControlScope",
+    "subagentRole",
+    "systemSent",
+    "thinkingLevel",
+    "totalTokens",
+    "totalTokensFresh",
+    "verboseLevel",
+];
 
 /// What is part of an entry and not of a row in a list.
 const ENTRY_ONLY: [&str; 6] =
@@ -49,8 +85,9 @@ pub(crate) fn listed(row: &SessionRow, version: ProtocolVersion) -> Value {
     shown.insert("updatedAt".into(), json!(row.updated_ms));
     shown.insert("sessionId".into(), json!(row.session_id));
     shown.insert("totalTokensFresh".into(), json!(false));
+    let knows = |name: &String| newest || OLDEST.contains(&name.as_str());
     for (name, value) in &row.entry {
-        if !ENTRY_ONLY.contains(&name.as_str()) && (newest || !NEWEST_ONLY.contains(&name.as_str())) {
+        if !ENTRY_ONLY.contains(&name.as_str()) && knows(name) {
             shown.insert(name.clone(), value.clone());
         }
     }
@@ -74,7 +111,7 @@ pub(crate) fn entry(row: &SessionRow, version: ProtocolVersion) -> Value {
     shown.insert("sessionId".into(), json!(row.session_id));
     shown.insert("updatedAt".into(), json!(row.updated_ms));
     for (name, value) in &row.entry {
-        if newest || !NEWEST_ONLY.contains(&name.as_str()) {
+        if newest || OLDEST.contains(&name.as_str()) {
             shown.insert(name.clone(), value.clone());
         }
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::session::{
-    AgentSessions, DecideSession, SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
-    SessionRow, TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery,
+    AgentSessions, Appended, DecideSession, NewMessage, SessionChange, SessionKind, SessionLookup, SessionOutcome,
+    SessionPage, SessionQuery, SessionRow, TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell,
+    UsageQuery,
 };
 use serde_json::Value;
 
@@ -84,14 +85,15 @@ impl Sessions for MemoryRecords {
         }
         let mut sessions = self.sessions.lock().unwrap();
         let old = sessions.get(&key).cloned();
-        let (row, restart) = match decide(old.as_ref().map(|session| session.row.clone())) {
+        let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
             SessionChange::Nothing => return Ok(SessionOutcome::Done),
             SessionChange::Remove { .. } => {
                 sessions.remove(&key);
                 return Ok(SessionOutcome::Done);
             }
-            SessionChange::Put(row) => (row, false),
-            SessionChange::Restart(row) => (row, true),
+            SessionChange::Put(row) => (row, None),
+            SessionChange::Restart(row) => (row, Some(0)),
+            SessionChange::Keep { row, messages } => (row, Some(messages)),
         };
         let same = |other: &MemorySession| other.row.key != key && other.row.label == row.label;
         if row.label.is_some() && sessions.values().any(same) {
@@ -99,8 +101,8 @@ impl Sessions for MemoryRecords {
         }
         let new = MemorySession { row: row.clone(), messages: Vec::new(), starts_after_seq: 0, last_seq: 0 };
         let mut session = MemorySession { row, ..old.unwrap_or(new) };
-        if restart {
-            session.starts_after_seq = session.last_seq;
+        if let Some(keep) = keep {
+            session.starts_after_seq = session.starts_after_seq.max(session.last_seq.saturating_sub(keep));
         }
         sessions.insert(key, session);
         Ok(SessionOutcome::Done)
@@ -126,6 +128,26 @@ impl Sessions for MemoryRecords {
             last_seq: session.last_seq,
             starts_after_seq: session.starts_after_seq,
         })
+    }
+
+    async fn append(&self, key: &str, message: NewMessage) -> Result<Option<Appended>, Failure> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Failure::unavailable("the disk is full"));
+        }
+        let said =
+            |sessions: &std::collections::BTreeMap<String, MemorySession>| sessions.get(key)?.messages.last().cloned();
+        if !self.sessions.lock().unwrap().contains_key(key) {
+            return Ok(None);
+        }
+        let id = message.body.get("idempotencyKey").cloned();
+        let known = self.sessions.lock().unwrap()[key].messages.clone();
+        let same = known.into_iter().find(|own| id.is_some() && own.body.get("idempotencyKey") == id.as_ref());
+        if let Some(message) = same {
+            return Ok(Some(Appended { message, repeated: true }));
+        }
+        self.say(key, &message.role, Value::Object(message.body), message.at_ms);
+        let message = said(&self.sessions.lock().unwrap());
+        Ok(message.map(|message| Appended { message, repeated: false }))
     }
 
     async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageCell>, Failure> {

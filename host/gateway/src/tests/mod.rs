@@ -25,6 +25,7 @@ mod roles;
 mod scopes;
 mod sessions;
 mod status;
+mod talk;
 mod web;
 
 use std::net::SocketAddr;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use leanclaw_gateway::Sessions;
 use leanclaw_types::Failure;
 use leanclaw_types::session::{
-    AgentSessions, DecideSession, SessionLookup, SessionOutcome, SessionPage, SessionQuery, SessionRow, Transcript,
-    TranscriptQuery, UsageCell, UsageQuery,
+    AgentSessions, Appended, DecideSession, NewMessage, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
+    SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
 };
 
 use super::PluginGateway;
@@ -30,6 +30,10 @@ impl Sessions for PluginGateway {
 
     async fn transcript(&self, key: &str, query: TranscriptQuery) -> Result<Transcript, Failure> {
         Ok(self.store.transcript(key, query).await?)
+    }
+
+    async fn append(&self, key: &str, message: NewMessage) -> Result<Option<Appended>, Failure> {
+        Ok(self.store.append_once(key, message).await?)
     }
 
     async fn usage(&self, query: UsageQuery) -> Result<Vec<UsageCell>, Failure> {

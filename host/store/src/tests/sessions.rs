@@ -1,7 +1,8 @@
 //! Sessions and transcripts, in a real file.
 
 use leanclaw_types::session::{
-    SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionQuery, SessionRow, TranscriptQuery, UsageQuery,
+    NewMessage, SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionQuery, SessionRow, TranscriptQuery,
+    UsageQuery,
 };
 use rusqlite::{Connection, params_from_iter};
 use serde_json::{Value, json};
@@ -251,4 +252,36 @@ async fn lists_of_many_sessions_read_only_what_they_show() {
     let page = store.sessions(SessionQuery { agent: Some("ada".into()), ..query }).await.unwrap();
     assert_eq!((page.rows.len(), page.total), (20, 10_000));
     assert_eq!(store.sessions_at_a_glance(5).unwrap().iter().map(|own| own.count).sum::<u64>(), 100_000);
+}
+
+#[tokio::test]
+async fn what_is_put_aside_stays_on_disk_and_what_is_added_again_is_there_once() {
+    let (folder, store) = store();
+    let key = "agent:main:a";
+    put(&store, row(key, 1)).await;
+    for number in 1..=5 {
+        store.append_message(key, "user", say(&number.to_string()), number).await.unwrap();
+    }
+    let keep = |messages| Box::new(move |row: Option<SessionRow>| SessionChange::Keep { row: row.unwrap(), messages });
+    store.change_session(key.into(), keep(2)).await.unwrap();
+    let left = store.transcript(key, newest(9)).await.unwrap();
+    assert_eq!((left.messages.len(), left.total, left.starts_after_seq), (2, 2, 3));
+    store.change_session(key.into(), keep(9)).await.unwrap();
+    assert_eq!(store.transcript(key, newest(9)).await.unwrap().total, 2, "what is out of sight does not come back");
+    let kept = Connection::open(folder.path().join("core.db")).unwrap();
+    assert_eq!(kept.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0)).unwrap(), 5);
+
+    let message = |id: &str| {
+        let body = json!({"content": "hi", "idempotencyKey": id}).as_object().unwrap().clone();
+        NewMessage { role: "user".into(), body, at_ms: 9 }
+    };
+    assert_eq!(store.append_once("agent:main:none", message("k")).await.unwrap(), None);
+    let first = store.append_once(key, message("k")).await.unwrap().unwrap();
+    assert!(!first.repeated);
+    store.close().await;
+    let store = Store::open(folder.path()).unwrap();
+    let again = store.append_once(key, message("k")).await.unwrap().unwrap();
+    assert!(again.repeated && again.message.id == first.message.id, "{again:?}");
+    assert!(!store.append_once(key, message("other")).await.unwrap().unwrap().repeated);
+    assert_eq!(store.transcript(key, newest(9)).await.unwrap().total, 4);
 }

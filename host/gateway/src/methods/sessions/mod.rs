@@ -1,5 +1,6 @@
 //! `sessions.*`, `usage.*` and `chat.history`: what sessions there are, what was said in them, and changing them.
 
+mod compact;
 mod create;
 mod days;
 mod groups;
@@ -9,6 +10,7 @@ mod lookup;
 mod page;
 mod patch;
 mod remove;
+mod send;
 mod subscribe;
 mod sums;
 mod totals;
@@ -27,14 +29,16 @@ use crate::gateway::State;
 use crate::handshake::Session;
 use crate::sessions::Key;
 
+pub(crate) use compact::compact;
 pub(crate) use create::create;
 pub(crate) use groups::{delete_group, group_defaults, list_groups, put_groups, rename_group, update_group};
 pub(crate) use history::{get, history, history_with};
 pub(crate) use list::list;
 pub(crate) use lookup::{describe, preview, resolve};
 pub(crate) use page::{branches, viewers};
-pub(crate) use patch::patch;
+pub(crate) use patch::{patch, patch_many};
 pub(crate) use remove::{delete, reset};
+pub(crate) use send::send;
 pub(crate) use subscribe::{follow, subscribe, unfollow, unsubscribe};
 pub(crate) use totals::{cost, logs, status, timeseries};
 pub(crate) use usage::usage;

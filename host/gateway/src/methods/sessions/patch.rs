@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Expected, KEY_ALIASES, change, fresh, later, touch};
 use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::handshake::Session;
 use crate::methods::{ADMIN, WRITE};
 use crate::phrase::Shape;
 use crate::sessions::{Key, STORE_PATH, entry, resolved};
@@ -159,31 +161,116 @@ pub(crate) fn patch(call: &Call<'_>) -> Answer {
         Ok(params) => params,
         Err(error) => return Answer::error(error),
     };
+    later(call, move |state, session| async move {
+        let row = patched(&state, &session, params).await?;
+        Ok(Payload::json(&json!({
+            "ok": true, "path": STORE_PATH, "key": row.key, "entry": entry(&row, session.version),
+            "resolved": resolved(&row),
+        })))
+    })
+}
+
+/// Changes one session, and tells who wants to know.
+async fn patched(state: &State, session: &Session, params: Map<String, Value>) -> Result<SessionRow, ErrorShape> {
     let text = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
-    let key = match Key::read(&text("key").unwrap_or_default(), text("agentId").as_deref()) {
-        Ok(key) => key,
-        Err(error) => return Answer::error(error),
-    };
+    let key = Key::read(&text("key").unwrap_or_default(), text("agentId").as_deref())?;
     let expected = Expected {
         session_id: text("expectedSessionId"),
         lifecycle_revision: text("expectedLifecycleRevision"),
         updated_ms: None,
     };
+    let (now_ms, version, own, label) = (state.now_ms(), session.version, key.clone(), text_of_label(&params));
+    let decide = move |row: Option<SessionRow>| {
+        expected.check(row.as_ref())?;
+        let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
+        apply(&mut row, &own, &params, version, now_ms)?;
+        touch(&mut row, now_ms);
+        Ok((SessionChange::Put(row.clone()), row))
+    };
+    let row = change(state, session, &key, decide).await.map_err(|error| name_label(error, label.as_deref()))?;
+    state.session_changed(&row.key, "patch", Some(&row));
+    Ok(row)
+}
+
+/// The same changes of many sessions.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Many {
+    #[schemars(length(min = 1, max = 100))]
+    targets: Vec<Target>,
+    #[schemars(with = "Changes")]
+    patch: Map<String, Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Target {
+    #[schemars(length(min = 1))]
+    key: String,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    agent_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    expected_session_id: Option<String>,
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
+    expected_lifecycle_revision: Option<String>,
+}
+
+/// What `sessions.patch` takes, without which session it is about.
+struct Changes;
+
+impl JsonSchema for Changes {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Changes".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut schema = Patch::json_schema(generator);
+        schema.remove("required");
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.retain(|name, _| !NOT_FIELDS.contains(&name.as_str()));
+        }
+        schema
+    }
+}
+
+static MANY: LazyLock<Shape> = LazyLock::new(Shape::of::<Many>);
+
+/// `sessions.patchMany {targets, patch}` → `{outcomes: [{ok, key, agentId?, error?}]}`, one per target in their order.
+pub(crate) fn patch_many(call: &Call<'_>) -> Answer {
+    let many = match call.read::<Many>(&MANY, &[]).and_then(|many| {
+        call.require(needed(call.session.version, &many.patch))?;
+        Ok(many)
+    }) {
+        Ok(many) => many,
+        Err(error) => return Answer::error(error),
+    };
     later(call, move |state, session| async move {
-        let (now_ms, version, own) = (state.now_ms(), session.version, key.clone());
-        let label = text_of_label(&params);
-        let decide = move |row: Option<SessionRow>| {
-            expected.check(row.as_ref())?;
-            let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
-            apply(&mut row, &own, &params, version, now_ms)?;
-            touch(&mut row, now_ms);
-            Ok((SessionChange::Put(row.clone()), row))
-        };
-        let row = change(&state, &session, &key, decide).await.map_err(|error| name_label(error, label.as_deref()))?;
-        state.session_changed(&row.key, "patch", Some(&row));
-        Ok(Payload::json(&json!({
-            "ok": true, "path": STORE_PATH, "key": row.key, "entry": entry(&row, version), "resolved": resolved(&row),
-        })))
+        let mut outcomes = Vec::with_capacity(many.targets.len());
+        for target in many.targets {
+            let mut outcome = json!({"ok": true, "key": target.key});
+            let mut params = many.patch.clone();
+            params.insert("key".into(), json!(target.key));
+            let more = [
+                ("agentId", target.agent_id),
+                ("expectedSessionId", target.expected_session_id),
+                ("expectedLifecycleRevision", target.expected_lifecycle_revision),
+            ];
+            for (name, value) in more.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+                if let Some(outcome) = outcome.as_object_mut().filter(|_| name == "agentId") {
+                    outcome.insert(name.into(), json!(value));
+                }
+                params.insert(name.into(), json!(value));
+            }
+            if let (Err(error), Some(outcome)) = (patched(&state, &session, params).await, outcome.as_object_mut()) {
+                outcome.insert("ok".into(), json!(false));
+                outcome.insert("error".into(), json!(error));
+            }
+            outcomes.push(outcome);
+        }
+        Ok(Payload::json(&json!({"outcomes": outcomes})))
     })
 }
 
