@@ -190,7 +190,8 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    fn take(&self, bytes: &[u8]) {
+    /// Takes what was written, and shows the lines that it ends.
+    pub(crate) fn take(&self, bytes: &[u8]) {
         let mut open = self.cell.open();
         open.writes += 1;
         let line = open.of(self.output);

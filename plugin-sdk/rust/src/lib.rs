@@ -127,6 +127,8 @@ mod bindings;
 mod convert;
 #[cfg(target_family = "wasm")]
 mod exports;
+#[cfg(target_family = "wasm")]
+mod stdio;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

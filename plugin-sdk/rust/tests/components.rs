@@ -34,7 +34,8 @@ fn built() -> &'static Path {
     })
 }
 
-fn interfaces(guest: &str) -> Interfaces {
+/// Everything a guest imports and exports.
+fn everything(guest: &str) -> Interfaces {
     let bytes = std::fs::read(built().join(format!("{guest}.wasm"))).unwrap();
     let mut found = Interfaces::default();
     let mut depth = 0;
@@ -51,6 +52,11 @@ fn interfaces(guest: &str) -> Interfaces {
             _ => {}
         }
     }
+    found
+}
+
+fn interfaces(guest: &str) -> Interfaces {
+    let mut found = everything(guest);
     // The standard library's; the host offers these to everyone, with nothing in them.
     found.imports.retain(|name| {
         !["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"]
@@ -78,6 +84,15 @@ fn methods_and_a_skill_in_one_component_ask_for_no_grant() {
     assert_eq!(found.exports, ours(&["method", "skill"]));
     // The types of the exports, and the log, which everyone has.
     assert_eq!(found.imports, ours(&["types", "call", "blobs", "log"]));
+}
+
+#[test]
+fn what_calls_nothing_of_the_system_imports_nothing_of_it() {
+    for guest in ["methods_and_skill", "channel_with_all"] {
+        let imports = everything(guest).imports;
+        let system: Vec<_> = imports.iter().filter(|name| name.starts_with("wasi:")).collect();
+        assert_eq!(system, Vec::<&String>::new(), "{guest}");
+    }
 }
 
 #[test]

@@ -50,6 +50,8 @@ impl types::Host for State {}
 /// Nor does one write a line.
 impl log::Host for State {
     fn write(&mut self, _level: String, _message: String, _fields: Vec<(String, String)>) {}
+
+    fn print(&mut self, _: log::Output, _: u8, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64, _: u64) {}
 }
 
 impl call::Host for State {}

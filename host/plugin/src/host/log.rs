@@ -2,7 +2,7 @@
 
 use leanclaw_wasm::Limited;
 
-use crate::bindings::imports::log::Host;
+use crate::bindings::imports::log::{Host, Output};
 use crate::logs::{Level, cut};
 use crate::state::{InstanceState, call_id};
 
@@ -39,6 +39,30 @@ impl Host for InstanceState {
             text.push_str(cut(value, line_bytes));
         }
         self.write_line(Level::from_guest(&level), "log", &text);
+        Ok(())
+    }
+
+    fn print(
+        &mut self,
+        to: Output,
+        count: u8,
+        b0: u64,
+        b1: u64,
+        b2: u64,
+        b3: u64,
+        b4: u64,
+        b5: u64,
+        b6: u64,
+        b7: u64,
+    ) -> wasmtime::Result<()> {
+        self.enter()?;
+        let bytes: [[u8; 8]; 8] = [b0, b1, b2, b3, b4, b5, b6, b7].map(u64::to_le_bytes);
+        let bytes = bytes.as_flattened();
+        let pipe = match to {
+            Output::Stdout => self.pipe().stdout(),
+            Output::Stderr => self.pipe().stderr(),
+        };
+        pipe.take(bytes.get(..usize::from(count)).unwrap_or(bytes));
         Ok(())
     }
 }

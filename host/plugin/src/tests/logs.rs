@@ -118,3 +118,44 @@ async fn an_open_line_ends_with_its_call() {
     assert!(bench.lines("echo").is_empty());
     bench.close().await;
 }
+
+/// As [`print`], in numbers; `count` is what the guest claims.
+fn print_in_numbers(to: u8, count: usize, text: &str) -> String {
+    let mut numbers = [0_u64; 8];
+    for (number, bytes) in numbers.iter_mut().zip(text.as_bytes().chunks(8)) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        *number = u64::from_le_bytes(word);
+    }
+    let numbers: String = numbers.iter().map(|number| format!("(i64.const {number})")).collect();
+    format!("(call $log.print (i32.const {to}) (i32.const {count}) {numbers})")
+}
+
+/// The way of guests that have no WASI output: the same lines, put together in the same way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_printed_in_numbers_is_lines_too() {
+    let bench = Bench::with_witness().await;
+    let whole = "a".repeat(64);
+    let body = [
+        print_in_numbers(0, 12, "line one\nlin"),
+        print_in_numbers(1, 5, "wrong"),
+        print_in_numbers(0, 6, "e two\n, and not this"),
+        print_in_numbers(0, 64, &whole),
+        // More than there can be is all there is.
+        print_in_numbers(0, 255, &format!("{}\n", "b".repeat(63))),
+        print_in_numbers(0, 0, "nothing"),
+        "(call $ok (global.get $null) (global.get $null_len))".to_owned(),
+    ]
+    .concat();
+    bench.install(&manifest("prints"), &texts(Guest::method("import log;", &body)).build().unwrap()).await;
+    assert_eq!(bench.run("prints", "{}").await.unwrap(), "null");
+    let said: Vec<(String, String)> =
+        bench.lines("prints").into_iter().map(|line| (line.source, line.message)).collect();
+    let line = |source: &str, text: &str| (source.to_owned(), text.to_owned());
+    let long = format!("{whole}{}", "b".repeat(63));
+    assert_eq!(
+        said,
+        [line("stdout", "line one"), line("stdout", "line two"), line("stdout", &long), line("stderr", "wrong")]
+    );
+    bench.close().await;
+}
