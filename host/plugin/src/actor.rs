@@ -54,11 +54,15 @@ impl Default for Recycling {
     }
 }
 
-/// What an instance is for. Deliveries and inbound work of one channel never share an instance: they meet in kv only.
+/// What an instance is for. Deliveries and inbound work of one channel never share an instance: they meet in kv only. Nor
+/// do hooks share one with what a plugin is called for: others wait for a hook, and whoever may call its methods could hold
+/// them up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
-    /// Methods, tools, hooks, routes.
+    /// Methods, tools, routes.
     Calls,
+    /// Hooks.
+    Hooks,
     /// `deliver` and `perform`.
     Outbound,
     /// Webhooks, polls, sockets.
@@ -159,7 +163,7 @@ impl Actor {
     }
 }
 
-fn gone(unit: &Unit) -> Failure {
+pub(crate) fn gone(unit: &Unit) -> Failure {
     Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key)).retry_after(250)
 }
 
@@ -243,8 +247,8 @@ impl Drop for Turn {
 }
 
 async fn make_live(unit: &Unit, frame: Frame) -> Result<Live, Failure> {
-    let guest = unit.guest().await.map_err(|error| unit.cannot_load(&error))?;
-    Live::new(unit.wasm(), guest, Arc::clone(unit.shared()), frame).await
+    let guest = unit.loaded().await?;
+    unit.live(guest, frame).await
 }
 
 /// An instance with its history.

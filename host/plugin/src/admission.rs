@@ -101,6 +101,11 @@ impl Inner {
         let package = match read {
             Ok(package) => package,
             Err(error) => {
+                if error.is_transient() {
+                    self.try_again(&path)
+                } else {
+                    self.retries.forget(&path)
+                }
                 let reason = error.reason();
                 match running.as_ref().and_then(|id| installed.plugins.get_mut(id)) {
                     Some(entry) => entry.refused_replacement = Some(reason.clone()),

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::convert::lenient_json;
 use crate::diagnose::{CONTRACT_VERSION, Interfaces};
 use crate::error::{PluginError, call_failure};
-use crate::guest::{Guest, Live};
+use crate::guest::Guest;
 use crate::state::{CallContext, from_guest};
 use crate::unit::Unit;
 use crate::validate::Schema;
@@ -67,7 +67,7 @@ pub(crate) async fn ask(unit: &Arc<Unit>, interfaces: Interfaces) -> Result<Desc
     let frame = Unit::frame(None, CallContext::of(Caller::host("loader")));
     let exports = interfaces.served_exports();
     let mut found = Description { interfaces: interfaces.clone(), ..Description::default() };
-    let mut live = Live::new(unit.wasm(), guest, shared, frame).await.map_err(PluginError::Call)?;
+    let mut live = unit.live(guest, frame).await.map_err(PluginError::Call)?;
     let asked = live
         .run("describe", unit.wall_clock(), async |store, live| {
             if exports.contains(&"skill") {

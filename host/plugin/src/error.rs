@@ -1,5 +1,7 @@
 //! Why a plugin could not be loaded or called.
 
+use std::path::PathBuf;
+
 use leanclaw_types::manifest::ManifestError;
 use leanclaw_types::{Failure, failure::code};
 use leanclaw_wasm::{CallError, LoadError};
@@ -9,9 +11,18 @@ use crate::diagnose::Diagnosis;
 /// Why a plugin is not ready.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    /// The package cannot be read.
+    /// The package is not one.
     #[error("{0}")]
     Package(String),
+    /// A file of the package cannot be read.
+    #[error("`{}` cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Others than the user of this program may change the package; the text says what to do.
     #[error("{0}")]
     Untrusted(String),
@@ -54,6 +65,9 @@ impl PluginError {
             Self::Load(error) => error.hints(),
             Self::Incompatible(diagnosis) => diagnosis.hints.clone(),
             Self::Untrusted(_) => Vec::new(),
+            _ if self.is_transient() => {
+                vec!["it is tried again by itself; if it stays like this, see what this machine's disk and limits say".into()]
+            }
             Self::Link(_) => vec![
                 "build the component against this host's `wit` folder, or use a host as new as the component's contract"
                     .into(),
@@ -63,12 +77,23 @@ impl PluginError {
             }
             Self::Call(failure) | Self::Service(failure) => failure.hints.clone(),
             Self::Manifest(_) => vec!["the manifest's fields are in wit/manifest.schema.json".into()],
-            Self::Package(_) => vec![
+            Self::Package(_) | Self::Read { .. } => vec![
                 "a plugin is a folder with a leanclaw.plugin.json and the component it names, or one .wasm that carries its manifest; leanclaw plugin check PATH looks closer".into(),
             ],
             Self::Description(_) => {
                 vec!["correct the component or its manifest; leanclaw plugin check PATH shows both".into()]
             }
+        }
+    }
+
+    /// Whether it says nothing about the plugin and may pass by itself: a disk that does not answer, a machine that is
+    /// short of something, a service of the host that is busy.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Load(LoadError::Read { source, .. }) => may_pass(source),
+            Self::Service(_) => true,
+            Self::Call(failure) => failure.code == code::UNAVAILABLE && failure.retryable,
+            _ => false,
         }
     }
 
@@ -85,6 +110,14 @@ impl PluginError {
         }
         reason
     }
+}
+
+/// Whether the same read may succeed later, although nobody changed the file.
+fn may_pass(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock};
+    let kinds = [Interrupted, OutOfMemory, ResourceBusy, StaleNetworkFileHandle, TimedOut, WouldBlock];
+    let numbers = [libc::EIO, libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
+    kinds.contains(&error.kind()) || error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }
 
 /// A guest call that ended badly, for the caller.

@@ -72,8 +72,7 @@ pub(crate) async fn grant(
     asked: &Permissions,
     change: &GrantChange,
 ) -> Result<Permissions, Failure> {
-    let added =
-        if change.all { asked.clone() } else { chosen(asked, &change.items, key, "asked for by its manifest")? };
+    let added = if change.all { asked.clone() } else { chosen(asked, &change.items, key, NOT_ASKED)? };
     // A plugin that asks for nothing is approved by naming nothing. What it asked for when that was decided may differ from
     // what it asks for now, so that is no way to grant anything.
     if !change.all && change.items.is_empty() && !asked.items().is_empty() {
@@ -116,7 +115,7 @@ pub(crate) async fn revoke(
         Failure::not_found(format!("Nothing is granted to `{key}`.")).hint("leanclaw plugin list shows what is there")
     })?;
     let removed =
-        if change.all { old.permissions.clone() } else { chosen(&old.permissions, &change.items, key, "granted")? };
+        if change.all { old.permissions.clone() } else { chosen(&old.permissions, &change.items, key, NOT_GRANTED)? };
     if !change.all && change.items.is_empty() {
         return Err(
             Failure::invalid("Nothing was named to be revoked.").hint(format!("leanclaw plugin revoke {key} --all"))
@@ -143,8 +142,16 @@ pub(crate) async fn revoke(
     Ok(left)
 }
 
+/// What was not the case, and what to do then.
+type Reason = (&'static str, &'static str);
+const NOT_ASKED: Reason = (
+    "asked for by its manifest",
+    "a plugin never gets more than its manifest asks for: add it to \"permissions\" (or \"limits\") there first",
+);
+const NOT_GRANTED: Reason = ("granted", "leanclaw plugin inspect ID shows what a plugin has");
+
 /// The part of `from` that `items` name; `kv` stands for whatever size is there.
-fn chosen(from: &Permissions, items: &[String], key: &PluginKey, what: &str) -> Result<Permissions, Failure> {
+fn chosen(from: &Permissions, items: &[String], key: &PluginKey, (what, hint): Reason) -> Result<Permissions, Failure> {
     let there = from.items();
     for item in items {
         let known = there.contains(item) || (item == "kv" && from.kv.is_some());
@@ -152,8 +159,7 @@ fn chosen(from: &Permissions, items: &[String], key: &PluginKey, what: &str) -> 
             let shown = crate::logs::escape(crate::logs::cut(item, 200));
             let list =
                 if there.is_empty() { "nothing".to_owned() } else { there.into_iter().collect::<Vec<_>>().join(", ") };
-            return Err(Failure::invalid(format!("`{shown}` is not {what} for `{key}`; these are: {list}."))
-                .hint("a plugin never gets more than its manifest asks for: add it to \"permissions\" (or \"limits\") there first"));
+            return Err(Failure::invalid(format!("`{shown}` is not {what} for `{key}`; these are: {list}.")).hint(hint));
         }
     }
     Ok(from.filtered(|item| items.iter().any(|named| named == item)))
@@ -171,9 +177,9 @@ mod tests {
         )
         .unwrap();
         let key: PluginKey = "x".parse().unwrap();
-        let picked = chosen(&asked, &["http:https://a.example".into(), "kv".into()], &key, "asked for").unwrap();
+        let picked = chosen(&asked, &["http:https://a.example".into(), "kv".into()], &key, NOT_ASKED).unwrap();
         assert_eq!(picked.items().into_iter().collect::<Vec<_>>(), ["http:https://a.example", "kv:9"]);
-        let error = chosen(&asked, &["http:https://c.example".into()], &key, "asked for").unwrap_err();
+        let error = chosen(&asked, &["http:https://c.example".into()], &key, NOT_ASKED).unwrap_err();
         assert!(error.message.contains("https://b.example"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use leanclaw_types::Failure;
-use leanclaw_wasm::{CallError, GuestStore, Wasm};
+use leanclaw_wasm::{CallError, GuestStore, InstancePermit, Wasm};
 use tracing::Span;
 use tracing::field::Empty;
 use wasmtime::Store;
@@ -136,23 +136,9 @@ pub(crate) struct Live {
 
 impl Live {
     /// Makes a store for the call in `frame`. The instance itself is made inside the first call, under its bounds.
-    ///
-    /// # Errors
-    /// `unavailable` when no instance became free within the time of a call.
-    pub(crate) async fn new(
-        wasm: &Wasm,
-        guest: Arc<Guest>,
-        shared: Arc<Shared>,
-        frame: Frame,
-    ) -> Result<Self, Failure> {
-        let permit = match wasm.try_instance_permit() {
-            Some(permit) => permit,
-            None => Box::pin(tokio::time::timeout(shared.limits.wall_clock, wasm.instance_permit()))
-                .await
-                .map_err(|_| crowded(wasm, &shared))?,
-        };
+    pub(crate) fn new(permit: InstancePermit, guest: Arc<Guest>, shared: Arc<Shared>, frame: Frame) -> Self {
         let store = GuestStore::new(permit, InstanceState::new(shared, frame));
-        Ok(Self { store, instance: None, guest: Some(guest) })
+        Self { store, instance: None, guest: Some(guest) }
     }
 
     /// Runs `work`, a call of `export`, on the instance, instantiating it first if this is the first call. Any outer error
@@ -220,7 +206,7 @@ async fn observed<R>(
 }
 
 /// Every instance there may be is in use, and stayed so.
-fn crowded(wasm: &Wasm, shared: &Shared) -> Failure {
+pub(crate) fn crowded(wasm: &Wasm, shared: &Shared) -> Failure {
     let most = wasm.settings().max_instances;
     let waited = shared.limits.wall_clock;
     let key = &shared.key;

@@ -229,9 +229,12 @@ impl Inner {
         for account in self.accounts(&wish.plugin) {
             slots.insert(account.clone(), self.loader.load(&load.package, &account, code).await);
         }
+        let path = load.package.path.clone();
+        let may_pass = slots.values().any(|slot| slot.is_transient);
         if let Some(package) = self.swap_in(&wish.plugin, load, slots) {
             self.remember_home(&package).await;
         }
+        if may_pass { self.try_again(&path) } else { self.retries.forget(&path) }
     }
 
     /// Puts what was loaded in the place of what ran; gives the package if that was done.
@@ -254,7 +257,11 @@ impl Inner {
             self.note_refusal(&mut installed, &package.path, Refusal { plugin: Some(key), reason, sha256 }, &by);
             return None;
         }
-        for slot in slots.values() {
+        let is_known = |slot: &&Slot| {
+            let old = entry.slots.get(&slot.key.account);
+            slot.is_transient && &*by == FOLDER && old.is_some_and(|old| old.reason == slot.reason)
+        };
+        for slot in slots.values().filter(|slot| !is_known(slot)) {
             self.note_state(&package, slot, &by);
         }
         stop(entry);
@@ -286,9 +293,8 @@ impl Inner {
         if let Some(entry) = installed.plugins.remove(id) {
             stop(&entry);
             installed.guards.lies_at(id, &entry.package.path);
-            // Other than for a replaced version, whose calls end as they would have.
             for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
-                ready.unit.shared().ending.cancel();
+                ready.unit.unload();
             }
             tracing::info!(plugin = %id, "plugin removed");
             self.audit(

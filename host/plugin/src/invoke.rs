@@ -231,7 +231,7 @@ impl Plugins {
         context: &CallContext,
     ) -> Result<HookDecision, Failure> {
         let call = GuestCall::Hook { event: event.into(), payload: payload.to_string() };
-        let GuestReply::Hook(decision) = ready.unit.call(Role::Calls, call, context.clone()).await? else {
+        let GuestReply::Hook(decision) = ready.unit.call(Role::Hooks, call, context.clone()).await? else {
             return Err(unexpected());
         };
         let payload =

@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     /// What is asked for and not granted.
     pub(crate) missing: Vec<String>,
     pub(crate) ready: Option<Ready>,
+    /// Whether the reason may pass by itself, so that loading is tried again.
+    pub(crate) is_transient: bool,
     /// What served until rights were taken back: it keeps the code of the version that ran until that is loaded anew,
     /// because its file may hold another version by then.
     pub(crate) withdrawn: Option<Ready>,
@@ -46,11 +48,20 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub(crate) fn new(key: PluginKey, state: PluginState, reason: impl Into<String>) -> Self {
-        Self { key, state, reason: reason.into(), granted: None, missing: Vec::new(), ready: None, withdrawn: None }
+        Self {
+            key,
+            state,
+            reason: reason.into(),
+            granted: None,
+            missing: Vec::new(),
+            ready: None,
+            is_transient: false,
+            withdrawn: None,
+        }
     }
 
     fn faulted(key: PluginKey, error: &PluginError) -> Self {
-        Self::new(key, PluginState::Faulted, error.reason())
+        Self { is_transient: error.is_transient(), ..Self::new(key, PluginState::Faulted, error.reason()) }
     }
 }
 

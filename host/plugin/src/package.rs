@@ -244,6 +244,9 @@ async fn read_bare(path: &Path, memo: &dyn Memo) -> Result<Package, PluginError>
 /// # Errors
 /// The component does not parse, or carries no manifest.
 pub fn embedded_manifest(wasm: &[u8]) -> Result<String, PluginError> {
+    if !wasm.starts_with(b"\0asm") {
+        return Err(PluginError::Package("the file is not WebAssembly".into()));
+    }
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload =
@@ -329,9 +332,7 @@ fn inside(folder: &Path, relative: &str) -> Result<PathBuf, PluginError> {
             return Err(PluginError::Package(format!("`{relative}` leaves the plugin's folder")));
         };
         path.push(part);
-        let found = path.symlink_metadata().map_err(|error| {
-            PluginError::Package(format!("`{}` named by `main` cannot be read: {error}", path.display()))
-        })?;
+        let found = path.symlink_metadata().map_err(|source| PluginError::Read { path: path.clone(), source })?;
         if found.is_symlink() {
             return Err(PluginError::Package(format!(
                 "`{}` is a symbolic link; a package must hold its files itself",
@@ -344,18 +345,21 @@ fn inside(folder: &Path, relative: &str) -> Result<PathBuf, PluginError> {
 
 fn read_bounded(path: &Path, limit_bytes: usize) -> Result<Vec<u8>, PluginError> {
     let refuse = |problem: String| PluginError::Package(format!("`{}` cannot be read: {problem}", path.display()));
+    let unread = |source| PluginError::Read { path: path.to_path_buf(), source };
+    #[cfg(test)]
+    broken_disk::read(path).map_err(unread)?;
     let file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| refuse(error.to_string()))?;
-    let found = file.metadata().map_err(|error| refuse(error.to_string()))?;
+        .map_err(unread)?;
+    let found = file.metadata().map_err(unread)?;
     if !found.is_file() {
         return Err(refuse("it is not a regular file".into()));
     }
     let limit = u64::try_from(limit_bytes).unwrap_or(u64::MAX);
     let mut bytes = Vec::with_capacity(usize::try_from(found.len().min(limit)).unwrap_or_default());
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| refuse(error.to_string()))?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(unread)?;
     if bytes.len() > limit_bytes {
         return Err(refuse(format!("it has more than {limit_bytes} bytes")));
     }
@@ -370,7 +374,8 @@ pub(crate) fn read_component(path: &Path) -> Result<Vec<u8>, PluginError> {
 /// The digest of a file, remembered under its stamp so that an unchanged file is never hashed twice.
 async fn digest(path: &Path, memo: &dyn Memo) -> Result<Digest, PluginError> {
     let refuse = |problem: String| PluginError::Package(format!("`{}` cannot be read: {problem}", path.display()));
-    let found = path.symlink_metadata().map_err(|error| refuse(error.to_string()))?;
+    let unread = |source| PluginError::Read { path: path.to_path_buf(), source };
+    let found = path.symlink_metadata().map_err(unread)?;
     if !found.is_file() {
         return Err(refuse("it is not a regular file".into()));
     }
@@ -384,9 +389,24 @@ async fn digest(path: &Path, memo: &dyn Memo) -> Result<Digest, PluginError> {
     if let Some(known) = memo.recall(&key(&FileStamp::of(&found))).await.and_then(|hex| parse_digest(&hex)) {
         return Ok(known);
     }
-    let (digest, stamp) = digest_file(path).await.map_err(|error| refuse(error.to_string()))?;
+    #[cfg(test)]
+    broken_disk::read(path).map_err(unread)?;
+    let (digest, stamp) = digest_file(path).await.map_err(unread)?;
     memo.remember(key(&stamp), digest.to_string()).await;
     Ok(digest)
+}
+
+/// The plugin whose files lie at `path`, as far as they say: also of a package that is refused for something else.
+pub(crate) async fn claimed_id(path: &Path) -> Option<String> {
+    let place = path.to_path_buf();
+    let text = blocking(move || {
+        if place.is_dir() {
+            return read_bounded(&manifest_file(&place)?, manifest::MAX_BYTES);
+        }
+        Ok(embedded_manifest(&read_component(&place)?)?.into_bytes())
+    });
+    let manifest: serde_json::Value = serde_json::from_slice(&text.await.ok()?).ok()?;
+    Some(manifest.get("id")?.as_str()?.to_owned())
 }
 
 fn parse_digest(hex: &str) -> Option<Digest> {
@@ -398,6 +418,37 @@ fn parse_digest(hex: &str) -> Option<Digest> {
         *byte = u8::from_str_radix(hex.get(index * 2..index * 2 + 2)?, 16).ok()?;
     }
     Some(Digest::from_bytes(bytes))
+}
+
+/// Reads that fail as a disk makes them fail, for tests.
+#[cfg(test)]
+pub(crate) mod broken_disk {
+    use std::collections::HashMap;
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    static BROKEN: Mutex<Option<HashMap<PathBuf, usize>>> = Mutex::new(None);
+
+    /// The next `times` reads of `path` fail.
+    pub(crate) fn fail(path: &Path, times: usize) {
+        BROKEN.lock().unwrap().get_or_insert_default().insert(path.to_path_buf(), times);
+    }
+
+    /// How many reads of it will still fail.
+    pub(crate) fn left(path: &Path) -> usize {
+        BROKEN.lock().unwrap().get_or_insert_default().get(path).copied().unwrap_or_default()
+    }
+
+    pub(super) fn read(path: &Path) -> io::Result<()> {
+        match BROKEN.lock().unwrap().get_or_insert_default().get_mut(path) {
+            Some(times) if *times > 0 => {
+                *times -= 1;
+                Err(io::Error::from_raw_os_error(libc::EIO))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

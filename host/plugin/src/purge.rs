@@ -4,7 +4,7 @@
 //! instance of it is gone, and before anything can be loaded under its id again.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use crate::admission::Home;
 use crate::description;
+use crate::folder;
 use crate::grants::finished;
+use crate::package;
 use crate::runtime::{Inner, Plugins, actor};
 use crate::unit::Unit;
 
@@ -39,8 +41,8 @@ impl Plugins {
     /// Then its log and counters are forgotten too. Carried out to its end even when the caller goes away.
     ///
     /// # Errors
-    /// `conflict` while its files are in the plugin folder; `unavailable` when an instance does not end; what `delete`
-    /// says.
+    /// `conflict` while its files are in the plugin folder, loaded or not; `unavailable` when that cannot be told, or an
+    /// instance does not end; what `delete` says.
     pub async fn purge<T, D, F>(&self, caller: &Caller, plugin: &PluginId, delete: D) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -52,6 +54,7 @@ impl Plugins {
             let _decision = inner.decisions.lock().await;
             let gate = inner.gate(&plugin);
             let _turn = gate.lock().await;
+            inner.is_absent(&plugin).await?;
             inner.unload_removed(&plugin, &by)?;
             let accounts = inner.end(&plugin).await?;
             let done = delete(Remains { accounts, memo: inner.memo_of(&plugin).await, by }).await?;
@@ -63,15 +66,40 @@ impl Plugins {
     }
 }
 
+fn is_installed(plugin: &PluginId, path: &Path) -> Failure {
+    let message = format!("The plugin `{plugin}` is installed: {}.", path.display());
+    Failure::new(code::CONFLICT, message).hint(format!("leanclaw plugin remove {plugin} --purge removes it first"))
+}
+
 impl Inner {
+    /// Looks into the folder: a package that was refused, or that nobody has looked at yet, is in no table.
+    async fn is_absent(&self, plugin: &PluginId) -> Result<(), Failure> {
+        let Some(folder) = self.folder.as_deref() else { return Ok(()) };
+        let contents = folder::look(folder).await.map_err(|reason| {
+            let message =
+                format!("It cannot be told whether the plugin `{plugin}` is installed; nothing was deleted: {reason}");
+            Failure::unavailable(message).hint("put the plugin folder right first")
+        })?;
+        let home = self.home(plugin).await.map(|home| home.within(folder));
+        for path in contents.into_keys() {
+            let is_its = match package::claimed_id(&path).await {
+                Some(id) => id == plugin.as_str(),
+                // It says of nobody whose it is, and lies where the plugin did or would.
+                None => home.as_ref() == Some(&path) || path.file_stem().is_some_and(|name| name == plugin.as_str()),
+            };
+            if is_its {
+                return Err(is_installed(plugin, &path));
+            }
+        }
+        Ok(())
+    }
+
     /// Unloads a plugin whose files are gone, without waiting for the folder's watcher to notice.
     fn unload_removed(&self, plugin: &PluginId, by: &str) -> Result<(), Failure> {
         let path: Option<PathBuf> = self.lock().plugins.get(plugin).map(|entry| entry.package.path.clone());
         let Some(path) = path else { return Ok(()) };
         if path.symlink_metadata().is_ok() {
-            let message = format!("The plugin `{plugin}` is installed: {}.", path.display());
-            return Err(Failure::new(code::CONFLICT, message)
-                .hint(format!("leanclaw plugin remove {plugin} --purge removes it first")));
+            return Err(is_installed(plugin, &path));
         }
         let mut installed = self.lock();
         if installed.plugins.get(plugin).is_some_and(|entry| entry.package.path == path) {

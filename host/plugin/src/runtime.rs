@@ -21,6 +21,7 @@ use crate::folder::{self, Contents};
 use crate::installed::{Installed, Wish};
 use crate::loader::Loader;
 use crate::package::Package;
+use crate::retry::Retries;
 use crate::services::Services;
 use crate::table::Table;
 use crate::unit::Faulted;
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) events: broadcast::Sender<Arc<PluginEvent>>,
     /// Held from reading a grant until its change is written: of two decisions at once neither is lost.
     pub(crate) decisions: tokio::sync::Mutex<()>,
+    /// What could not be read and is tried again.
+    pub(crate) retries: Retries,
 }
 
 /// What is shown, made together with the table.
@@ -105,6 +108,7 @@ impl Plugins {
                 listing: ArcSwap::default(),
                 events,
                 decisions: tokio::sync::Mutex::default(),
+                retries: Retries::default(),
             }
         });
         let plugins = Self { inner };

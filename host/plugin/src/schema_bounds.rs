@@ -2,12 +2,15 @@
 //! a thread.
 //!
 //! A validator recurses: down the value, and at one place of the value along `$ref`, `allOf` and the like. The first is
-//! bounded by how deep a value may be nested, the second here. A schema is judged as data, before anything compiles it;
-//! where the text leaves it open what something means, the worse is taken.
+//! bounded by how deep a value may be nested, the second here; how much the two come to together, in [`crate::schema_load`].
+//! A schema is judged as data, before anything compiles it; where the text leaves it open what something means, the worse is
+//! taken.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
+
+use crate::schema_load::Load;
 
 /// The largest schema, in bytes of JSON.
 const MAX_BYTES: usize = 64 * 1024;
@@ -23,10 +26,12 @@ const MAX_VISITS: usize = 2_000;
 pub(crate) const MAX_VALUE_NESTING: usize = 32;
 
 /// What a schema that may be used is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// A value it checks may be nested this deep; none when the schema's own nesting bounds the check.
     pub(crate) value_nesting: Option<usize>,
+    /// How much work a check can become.
+    pub(crate) load: Load,
 }
 
 /// Judges `schema`.
@@ -49,7 +54,8 @@ pub(crate) fn examine(schema: &Value) -> Result<Bounds, String> {
             "it and the parts it refers to with `$ref` are nested {total} levels deep together; the limit is {MAX_TOTAL_NESTING}"
         ));
     }
-    Ok(Bounds { value_nesting: (!walk.referred.is_empty()).then_some(MAX_VALUE_NESTING) })
+    let value_nesting = (!walk.referred.is_empty()).then_some(MAX_VALUE_NESTING);
+    Ok(Bounds { value_nesting, load: Load::of(schema)? })
 }
 
 /// How deep a value is nested; a text or number is one level.
@@ -128,39 +134,59 @@ impl<'schema> Walk<'schema> {
         Ok((longest, visits))
     }
 
-    /// The objects that check the same place of the value as `fields`.
+    /// The objects that check the same place of the value as `fields`, once it is known that they may.
     fn next(&mut self, fields: &'schema Map<String, Value>) -> Result<Vec<&'schema Map<String, Value>>, String> {
-        let mut next = Vec::new();
         for (name, value) in fields {
             match (name.as_str(), value) {
-                ("$ref", Value::String(reference)) => next.extend(self.refer(reference)?),
+                ("$ref", Value::String(reference)) => self.refer(reference)?,
                 ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
                     return Err(format!("`{name}` is not supported; use `$ref`"));
-                }
-                ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
-                    next.extend(schemas.iter().filter_map(Value::as_object));
-                }
-                ("not" | "if" | "then" | "else", Value::Object(schema)) => next.push(schema),
-                ("dependentSchemas" | "dependencies", Value::Object(schemas)) => {
-                    next.extend(schemas.values().filter_map(Value::as_object));
                 }
                 _ => {}
             }
         }
-        Ok(next)
+        Ok(same_place(self.root, fields))
     }
 
-    /// What `reference` leads to. A place that is not there is the compiler's to report.
-    fn refer(&mut self, reference: &'schema str) -> Result<Option<&'schema Map<String, Value>>, String> {
+    /// Notes what `reference` leads to. A place that is not there is the compiler's to report.
+    fn refer(&mut self, reference: &'schema str) -> Result<(), String> {
         let pointer = reference.strip_prefix('#').filter(|pointer| pointer.is_empty() || pointer.starts_with('/'));
-        let Some(pointer) = pointer.filter(|pointer| !pointer.contains('%')) else {
+        if pointer.is_none_or(|pointer| pointer.contains('%')) {
             let shown = crate::logs::escape(crate::logs::cut(reference, 100));
             return Err(format!("`$ref: {shown}`: a reference has to be `#` or `#/PATH` within the schema"));
-        };
-        let Some(target) = self.root.pointer(pointer) else { return Ok(None) };
-        self.referred.entry(reference).or_insert_with(|| nesting(target));
-        Ok(target.as_object())
+        }
+        if let Some(target) = referred(self.root, reference) {
+            self.referred.entry(reference).or_insert_with(|| nesting(target));
+        }
+        Ok(())
     }
+}
+
+/// What a reference within the document leads to.
+fn referred<'schema>(root: &'schema Value, reference: &str) -> Option<&'schema Value> {
+    reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
+}
+
+/// The objects that check the same place of a value as `fields`, one step on.
+pub(crate) fn same_place<'schema>(
+    root: &'schema Value,
+    fields: &'schema Map<String, Value>,
+) -> Vec<&'schema Map<String, Value>> {
+    let mut next = Vec::new();
+    for (name, value) in fields {
+        match (name.as_str(), value) {
+            ("$ref", Value::String(reference)) => next.extend(referred(root, reference).and_then(Value::as_object)),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => {
+                next.extend(schemas.iter().filter_map(Value::as_object));
+            }
+            ("not" | "if" | "then" | "else", Value::Object(schema)) => next.push(schema),
+            ("dependentSchemas" | "dependencies", Value::Object(schemas)) => {
+                next.extend(schemas.values().filter_map(Value::as_object));
+            }
+            _ => {}
+        }
+    }
+    next
 }
 
 #[cfg(test)]

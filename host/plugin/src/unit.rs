@@ -12,8 +12,8 @@ use std::time::Duration;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::manifest::Lifecycle;
 use leanclaw_types::{Failure, failure::code};
-use leanclaw_wasm::{CallError, LazyComponent, Wasm};
-use tokio::sync::{OnceCell, Semaphore, mpsc};
+use leanclaw_wasm::{CallError, InstancePermit, LazyComponent, Wasm};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::actor::{Actor, Recycling, Role};
@@ -59,21 +59,35 @@ pub(crate) struct Faulted {
 /// The resident instances of one unit, one per role.
 struct Actors {
     calls: Arc<Actor>,
+    hooks: Arc<Actor>,
     outbound: Arc<Actor>,
     inbound: Arc<Actor>,
 }
 
 impl Actors {
     fn new() -> Self {
-        Self { calls: Actor::new(), outbound: Actor::new(), inbound: Actor::new() }
+        Self { calls: Actor::new(), hooks: Actor::new(), outbound: Actor::new(), inbound: Actor::new() }
     }
 
     fn of(&self, role: Role) -> &Arc<Actor> {
         match role {
             Role::Calls => &self.calls,
+            Role::Hooks => &self.hooks,
             Role::Outbound => &self.outbound,
             Role::Inbound => &self.inbound,
         }
+    }
+}
+
+/// Places for calls that have an instance of their own each.
+struct Lane {
+    running: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Lane {
+    fn new(concurrency: usize) -> Self {
+        Self { running: Semaphore::new(concurrency), waiting: Semaphore::new(concurrency * WAITING_PER_RUNNING) }
     }
 }
 
@@ -81,8 +95,9 @@ impl Actors {
 pub(crate) struct Unit {
     parts: UnitParts,
     guest: OnceCell<Arc<Guest>>,
-    running: Semaphore,
-    waiting: Semaphore,
+    calls: Lane,
+    /// Hooks wait for hooks only, as in [`Role`].
+    hooks: Lane,
     actors: Actors,
     /// Tells it from the units that came before it under the same key.
     number: u64,
@@ -92,6 +107,8 @@ pub(crate) struct Unit {
     is_revoked: AtomicBool,
     /// Cancelled after that: what runs in it ends.
     revoked: CancellationToken,
+    /// Cancelled when rights were taken back and when the plugin was unloaded: what has not begun will not.
+    closed: CancellationToken,
 }
 
 /// How a call on a live instance ended.
@@ -102,13 +119,14 @@ impl Unit {
         let concurrency = parts.concurrency.max(1);
         Arc::new(Self {
             guest: OnceCell::new(),
-            running: Semaphore::new(concurrency),
-            waiting: Semaphore::new(concurrency * WAITING_PER_RUNNING),
+            calls: Lane::new(concurrency),
+            hooks: Lane::new(concurrency),
             actors: Actors::new(),
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
             is_revoked: AtomicBool::new(false),
             revoked: CancellationToken::new(),
+            closed: CancellationToken::new(),
             parts,
         })
     }
@@ -119,10 +137,6 @@ impl Unit {
 
     pub(crate) fn stats(&self) -> &Arc<Stats> {
         &self.parts.stats
-    }
-
-    pub(crate) fn wasm(&self) -> &Wasm {
-        &self.parts.wasm
     }
 
     /// Tells it from the units that came before it under the same key.
@@ -162,50 +176,87 @@ impl Unit {
         call: GuestCall,
         context: CallContext,
     ) -> Result<GuestReply, Failure> {
-        let resident = role != Role::Calls || self.parts.lifecycle == Lifecycle::Resident;
-        if resident {
-            self.actors.of(role).call(self, call, context).await
-        } else {
-            Box::pin(self.fresh(call, context)).await
+        let lane = match role {
+            Role::Calls => Some(&self.calls),
+            Role::Hooks => Some(&self.hooks),
+            Role::Outbound | Role::Inbound => None,
+        };
+        match lane.filter(|_| self.parts.lifecycle != Lifecycle::Resident) {
+            Some(lane) => Box::pin(self.fresh(lane, call, context)).await,
+            None => self.actors.of(role).call(self, call, context).await,
         }
     }
 
-    async fn fresh(&self, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
-        let guest = self.guest().await.map_err(|error| self.cannot_load(&error))?;
-        let _turn = self.turn().await?;
+    async fn fresh(&self, lane: &Lane, call: GuestCall, context: CallContext) -> Result<GuestReply, Failure> {
+        let guest = self.loaded().await?;
+        let _turn = self.turn(lane).await?;
         let export = call.export();
         let frame = Self::frame(Some(call), context);
         let number = frame.call;
-        let mut live = Live::new(&self.parts.wasm, guest, Arc::clone(&self.parts.shared), frame).await?;
+        let mut live = self.live(guest, frame).await?;
         let result = self.run(&mut live, export).await?;
         self.parts.stats.memory(live.store.memory_bytes());
         self.settle(number, export, result)
     }
 
-    /// A place among the calls that may run at once.
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-        match self.running.try_acquire() {
-            Ok(turn) => Ok(turn),
-            Err(_) => Box::pin(self.wait_for_turn()).await,
+    /// The linked component for a call.
+    ///
+    /// # Errors
+    /// `unavailable` when it cannot be loaded, or will not be called any more.
+    pub(crate) async fn loaded(&self) -> Result<Arc<Guest>, Failure> {
+        if let Some(made) = self.guest.get() {
+            return Ok(Arc::clone(made));
+        }
+        Box::pin(self.unless_closed(self.guest())).await?.map_err(|error| self.cannot_load(&error))
+    }
+
+    /// An instance for the call in `frame`, or room for it: the guest is made within the call.
+    ///
+    /// # Errors
+    /// `unavailable` when none became free in the time of a call, or the unit will not be called any more.
+    pub(crate) async fn live(&self, guest: Arc<Guest>, frame: Frame) -> Result<Live, Failure> {
+        let permit = match self.parts.wasm.try_instance_permit() {
+            Some(permit) => permit,
+            None => Box::pin(self.wait_for_instance()).await?,
+        };
+        Ok(Live::new(permit, guest, Arc::clone(&self.parts.shared), frame))
+    }
+
+    async fn wait_for_instance(&self) -> Result<InstancePermit, Failure> {
+        let Self { parts: UnitParts { wasm, shared, .. }, .. } = self;
+        let permit = tokio::time::timeout(shared.limits.wall_clock, wasm.instance_permit());
+        self.unless_closed(permit).await?.map_err(|_| guest::crowded(wasm, shared))
+    }
+
+    /// Waits for `work`, but not longer than there is a point in it.
+    async fn unless_closed<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(self.check_rights().err().unwrap_or_else(|| crate::actor::gone(self))),
+            done = work => Ok(done),
         }
     }
 
-    async fn wait_for_turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
+    /// A place among the calls that may run at once.
+    async fn turn<'lane>(&self, lane: &'lane Lane) -> Result<SemaphorePermit<'lane>, Failure> {
+        match lane.running.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => Box::pin(self.wait_for_turn(lane)).await,
+        }
+    }
+
+    async fn wait_for_turn<'lane>(&self, lane: &'lane Lane) -> Result<SemaphorePermit<'lane>, Failure> {
         let busy = || {
             let key = &self.parts.shared.key;
             Failure::new(code::RATE_LIMITED, format!("Too many calls of the plugin `{key}` are waiting."))
                 .hint("raise limits.concurrency in its manifest; above the default it needs a grant")
                 .retry_after(100)
         };
-        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
+        let _place = lane.waiting.try_acquire().map_err(|_| busy())?;
         let wait = self.parts.shared.limits.wall_clock;
-        tokio::select! {
-            biased;
-            () = self.revoked.cancelled() => Err(self.withdrawn()),
-            turn = tokio::time::timeout(wait, self.running.acquire()) => match turn {
-                Ok(Ok(turn)) => Ok(turn),
-                _ => Err(busy()),
-            },
+        match self.unless_closed(tokio::time::timeout(wait, lane.running.acquire())).await? {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(busy()),
         }
     }
 
@@ -214,6 +265,15 @@ impl Unit {
     pub(crate) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::SeqCst);
         self.revoked.cancel();
+        self.closed.cancel();
+        self.stop.cancel();
+    }
+
+    /// The plugin was taken away: what waits is turned away, and what runs is told that nobody is there any more. Other
+    /// than for a version that is replaced, whose calls end as they would have.
+    pub(crate) fn unload(&self) {
+        self.parts.shared.ending.cancel();
+        self.closed.cancel();
         self.stop.cancel();
     }
 
@@ -310,8 +370,12 @@ impl Unit {
     }
 
     /// For a call that comes before the code is there and finds that it cannot be loaded: the caller is told, and so is
-    /// whoever looks at the plugin.
-    pub(crate) fn cannot_load(&self, error: &PluginError) -> Failure {
+    /// whoever looks at the plugin. What may pass is left to the next call to try again.
+    fn cannot_load(&self, error: &PluginError) -> Failure {
+        if error.is_transient() {
+            self.parts.shared.logs.write(Level::Warn, "host", "", &error.reason());
+            return load_failure(error).retry_after(1000);
+        }
         self.give_up(format!("{}\nhint: leanclaw plugin reload {}", error.reason(), self.parts.shared.key));
         load_failure(error)
     }

@@ -11,6 +11,8 @@ use crate::schema_bounds::{Bounds, examine, nesting};
 
 /// Problems named in one error.
 const MAX_PROBLEMS: usize = 8;
+/// What one regular expression may take up once it is compiled.
+const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
 /// Why `schema` cannot be used as a JSON Schema here, if so.
 #[must_use]
@@ -30,7 +32,12 @@ impl Schema {
             return Ok(Self(None));
         }
         let bounds = examine(schema)?;
-        let validator = jsonschema::options().build(schema).map_err(|error| {
+        // A pattern is matched in a time that grows with the text alone; one that looks around or back is refused. What a
+        // `format` says is for people: checking it is optional in JSON Schema, and for some of them not cheap.
+        let patterns =
+            jsonschema::PatternOptions::regex().size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
+        let options = jsonschema::options().with_pattern_options(patterns).should_validate_formats(false);
+        let validator = options.build(schema).map_err(|error| {
             // It quotes what it was given.
             crate::logs::escape(crate::logs::cut(&error.to_string(), 500))
         })?;
@@ -48,6 +55,7 @@ impl Schema {
         if let Some(most) = bounds.value_nesting.filter(|most| nesting(value) > *most) {
             return Err(format!("it is nested more than {most} levels deep"));
         }
+        bounds.load.admits(value)?;
         if validator.is_valid(value) {
             return Ok(());
         }
@@ -167,6 +175,26 @@ mod tests {
                 assert!(schema.check_text("result", bad).is_err(), "{}", &bad[..bad.len().min(20)]);
             }
         }
+    }
+
+    #[test]
+    fn a_pattern_is_matched_in_linear_time_or_refused() {
+        let evil = Schema::compile(&json!({"pattern": "^(a+)+$"})).unwrap();
+        assert!(evil.check(&json!(format!("{}!", "a".repeat(50_000)))).is_err());
+        assert_eq!(evil.check(&json!("aaa")), Ok(()));
+        for refused in [r"(?=a)b", r"(a)\1", "(a{1000}){1000}"] {
+            assert!(Schema::compile(&json!({"pattern": refused})).is_err(), "{refused}");
+            assert!(
+                Schema::compile(&json!({"patternProperties": {refused: {"type": "string"}}})).is_err(),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_format_is_a_note_in_every_draft() {
+        let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "format": "regex"});
+        assert_eq!(Schema::compile(&schema).unwrap().check(&json!("(a{1000}){1000}")), Ok(()));
     }
 
     #[test]

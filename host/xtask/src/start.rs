@@ -4,19 +4,24 @@
 //! the example plugins there. What a person set, by environment or by argument, stays as it is, and nothing is granted in
 //! a data folder that a person chose.
 //!
+//! To run the examples of this very tree is to agree to what they ask for: they are granted that at the first start, and
+//! again when an example asks for something else than it did then. Between the two, a right that was taken back stays so;
+//! a plugin from which all was taken back stays without.
+//!
 //! Grants are given through the gateway's own command line, which needs the running program. A second process of this
 //! program waits for it and ends when all is granted, so that the first can become the gateway. The gateway knows nothing
 //! of it and would never collect it, so a third process starts it and ends: the system collects it then.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
+use crate::fingerprint::Fingerprint;
 use crate::repository::Repository;
 use crate::{plugins, setup, ui};
 
@@ -30,7 +35,8 @@ const PLUGIN_DIR: &str = "LEANCLAW_PLUGIN_DIR";
 const DATA_DIR: &str = "LEANCLAW_DATA_DIR";
 /// For the setup and the builds; the program itself would warn about names it does not know.
 const BUILD_VARIABLES: &[&str] = &[setup::PACKED_LIBRARY, "LEANCLAW_WIT", "LEANCLAW_TOOLS"];
-/// In the development data folder: which plugins were granted once, so that taking a right away lasts.
+/// In the development data folder: which plugins were granted what they ask for, and a fingerprint of that, so that taking
+/// a right away lasts.
 const GRANTED_LIST: &str = "granted-by-xtask";
 /// The first start compiles every plugin before it is ready to be asked about.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -93,17 +99,36 @@ impl Environment {
         lines.next() == Some(gateway.to_string().as_str()) && lines.next().is_some()
     }
 
-    fn granted(&self) -> BTreeSet<String> {
+    /// The plugins that were granted what they ask for, and what that was; nothing is known of the latter in a folder from
+    /// before it was written down.
+    fn granted(&self) -> BTreeMap<String, String> {
         let list = std::fs::read_to_string(self.data.join(GRANTED_LIST)).unwrap_or_default();
-        list.lines().map(str::to_owned).collect()
+        let entry = |line: &str| {
+            let (id, asked) = line.split_once(' ').unwrap_or((line, ""));
+            (id.to_owned(), asked.to_owned())
+        };
+        list.lines().map(entry).collect()
     }
 
-    fn remember(&self, id: &str) -> Result<()> {
+    fn remember(&self, id: &str, asked: &str) -> Result<()> {
         let mut granted = self.granted();
-        granted.insert(id.to_owned());
+        granted.insert(id.to_owned(), asked.to_owned());
         let path = self.data.join(GRANTED_LIST);
-        let list: String = granted.iter().map(|id| format!("{id}\n")).collect();
+        let list: String = granted.iter().map(|(id, asked)| format!("{id} {asked}\n")).collect();
         std::fs::write(&path, list).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A fingerprint of what a built plugin asks for.
+    fn asked(&self, id: &str) -> Result<String> {
+        let path = self.plugins.join(id).join("leanclaw.plugin.json");
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest: Value =
+            serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        let mut asked = Fingerprint::new("what a plugin asks for");
+        for field in ["permissions", "limits"] {
+            asked.text(&manifest.get(field).unwrap_or(&Value::Null).to_string());
+        }
+        Ok(asked.finish())
     }
 
     /// The program in the folder the person stands in, so that their `.env` and relative paths count.
@@ -120,10 +145,15 @@ impl Environment {
     }
 }
 
-/// Starts the second process if an example plugin was never granted anything in this data folder.
+/// Starts the second process if an example plugin asks for something else than it was granted in this data folder.
 fn grant_in_background(repository: &Repository, ids: &[String], environment: &Environment) -> Result<()> {
     let granted = environment.granted();
-    let missing: Vec<&String> = ids.iter().filter(|id| !granted.contains(*id)).collect();
+    let mut missing = Vec::new();
+    for id in ids {
+        if granted.get(id) != Some(&environment.asked(id)?) {
+            missing.push(id);
+        }
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -158,7 +188,7 @@ pub(crate) fn grant_examples(repository: &Repository, mut arguments: Arguments) 
         let mut still = Vec::new();
         for id in waiting {
             match grant(repository, &program, &environment, &id) {
-                Ok(()) => environment.remember(&id)?,
+                Ok(()) => environment.remember(&id, &environment.asked(&id)?)?,
                 // Not listening yet, or the plugin is still being compiled.
                 Err(_) => still.push(id),
             }
@@ -172,18 +202,47 @@ pub(crate) fn grant_examples(repository: &Repository, mut arguments: Arguments) 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Grants one plugin everything unless it has a grant.
+/// What is to be done about a plugin that asks for something else than when it was granted last.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// It cannot be told yet.
+    Later,
+    Nothing,
+    Grant,
+}
+
+/// Judges `plugin`, as `leanclaw plugin inspect` shows it.
+fn due(plugin: &Value, was_granted: bool) -> Due {
+    let has_grant = plugin.get("granted").is_some_and(|granted| !granted.is_null());
+    let is_whole = plugin.get("missing").and_then(Value::as_array).is_some_and(Vec::is_empty);
+    match plugin.get("state").and_then(Value::as_str) {
+        None | Some("loading") => Due::Later,
+        // Approved as a whole already; or all was taken back, which is for good.
+        Some(_) if (has_grant && is_whole) || (!has_grant && was_granted) => Due::Nothing,
+        Some(_) => Due::Grant,
+    }
+}
+
+/// Grants one plugin everything it asks for, unless it has that or was left without any right.
 fn grant(repository: &Repository, program: &Path, environment: &Environment, id: &str) -> Result<()> {
     let leanclaw = || environment.leanclaw(repository, program);
     let inspected = ui::capture(leanclaw().args(["plugin", "inspect", id, "--json"]))?;
     let plugin: Value =
         serde_json::from_str(&inspected).context("`leanclaw plugin inspect --json` did not print JSON")?;
-    if plugin.get("granted").is_some_and(|granted| !granted.is_null()) {
-        return Ok(());
+    let was_granted = environment.granted().contains_key(id);
+    match due(&plugin, was_granted) {
+        Due::Later => bail!("{id} is being loaded"),
+        Due::Nothing => return Ok(()),
+        Due::Grant => {}
     }
     ui::capture(leanclaw().args(["plugin", "grant", id, "--all", "--yes"]))?;
+    let why = if was_granted {
+        "it asks for something else than when it was granted last"
+    } else {
+        "this is its first start in a development folder"
+    };
     ui::say(&format!(
-        "granted the example plugin {id} all that its manifest asks for: this is its first start in a development folder \
+        "granted the example plugin {id} all that its manifest asks for: {why} \
          (`leanclaw plugin revoke {id} --all` takes it back for good)"
     ));
     Ok(())
@@ -205,4 +264,26 @@ fn become_program(command: &mut Command) -> Result<ExitCode> {
 fn become_program(command: &mut Command) -> Result<ExitCode> {
     let status = command.status().with_context(|| format!("cannot run {}", ui::shown(command)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_was_taken_back_whole_stays_so_and_what_is_newly_asked_for_is_granted() {
+        let plugin = |state: &str, granted: Value, missing: Value| json!({"state": state, "granted": granted, "missing": missing});
+        let cases = [
+            (plugin("loading", Value::Null, json!([])), true, Due::Later),
+            (plugin("needs-grant", Value::Null, json!(["kv:1"])), false, Due::Grant),
+            (plugin("needs-grant", Value::Null, json!(["kv:1"])), true, Due::Nothing),
+            (plugin("needs-grant", json!({}), json!(["limit:memoryMib=128"])), true, Due::Grant),
+            (plugin("ready", json!({}), json!(["kv:1"])), true, Due::Grant),
+            (plugin("ready", json!({"inbox": true}), json!([])), false, Due::Nothing),
+        ];
+        for (plugin, was_granted, expected) in cases {
+            assert_eq!(due(&plugin, was_granted), expected, "{plugin} {was_granted}");
+        }
+    }
 }

@@ -109,6 +109,14 @@ impl Guest {
         self.answer("method.methods", json!({ "ok": [run] }))
     }
 
+    /// Adds to its world, such as `export hook;`.
+    #[must_use]
+    pub fn beside(mut self, world: &str) -> Self {
+        self.world.push(' ');
+        self.world.push_str(world);
+        self
+    }
+
     /// Encodes against another WIT folder, whose package has this version.
     #[must_use]
     pub fn against(mut self, wit: &Path, version: &str) -> Self {

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use leanclaw_test_guests as guests;
 use leanclaw_test_guests::Guest;
 use leanclaw_types::plugin::PluginState;
 use leanclaw_types::{Failure, PluginId};
 use serde_json::{Value, json};
 
-use super::support::{Bench, HeldLoads, asking, assert_failed, caller, context, settings, with};
+use super::servers::Gate;
+use super::stored::HeldLoads;
+use super::support::{Bench, asking, assert_failed, caller, context, settings, with};
 use crate::Recycling;
 
 const EVENT: &str = "authorize";
@@ -192,4 +195,27 @@ async fn the_right_can_be_taken_back_before_it_is_loaded() {
     assert!(!bench.plugins.guards_calls());
     bench.until("witness", |info| info.state == PluginState::Ready).await;
     bench.close().await;
+}
+
+/// Whoever may call the guard's own methods must not be able to hold up everybody's calls with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guard_is_asked_while_its_own_methods_are_busy() {
+    let gate = Gate::start("7").await;
+    let fetches = guests::fetch(&[]).beside("export hook;").answer("hook.events", json!([EVENT]));
+    let wasm = fetches.answer("hook.handle", json!({"ok": {"verdict": "continue"}})).build().unwrap();
+    for lifecycle in ["resident", "per-call"] {
+        let bench = Bench::with_witness().await;
+        let asks = asking("warden", json!({"hooks": [EVENT], "privateHttp": [gate.server.origin()]}));
+        let narrow = json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}});
+        bench.install(&with(asks, narrow), &wasm).await;
+        let url = json!(gate.server.url("/")).to_string();
+        let plugins = bench.plugins.clone();
+        let slow = tokio::spawn(async move { plugins.call_method("warden.run", &url, context()).await });
+        gate.arrived().await;
+        ask(&bench, "config.set", false).await.unwrap();
+        assert!(!slow.is_finished(), "{lifecycle}");
+        gate.open(1);
+        assert_eq!(slow.await.unwrap().unwrap(), "7");
+        bench.close().await;
+    }
 }

@@ -3,6 +3,7 @@
 use std::task::Poll;
 
 use leanclaw_test_guests as guests;
+use leanclaw_types::plugin::PluginState;
 use serde_json::json;
 
 use super::servers::Gate;
@@ -71,4 +72,40 @@ async fn a_caller_that_goes_away_takes_its_instance_along() {
     gate.open(2);
     assert_eq!(bench.run("waits", &url).await.unwrap(), "7");
     bench.close().await;
+}
+
+/// Rights that are taken back and a plugin that is taken away are waited for by others, who must not wait for a crowd.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_instance_is_turned_away_with_the_plugin() {
+    let bench = Bench::new().await;
+    let echo = guests::echo().unwrap();
+    for lifecycle in ["per-call", "resident"] {
+        let asks = asking("waits", json!({"kv": {"quotaBytes": 10}}));
+        bench.install(&with(asks, json!({ "lifecycle": lifecycle })), &echo).await;
+        let mut taken = Vec::new();
+        let call = || Box::pin(bench.plugins.call_method("waits.run", "1", context()));
+
+        taken.extend(std::iter::from_fn(|| bench.wasm.try_instance_permit()));
+        let mut waiting = call();
+        assert!(poll_once(&mut waiting).await.is_pending());
+        let withdrawn = async {
+            let failure = waiting.await.unwrap_err();
+            assert_failed(&failure, "unavailable");
+            assert!(failure.message.contains("were taken back"), "{lifecycle}: {failure}");
+            // What is left of its rights is loaded, for which an instance is needed.
+            taken.clear();
+        };
+        tokio::join!(withdrawn, bench.revoke("waits"));
+        bench.until("waits", |info| info.state == PluginState::Ready).await;
+
+        taken.extend(std::iter::from_fn(|| bench.wasm.try_instance_permit()));
+        let mut waiting = call();
+        assert!(poll_once(&mut waiting).await.is_pending());
+        std::fs::remove_dir_all(bench.folder.path().join("waits")).unwrap();
+        let failure = waiting.await.unwrap_err();
+        assert_eq!(failure.code, "unavailable");
+        assert!(failure.message.contains("was unloaded"), "{lifecycle}: {failure}");
+        drop(taken);
+    }
+    bench.no_instance_is_left().await;
 }

@@ -1,6 +1,7 @@
 //! The runtime as a whole, with inline guests and services in memory.
 
 mod servers;
+mod stored;
 mod support;
 
 mod audit;

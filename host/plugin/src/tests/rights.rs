@@ -9,7 +9,8 @@ use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
 
 use super::servers::Gate;
-use super::support::{Bench, HeldLoads, asking, assert_failed, caller, context, poll_once, with};
+use super::stored::HeldLoads;
+use super::support::{Bench, asking, assert_failed, caller, context, poll_once, with};
 
 /// Emits the event that its parameters name.
 fn emits() -> Vec<u8> {

@@ -66,9 +66,11 @@ fn extreme() -> Vec<(Value, Value)> {
     let steps = |down: Value| nested(MAX_STEPS - 2, |inner| json!({"allOf": [inner]}), down);
     vec![
         (steps(json!({"items": {"$ref": "#"}})), deep(MAX_VALUE_NESTING)),
-        (steps(json!({"additionalProperties": {"$ref": "#"}})), deep_object),
+        (steps(json!({"additionalProperties": {"$ref": "#"}})), deep_object.clone()),
         (chain(MAX_STEPS - 2, |next| next, json!({"items": {"$ref": "#"}})), deep(MAX_VALUE_NESTING)),
         (chain(60, |next| json!({"items": next}), json!({})), deep(MAX_VALUE_NESTING)),
+        // Copied wherever it is referred to, it would be copied 2^40 times.
+        (chain(40, |next| json!({"properties": {"a": next.clone(), "b": next}}), json!({})), deep_object.clone()),
         (nested(MAX_NESTING - 1, |inner| json!({"items": inner}), json!({})), deep(100)),
     ]
 }

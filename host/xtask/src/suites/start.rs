@@ -1,7 +1,8 @@
 //! The suite `start`: the real `cargo xtask start`, on a development data folder and a port of its own.
 //!
-//! The first start grants the example plugins what they ask for; the second finds all of it done. Both serve, end when they
-//! are told to, and leave no process behind.
+//! The first start grants the example plugins what they ask for; the second finds all of it done; the third finds a folder
+//! in which one of them was granted when it asked for less. All serve, end when they are told to, and leave no process
+//! behind.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -26,8 +27,16 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut count = Count::default();
-    for (name, is_first) in [("a first start grants the examples", true), ("a second start finds all done", false)] {
-        match start(repository, &folder, is_first) {
+    type Case = fn(&Repository, &Path) -> Result<()>;
+    let cases: [(&str, Case); 3] = [
+        ("a first start grants the examples", |repository, folder| {
+            start(repository, folder, Some("granted the example plugin notes"))
+        }),
+        ("a second start finds all done", |repository, folder| start(repository, folder, None)),
+        ("a start grants what is newly asked for, and nothing that was taken back", newly_asked),
+    ];
+    for (name, case) in cases {
+        match case(repository, &folder) {
             Ok(()) => {
                 count.passed += 1;
                 ui::say(&format!("  {name} ... ok"));
@@ -57,7 +66,31 @@ impl Drop for Started {
     }
 }
 
-fn start(repository: &Repository, folder: &Path, is_first: bool) -> Result<()> {
+/// A right of two plugins is gone; one of them asked for something else when it was granted.
+fn newly_asked(repository: &Repository, folder: &Path) -> Result<()> {
+    let (program, data) = (repository.binary("debug", "leanclaw"), folder.join("data"));
+    let leanclaw = |arguments: &[&str]| {
+        let mut command = repository.command(&program);
+        command.env("LEANCLAW_DATA_DIR", &data).env("LEANCLAW_PLUGIN_DIR", repository.plugins());
+        ui::capture(command.args(arguments))
+    };
+    leanclaw(&["plugin", "revoke", "text-stats", "limit:memoryMib=128"])?;
+    leanclaw(&["plugin", "revoke", "notes", "event:changed"])?;
+    let list = data.join("granted-by-xtask");
+    let granted = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let stale = granted.lines().map(|line| if line.starts_with("text-stats ") { "text-stats" } else { line });
+    std::fs::write(&list, stale.map(|line| format!("{line}\n")).collect::<String>())?;
+    start(repository, folder, Some("granted the example plugin text-stats"))?;
+    for (id, expected) in [("text-stats", 0), ("notes", 1)] {
+        let plugin: Value = serde_json::from_str(&leanclaw(&["plugin", "inspect", id, "--json"])?)?;
+        let missing = plugin.get("missing").and_then(Value::as_array).map_or(0, Vec::len);
+        ensure!(missing == expected, "{id} misses {missing} rights, not {expected}");
+    }
+    Ok(())
+}
+
+/// Starts and stops it; `grants` is what it says of a grant, if it gives one.
+fn start(repository: &Repository, folder: &Path, grants: Option<&str>) -> Result<()> {
     let built = plugins_built(repository)?;
     let mut started = Started::new(repository, folder)?;
     let address = started.until("it listens", |started| Ok(started.address()))?;
@@ -73,7 +106,7 @@ fn start(repository: &Repository, folder: &Path, is_first: bool) -> Result<()> {
     })?;
     let said = started.said();
     ensure!(
-        said.contains("granted the example plugin") == is_first,
+        grants.map_or(!said.contains("granted the example plugin"), |grants| said.contains(grants)),
         "what was granted is not what was missing: {said}"
     );
     ensure!(!said.contains("unknown variable"), "it warns of its own variables: {said}");
