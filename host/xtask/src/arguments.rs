@@ -25,6 +25,11 @@ impl Arguments {
         self.0.front().is_some_and(|argument| argument == "--help" || argument == "-h")
     }
 
+    /// Whether the next argument is `name`, which is left where it is.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.0.front().is_some_and(|argument| argument == name)
+    }
+
     /// Takes `name` wherever it stands; true if it was there.
     pub(crate) fn flag(&mut self, name: &str) -> bool {
         match self.0.iter().position(|argument| argument == name) {
@@ -77,6 +82,13 @@ mod tests {
         assert!(line.flag("--remove"));
         assert!(!line.flag("--remove"));
         assert_eq!(line.rest(), ["left"]);
+    }
+
+    #[test]
+    fn the_next_one_can_be_looked_at() {
+        let line = arguments(&["plugins", "--quick"]);
+        assert!(line.names("plugins") && !line.names("--quick"));
+        assert_eq!(line.rest(), ["plugins", "--quick"]);
     }
 
     #[test]

@@ -10,10 +10,15 @@ use crate::arguments::Arguments;
 use crate::repository::Repository;
 use crate::{plugins, setup, ui};
 
+/// The benchmarks that need the component tools and the example plugins.
+const WITH_PLUGINS: &str = "plugins";
+
 /// Runs the command.
 pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
-    setup::ensure(repository)?;
-    plugins::build_examples(repository)?;
+    if arguments.names(WITH_PLUGINS) {
+        setup::ensure(repository)?;
+        plugins::build_examples(repository)?;
+    }
     ui::say("building leanclaw and the benchmarks (release)");
     let mut cargo = repository.cargo();
     // Together, so that both agree on the features of what they share.

@@ -61,7 +61,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[bench arguments]",
+        arguments: "gateway|plugins [--only PART] [--quick] [--check]",
         summary: "build the benchmarks in release mode and run them",
         run: bench::run,
     },

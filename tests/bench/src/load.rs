@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use serde_json::json;
 
 use crate::numbers::{Samples, Spread};
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 
 /// What the client is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -212,7 +212,8 @@ impl Lane {
         while flying.iter().any(Option::is_some) {
             let mut text = Some(self.wire.next().await?);
             while let Some(frame) = text {
-                if let Some((slot, ok)) = answer(&frame)
+                if let Some((slot, ok)) = wire::answer(&frame)
+                    && let Ok(slot) = slot.parse::<usize>()
                     && let Some(call) = flying.get_mut(slot)
                     && let Some((method, began)) = call.take()
                 {
@@ -230,28 +231,7 @@ impl Lane {
     async fn start(&mut self, slot: usize, method: Option<String>) -> Result<Option<(String, Instant)>> {
         let Some(method) = method else { return Ok(None) };
         let began = Instant::now();
-        self.wire
-            .feed(format!("{{\"type\":\"req\",\"id\":\"{slot}\",\"method\":\"{method}\",\"params\":{{}}}}"))
-            .await?;
+        self.wire.feed(wire::request(&slot.to_string(), &method, &json!({}))).await?;
         Ok(Some((method, began)))
-    }
-}
-
-/// The id of a response, which is the number of a slot, and whether it is `ok`. None for an event.
-fn answer(text: &Utf8Bytes) -> Option<(usize, bool)> {
-    let (id, rest) = text.as_str().strip_prefix("{\"type\":\"res\",\"id\":\"")?.split_once('"')?;
-    Some((id.parse().ok()?, rest.starts_with(",\"ok\":true")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_told_from_events() {
-        let good: Utf8Bytes = r#"{"type":"res","id":"7","ok":true,"payload":null}"#.into();
-        let bad: Utf8Bytes = r#"{"type":"res","id":"8","ok":false,"error":{}}"#.into();
-        let event: Utf8Bytes = r#"{"type":"event","event":"tick","payload":{},"seq":1}"#.into();
-        assert_eq!((answer(&good), answer(&bad), answer(&event)), (Some((7, true)), Some((8, false)), None));
     }
 }

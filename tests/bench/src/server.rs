@@ -1,21 +1,23 @@
 //! The real program as a child process: started on a folder of plugins, watched from outside, stopped in order.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use leanclaw_bench::Task;
 use leanclaw_bench::load::{Plan, Report, Work};
 use leanclaw_bench::wire::Wire;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::options::Places;
 
 /// The token of every gateway here.
-const TOKEN: &str = "bench-token-of-no-value";
+pub(crate) const TOKEN: &str = "bench-token-of-no-value";
 /// A server that is not ready after this never will be.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at `/ready`.
@@ -114,21 +116,39 @@ impl Home {
         port: u16,
         shape: (usize, usize),
         work: Work,
-        mut each: impl FnMut(Report) -> Result<()>,
+        each: impl FnMut(Report) -> Result<()>,
     ) -> Result<()> {
         let (connections, in_flight) = shape;
-        let plan = Plan { port, token: TOKEN.to_owned(), connections, in_flight, work };
-        let mut command = Command::new(&self.client);
-        let mut child = command.arg(serde_json::to_string(&plan)?).stdout(Stdio::piped()).spawn()?;
-        let out = child.stdout.take().context("the client has no output")?;
-        for line in std::io::BufRead::lines(std::io::BufReader::new(out)) {
-            each(serde_json::from_str(&line?)?)?;
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            bail!("the load client ended with {status}; {}", self.log_tail());
-        }
-        Ok(())
+        let task = Task::Load(Plan { port, token: TOKEN.to_owned(), connections, in_flight, work });
+        self.client(&task, each)
+    }
+
+    /// Runs the client and hands on what it tells.
+    pub(crate) fn client<T: DeserializeOwned>(&self, task: &Task, each: impl FnMut(T) -> Result<()>) -> Result<()> {
+        let mut child = Client::start(&self.client, task)?;
+        child.listen(each)?;
+        child.end().with_context(|| self.log_tail())
+    }
+
+    /// Starts the client, which then goes on until it is ended.
+    pub(crate) fn client_that_stays(&self, task: &Task) -> Result<Client> {
+        Client::start(&self.client, task)
+    }
+
+    /// Makes `count` sessions.
+    pub(crate) fn fill(&self, port: u16, count: usize) -> Result<()> {
+        in_a_runtime(async {
+            let mut wire = Wire::connect(port, TOKEN).await?;
+            wire.call_many("sessions.create", count, |number| json!({"key": format!("bench-{number:06}")})).await
+        })
+    }
+
+    /// Bytes of the whole answer to a method, for an id of one character.
+    pub(crate) fn answer_bytes(&self, port: u16, method: &str, params: &Value) -> Result<usize> {
+        in_a_runtime(async {
+            let mut wire = Wire::connect(port, TOKEN).await?;
+            Ok(wire.call_unread(method, params).await?.len())
+        })
     }
 
     fn log_tail(&self) -> String {
@@ -141,10 +161,62 @@ impl Home {
     }
 }
 
+/// The client's process.
+pub(crate) struct Client {
+    child: Child,
+    lines: Option<std::io::Lines<BufReader<ChildStdout>>>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Only what an error left behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Client {
+    fn start(program: &Path, task: &Task) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg(serde_json::to_string(task)?).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
+        Ok(Self { child, lines })
+    }
+
+    /// The next thing it tells; none once it has ended.
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let line = self.lines.as_mut().and_then(Iterator::next).transpose()?;
+        Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
+    }
+
+    fn listen<T: DeserializeOwned>(&mut self, mut each: impl FnMut(T) -> Result<()>) -> Result<()> {
+        while let Some(told) = self.next()? {
+            each(told)?;
+        }
+        Ok(())
+    }
+
+    /// Ends its standard input and waits for it.
+    pub(crate) fn end(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("the client ended with {status}");
+        }
+        Ok(())
+    }
+}
+
 /// Starts the smallest server there is.
 pub(crate) fn hello(places: &Places) -> Result<Running> {
+    reference(places, "reference-hello")
+}
+
+/// Starts a reference.
+pub(crate) fn reference(places: &Places, program: &str) -> Result<Running> {
     let port = free_port()?;
-    let mut command = Command::new(places.program("reference-hello")?);
+    let mut command = Command::new(places.program(program)?);
     command.arg(port.to_string()).stdin(Stdio::null()).stdout(Stdio::null());
     let mut running = Running::start(command, port)?;
     running.stop_with = Some("KILL");
@@ -152,7 +224,7 @@ pub(crate) fn hello(places: &Places) -> Result<Running> {
 }
 
 impl Running {
-    fn start(mut command: Command, port: u16) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, port: u16) -> Result<Self> {
         let began = Instant::now();
         let child = command.spawn().with_context(|| format!("{:?} does not start", command.get_program()))?;
         let mut running = Self { child, port, ready_after: Duration::ZERO, stop_with: None };
@@ -212,7 +284,7 @@ fn is_ready(port: u16) -> bool {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

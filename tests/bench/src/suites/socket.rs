@@ -1,17 +1,16 @@
 //! Methods that do nothing through the WebSocket, against `health` on the same connections.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use leanclaw_bench::load::{Report, Work};
-use leanclaw_bench::numbers::{Spread, median};
 use serde_json::json;
 
 use crate::guests::{self, Language};
 use crate::options::Places;
 use crate::report::{Figure, Target};
 use crate::server::Home;
+use crate::suites::rounds::Arms;
 
 const FRESH: &str = "bench-fresh";
 const RESIDENT: &str = "bench-resident";
@@ -19,13 +18,6 @@ const RESIDENT: &str = "bench-resident";
 /// Connections, calls in flight on each, and the part of `health` that a call on a fresh and on a resident instance
 /// must reach.
 const SHAPES: [(usize, usize, f64, f64); 2] = [(1, 1, 0.70, 0.85), (16, 8, 0.35, 0.60)];
-
-/// What one method did, per round.
-#[derive(Default)]
-struct Rounds {
-    calls_per_second: Vec<f64>,
-    latency: Vec<Spread>,
-}
 
 pub(crate) fn run(places: &Places, quick: bool) -> Result<Vec<Figure>> {
     let component = std::fs::read(Language::Rust.component(places)?)?;
@@ -45,10 +37,10 @@ pub(crate) fn run(places: &Places, quick: bool) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn measure(home: &Home, port: u16, shape: (usize, usize), quick: bool) -> Result<BTreeMap<String, Rounds>> {
+fn measure(home: &Home, port: u16, shape: (usize, usize), quick: bool) -> Result<Arms> {
     let methods = vec!["health".to_owned(), format!("{FRESH}.run"), format!("{RESIDENT}.run")];
     let (rounds, slice) = (if quick { 6 } else { 30 }, Duration::from_millis(300));
-    let mut measured: BTreeMap<String, Rounds> = BTreeMap::new();
+    let mut measured = Arms::default();
     let warm_up = Work::Slices { methods: methods.clone(), rounds: 1, slice };
     home.load(port, shape, warm_up, |_| Ok(()))?;
     home.load(port, shape, Work::Slices { methods, rounds, slice }, |report| {
@@ -56,33 +48,22 @@ fn measure(home: &Home, port: u16, shape: (usize, usize), quick: bool) -> Result
         if failed > 0 {
             bail!("{failed} calls of {method} failed");
         }
-        let rounds = measured.entry(method).or_default();
-        rounds.calls_per_second.push(calls_per_second);
-        rounds.latency.push(latency);
+        measured.add(method, calls_per_second, latency);
         Ok(())
     })?;
     Ok(measured)
 }
 
-fn figure(measured: &BTreeMap<String, Rounds>, plugin: &str, name: &str, least: f64) -> Result<Figure> {
-    let health = measured.get("health").context("no round of health")?;
-    let ours = measured.get(&format!("{plugin}.run")).context("no round of the plugin")?;
-    let pairs = ours.calls_per_second.iter().zip(&health.calls_per_second);
-    let ratio = median(&pairs.map(|(ours, health)| ours / health).collect::<Vec<_>>());
-    let middle =
-        |rounds: &Rounds, pick: fn(&Spread) -> f64| median(&rounds.latency.iter().map(pick).collect::<Vec<_>>());
-    let latency = |rounds: &Rounds| Spread {
-        median_us: middle(rounds, |spread| spread.median_us),
-        p99_us: middle(rounds, |spread| spread.p99_us),
-    };
-    let (spread, beside) = (latency(ours), latency(health));
+fn figure(measured: &Arms, plugin: &str, name: &str, least: f64) -> Result<Figure> {
+    let (health, ours) = (measured.get("health")?, measured.get(&format!("{plugin}.run"))?);
+    let (spread, beside) = (ours.latency(), health.latency());
     let name = format!(
         "{name} (latency {:.0} us, p99 {:.0} us; health {:.0}, {:.0})",
         spread.median_us, spread.p99_us, beside.median_us, beside.p99_us
     );
-    Ok(Figure::new("socket", name, median(&ours.calls_per_second), "calls/s")
-        .beside(median(&health.calls_per_second))
-        .compared(ratio, "of health")
+    Ok(Figure::new("socket", name, ours.rate(), "calls/s")
+        .beside(health.rate())
+        .compared(ours.part_of(health), "of health")
         .target(Target::AtLeast(least))
         .details(json!({"latency": spread, "healthLatency": beside})))
 }

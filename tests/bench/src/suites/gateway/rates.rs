@@ -1,0 +1,144 @@
+//! Calls, handshakes and requests per second.
+
+use anyhow::Result;
+use leanclaw_bench::compare::{Arm, Ask};
+use serde_json::{Value, json};
+
+use super::{REFERENCE, call, compare, echo};
+use crate::options::Places;
+use crate::report::{Figure, Target, say};
+use crate::server::{self, Home, TOKEN};
+use crate::suites::rounds::{Arms, Rounds};
+
+/// How much longer than the reference's the slowest hundredth of the calls may take.
+const TAIL: f64 = 2.0;
+/// The part of the reference that handshakes with a signature must reach.
+const HANDSHAKES: f64 = 0.30;
+/// The same of `GET /health`.
+const HTTP: f64 = 0.80;
+/// The same of `sessions.list`.
+const SESSIONS: f64 = 0.25;
+/// The part of the rate with few sessions that must be left with many.
+const MANY: f64 = 0.90;
+/// Few sessions.
+const FEW: usize = 10;
+
+/// `health`: connections, calls in flight on each, and the part of the reference it must reach.
+const SHAPES: [(usize, usize, f64); 2] = [(1, 1, 0.80), (16, 8, 0.70)];
+
+pub(super) fn health(places: &Places, quick: bool) -> Result<Vec<Figure>> {
+    let home = Home::new(places)?;
+    let (ours, bare) = (home.start()?, server::reference(places, REFERENCE)?);
+    let params = json!({});
+    let bytes = home.answer_bytes(ours.port, "health", &params)?;
+    let mut figures = Vec::new();
+    for (connections, in_flight, least) in SHAPES {
+        let arms = vec![call("ours", ours.port, "health", &params), echo("bare", bare.port, "health", &params, bytes)];
+        let measured = compare(&home, arms, (connections, in_flight), quick)?;
+        let name = format!("{connections}x{in_flight}, answers of {bytes} bytes");
+        figures.extend(beside(&measured, "health", &name, ("calls/s", least, Some(TAIL)))?);
+    }
+    bare.stop()?;
+    ours.stop()?;
+    Ok(figures)
+}
+
+/// Two gateways, one with few sessions and one with many, and the reference.
+pub(super) fn sessions(places: &Places, count: usize, quick: bool) -> Result<Vec<Figure>> {
+    let (few, many) = (Home::new(places)?, Home::new(places)?);
+    let (with_few, with_many) = (few.start()?, many.start()?);
+    let bare = server::reference(places, REFERENCE)?;
+    few.fill(with_few.port, FEW)?;
+    say(&format!("storing {count} sessions"));
+    many.fill(with_many.port, count)?;
+    let (method, params) = ("sessions.list", json!({"limit": 20}));
+    let bytes = many.answer_bytes(with_many.port, method, &params)?;
+    let mut figures = Vec::new();
+    for (connections, in_flight, _) in SHAPES {
+        let arms = vec![
+            call("few", with_few.port, method, &params),
+            call("ours", with_many.port, method, &params),
+            echo("bare", bare.port, method, &params, bytes),
+        ];
+        let measured = compare(&many, arms, (connections, in_flight), quick)?;
+        let shape = format!("{connections}x{in_flight}");
+        let name = format!("{shape}, {count} stored, answers of {bytes} bytes");
+        figures.extend(beside(&measured, "sessions", &name, ("calls/s", SESSIONS, None))?);
+        let (with_many, with_few) = (measured.get("ours")?, measured.get("few")?);
+        let name = format!("{shape}, {count} stored, beside {FEW} stored");
+        figures.push(part("sessions", name, (with_many, with_few), ("calls/s", "of few", MANY)));
+    }
+    bare.stop()?;
+    with_few.stop()?;
+    with_many.stop()?;
+    Ok(figures)
+}
+
+pub(super) fn handshakes(places: &Places, quick: bool) -> Result<Vec<Figure>> {
+    let home = Home::new(places)?;
+    let (ours, bare) = (home.start()?, server::reference(places, REFERENCE)?);
+    let arm = |name: &str, port: u16, token: Option<&str>| {
+        let ask = Ask::Handshake { token: token.map(str::to_owned) };
+        Arm { name: name.to_owned(), port, ask }
+    };
+    let mut figures = Vec::new();
+    for connections in [1, 16] {
+        let arms = vec![arm("ours", ours.port, Some(TOKEN)), arm("bare", bare.port, None)];
+        let measured = compare(&home, arms, (connections, 1), quick)?;
+        let name = format!("{connections} at once");
+        figures.extend(beside(&measured, "handshakes", &name, ("/s", HANDSHAKES, None))?);
+    }
+    bare.stop()?;
+    ours.stop()?;
+    Ok(figures)
+}
+
+pub(super) fn http(places: &Places, quick: bool) -> Result<Vec<Figure>> {
+    let home = Home::new(places)?;
+    let (ours, bare) = (home.start()?, server::reference(places, REFERENCE)?);
+    let arm = |name: &str, port: u16| {
+        let ask = Ask::Get { path: "/health".to_owned() };
+        Arm { name: name.to_owned(), port, ask }
+    };
+    let mut figures = Vec::new();
+    for connections in [1, 16] {
+        let arms = vec![arm("ours", ours.port), arm("bare", bare.port)];
+        let measured = compare(&home, arms, (connections, 1), quick)?;
+        let name = format!("GET /health, {connections} connections");
+        figures.extend(beside(&measured, "http", &name, ("/s", HTTP, None))?);
+    }
+    bare.stop()?;
+    ours.stop()?;
+    Ok(figures)
+}
+
+/// The arm `ours` beside the arm `bare`: the rate, and with a bound on it the tail of the latency.
+fn beside(
+    measured: &Arms,
+    suite: &'static str,
+    name: &str,
+    (unit, least, tail): (&'static str, f64, Option<f64>),
+) -> Result<Vec<Figure>> {
+    let (ours, bare) = (measured.get("ours")?, measured.get("bare")?);
+    let (spread, reference) = (ours.latency(), bare.latency());
+    let mut tail_figure = Figure::new(suite, format!("{name}, p99"), spread.p99_us, "us").times(reference.p99_us);
+    if let Some(most) = tail {
+        tail_figure = tail_figure.target(Target::AtMost(most));
+    }
+    Ok(vec![part(suite, name.to_owned(), (ours, bare), (unit, "of bare", least)), tail_figure])
+}
+
+/// One arm's rate as a part of another's.
+fn part(
+    suite: &'static str,
+    name: String,
+    (ours, reference): (&Rounds, &Rounds),
+    (unit, how, least): (&'static str, &'static str, f64),
+) -> Figure {
+    let latencies: Value = json!({"latency": ours.latency(), "referenceLatency": reference.latency()});
+    Figure::new(suite, name, ours.rate(), unit)
+        .beside(reference.rate())
+        .compared(ours.part_of(reference), how)
+        .target(Target::AtLeast(least))
+        .details(latencies)
+}
