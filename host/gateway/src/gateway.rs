@@ -28,7 +28,7 @@ use crate::presence::Presence;
 use crate::pulse::Pulse;
 use crate::rate::Rates;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
-use crate::sessions::Groups;
+use crate::sessions::{Groups, Lists};
 use crate::settings::Settings;
 use crate::shelf::Shelf;
 use crate::snapshot::HealthCache;
@@ -117,6 +117,7 @@ impl Gateway {
             pulse,
             groups,
             voicewake,
+            lists: Lists::default(),
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -159,6 +160,7 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     /// The words that nodes listen for: one document, none while they are the usual ones.
     pub(crate) voicewake: Shelf<Vec<String>>,
+    pub(crate) lists: Lists,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

@@ -55,6 +55,9 @@ pub trait Records: Send + Sync + 'static {
 /// Keeps sessions and what was said in them. There may be very many.
 #[async_trait]
 pub trait Sessions: Send + Sync + 'static {
+    /// Another number after every change to what the other methods tell, at the latest once that change is answered.
+    fn revision(&self) -> u64;
+
     /// The sessions that were asked for, the one that changed last first.
     ///
     /// # Errors

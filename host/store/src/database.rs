@@ -1,6 +1,7 @@
 //! One database file with its writer thread and its readers.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,6 +19,7 @@ pub(crate) struct Database {
     path: PathBuf,
     queue: Arc<Queue>,
     readers: Arc<Readers>,
+    commits: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -31,13 +33,14 @@ impl Database {
         let (connection, path) = file::open_writer(data_dir, schema)?;
         connection.execute_batch(preparation).map_err(|error| StoreError::from(error).at(&path))?;
         let queue = Arc::new(Queue::default());
-        let writer = Writer::new(connection, path.clone(), Arc::clone(&queue));
+        let commits = Arc::new(AtomicU64::new(0));
+        let writer = Writer::new(connection, path.clone(), Arc::clone(&queue), Arc::clone(&commits));
         let thread = std::thread::Builder::new()
             .name(format!("write {}", schema.file_name))
             .spawn(move || writer.run())
             .map_err(|error| StoreError::io(&path, error))?;
         let readers = Arc::new(Readers::new(path.clone()));
-        Ok(Self { path, queue, readers, thread: Mutex::new(Some(thread)) })
+        Ok(Self { path, queue, readers, commits, thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs `work` in the next transaction and answers once that is on disk.
@@ -60,6 +63,11 @@ impl Database {
             Ok(result) => result.map_err(|error: E| error.at(&self.path)),
             Err(_) => Err(StoreError::Closed.into()),
         }
+    }
+
+    /// How often a transaction of the writer ended.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
     /// Queues a write that nobody waits for, whose owner sees to it that there is only one at a time.

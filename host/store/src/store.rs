@@ -77,6 +77,13 @@ impl Store {
         self.database.close().await;
     }
 
+    /// How often something was stored by this process: another number before any write is answered, and never the same
+    /// again for other content.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.database.commits()
+    }
+
     /// Forgets a plugin: grants, secrets and handed in messages of all its accounts, and of what was learnt of components
     /// what is kept under the keys `specs`; with one audit row. Messages that `accounts` handed in before this was called
     /// are gone too when they were not written yet. Gives how much there was; key-value stores are elsewhere.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
@@ -13,6 +14,8 @@ pub(crate) struct Writer {
     connection: Connection,
     path: PathBuf,
     queue: Arc<Queue>,
+    /// Counted before anyone learns that a write was stored.
+    commits: Arc<AtomicU64>,
 }
 
 /// What became of a write's surroundings.
@@ -33,8 +36,8 @@ impl Drop for AbandonOnExit {
 }
 
 impl Writer {
-    pub(crate) fn new(connection: Connection, path: PathBuf, queue: Arc<Queue>) -> Self {
-        Self { connection, path, queue }
+    pub(crate) fn new(connection: Connection, path: PathBuf, queue: Arc<Queue>, commits: Arc<AtomicU64>) -> Self {
+        Self { connection, path, queue, commits }
     }
 
     /// Serves the queue until it is closed and empty.
@@ -100,6 +103,7 @@ impl Writer {
             return Ok(());
         }
         let outcome = self.execute("COMMIT");
+        self.commits.fetch_add(1, Ordering::AcqRel);
         self.roll_back();
         outcome
     }

@@ -4,6 +4,7 @@
 
 mod groups;
 mod keys;
+mod lists;
 mod messages;
 mod subscriptions;
 mod view;
@@ -17,6 +18,7 @@ use crate::hub::Event;
 
 pub(crate) use groups::{Defaults, Groups, Kept, MAX_GROUPS};
 pub(crate) use keys::{Key, agent_id};
+pub(crate) use lists::Lists;
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use subscriptions::Subscriptions;
 pub(crate) use view::{STORE_PATH, defaults, entry, listed, resolved};

@@ -33,6 +33,8 @@ pub(crate) struct MemoryRecords {
     pub(crate) audit: Mutex<Vec<AuditRecord>>,
     /// Sessions by key.
     pub(super) sessions: Mutex<BTreeMap<String, super::fake_sessions::MemorySession>>,
+    /// How often they were asked for with a wish to change them.
+    pub(super) revision: std::sync::atomic::AtomicU64,
     /// Whether storing fails.
     pub(crate) broken: AtomicBool,
 }

@@ -41,6 +41,7 @@ impl MemoryRecords {
     /// Adds a message, as an agent would.
     pub(super) fn say(&self, key: &str, role: &str, body: Value, at_ms: u64) {
         let mut sessions = self.sessions.lock().unwrap();
+        self.revision.fetch_add(1, Ordering::SeqCst);
         let id = sessions.values().map(|session| session.last_seq).sum::<u64>() as i64 + 1;
         let session = sessions.get_mut(key).unwrap();
         session.last_seq += 1;
@@ -57,6 +58,10 @@ impl MemoryRecords {
 
 #[async_trait]
 impl Sessions for MemoryRecords {
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure> {
         let rows: Vec<_> = self.rows().into_iter().filter(|row| matches(&query, row)).collect();
         let total = rows.len() as u64;
@@ -84,6 +89,7 @@ impl Sessions for MemoryRecords {
             return Err(Failure::unavailable("the disk is full"));
         }
         let mut sessions = self.sessions.lock().unwrap();
+        self.revision.fetch_add(1, Ordering::SeqCst);
         let old = sessions.get(&key).cloned();
         let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
             SessionChange::Nothing => return Ok(SessionOutcome::Done),

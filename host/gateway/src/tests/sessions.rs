@@ -460,3 +460,28 @@ async fn the_use_of_one_session_is_told_answer_by_answer() {
     assert_eq!(logs.as_array().unwrap().len(), 2);
     assert_eq!(logs[1], json!({"timestamp": now, "role": "assistant", "content": "hello", "tokens": 15, "cost": 0.25}));
 }
+
+#[tokio::test]
+async fn a_list_that_is_asked_for_again_is_as_new_as_the_last_change() {
+    let server = start(with_token()).await;
+    let (mut admin, mut old) = (server.connect(4, ADMIN).await, server.connect(3, ADMIN).await);
+    ok(&mut admin, "sessions.create", json!({"key": "agent:main:a"})).await;
+    let mut first = ok(&mut admin, "sessions.list", json!({})).await;
+    let mut again = ok(&mut admin, "sessions.list", json!({})).await;
+    assert!(first["ts"].as_u64() <= again["ts"].as_u64() && again["ts"].is_u64());
+    (first["ts"], again["ts"]) = (json!(0), json!(0));
+    assert_eq!(first, again);
+    assert_eq!(ok(&mut old, "sessions.list", json!({})).await.get("totalCount"), None, "another version");
+    for label in ["One", "Two"] {
+        ok(&mut admin, "sessions.patch", json!({"key": "agent:main:a", "label": label})).await;
+        for client in [&mut admin, &mut old] {
+            assert_eq!(ok(client, "sessions.list", json!({})).await["sessions"][0]["label"], label);
+        }
+    }
+    ok(&mut admin, "sessions.delete", json!({"key": "agent:main:a"})).await;
+    assert_eq!(ok(&mut admin, "sessions.list", json!({})).await["count"], 0);
+    let without_scope = server.connect(4, &["operator.write"]).await.call("sessions.list", json!({})).await;
+    assert_eq!(without_scope["ok"], json!(true), "who writes may read");
+    let refused = server.connect(4, &["operator.pairing"]).await.call("sessions.list", json!({})).await;
+    assert_eq!(refused["error"]["details"]["missingScope"], "operator.read", "kept or not");
+}

@@ -12,6 +12,10 @@ use super::PluginGateway;
 
 #[async_trait]
 impl Sessions for PluginGateway {
+    fn revision(&self) -> u64 {
+        self.store.commits()
+    }
+
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure> {
         Ok(self.store.sessions(query).await?)
     }

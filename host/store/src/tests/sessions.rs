@@ -285,3 +285,19 @@ async fn what_is_put_aside_stays_on_disk_and_what_is_added_again_is_there_once()
     assert!(!store.append_once(key, message("other")).await.unwrap().unwrap().repeated);
     assert_eq!(store.transcript(key, newest(9)).await.unwrap().total, 4);
 }
+
+#[tokio::test]
+async fn whoever_keeps_what_was_read_learns_of_every_change() {
+    let (_folder, store) = store();
+    let mut seen = store.commits();
+    let mut changed = |store: &Store| std::mem::replace(&mut seen, store.commits()) != store.commits();
+    assert!(!changed(&store));
+    put(&store, row("agent:main:a", 1)).await;
+    assert!(changed(&store));
+    store.append_message("agent:main:a", "user", say("hello"), 5).await.unwrap();
+    assert!(changed(&store));
+    assert!(!changed(&store), "reading changes nothing");
+    let removing = Box::new(|_| SessionChange::Remove { transcript: true });
+    store.change_session("agent:main:a".into(), removing).await.unwrap();
+    assert!(changed(&store));
+}
