@@ -4,17 +4,18 @@
 //! byte bound. Who cannot keep up loses droppable events, and is cut off when it would lose one that matters.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 
+use futures_util::task::AtomicWaker;
 use leanclaw_types::frame::{ProtocolVersion, StateVersion};
-use tokio::sync::mpsc;
 
 use crate::handshake::Session;
 use crate::wire;
 
-/// Signals a connection's task may lag behind by.
+/// Signals that may wait for a connection's task.
 const QUEUE: usize = 512;
 
 /// One event, written once for all who get it.
@@ -145,9 +146,11 @@ pub(crate) enum Signal {
     Wake,
 }
 
-/// What a full queue cannot hold.
+/// What waits for a connection's task. It keeps no memory while nothing waits: most connections do nothing most of the time.
 #[derive(Debug, Default)]
-pub(crate) struct Flags {
+pub(crate) struct Mailbox {
+    waiting: Mutex<VecDeque<Signal>>,
+    reader: AtomicWaker,
     /// An event that mattered did not fit.
     pub(crate) lagged: AtomicBool,
     /// The gateway stops.
@@ -156,11 +159,30 @@ pub(crate) struct Flags {
     pub(crate) expelled: AtomicBool,
 }
 
+impl Mailbox {
+    /// Puts a signal in and wakes the task; false when it is full.
+    fn put(&self, signal: Signal) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = waiting.len() < QUEUE;
+        if fits {
+            waiting.push_back(signal);
+        }
+        drop(waiting);
+        self.reader.wake();
+        fits
+    }
+
+    /// Everything that waits now; the task is woken when there is more.
+    pub(crate) fn take(&self, context: &Context<'_>) -> VecDeque<Signal> {
+        self.reader.register(context.waker());
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 #[derive(Debug)]
 struct Member {
     session: Arc<Session>,
-    signals: mpsc::Sender<Signal>,
-    flags: Arc<Flags>,
+    mail: Arc<Mailbox>,
 }
 
 /// Everyone who is past the handshake.
@@ -174,18 +196,16 @@ pub(crate) struct Hub {
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) id: u64,
-    pub(crate) signals: mpsc::Receiver<Signal>,
-    pub(crate) flags: Arc<Flags>,
+    pub(crate) mail: Arc<Mailbox>,
 }
 
 impl Hub {
     pub(crate) fn join(&self, session: Arc<Session>) -> Seat {
-        let (sender, signals) = mpsc::channel(QUEUE);
-        let flags = Arc::new(Flags::default());
+        let mail = Arc::new(Mailbox::default());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let member = Member { session, signals: sender, flags: Arc::clone(&flags) };
+        let member = Member { session, mail: Arc::clone(&mail) };
         self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id, member);
-        Seat { id, signals, flags }
+        Seat { id, mail }
     }
 
     pub(crate) fn leave(&self, id: u64) {
@@ -200,10 +220,9 @@ impl Hub {
     pub(crate) fn broadcast(&self, event: Event) {
         let event = Arc::new(event);
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            let sent =
-                !event.is_for(&member.session) || member.signals.try_send(Signal::Event(Arc::clone(&event))).is_ok();
+            let sent = !event.is_for(&member.session) || member.mail.put(Signal::Event(Arc::clone(&event)));
             if !sent && !event.droppable {
-                member.flags.lagged.store(true, Ordering::Release);
+                member.mail.lagged.store(true, Ordering::Release);
             }
         }
     }
@@ -212,15 +231,15 @@ impl Hub {
     pub(crate) fn tell(&self, connection: &str, event: Event) -> bool {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let member = members.values().find(|member| member.session.id == connection);
-        member.is_some_and(|member| member.signals.try_send(Signal::Event(Arc::new(event))).is_ok())
+        member.is_some_and(|member| member.mail.put(Signal::Event(Arc::new(event))))
     }
 
     /// Closes the connections for whom `unwanted` holds: what they were let in by is gone.
     pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> bool) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
             if unwanted(&member.session) {
-                member.flags.expelled.store(true, Ordering::Release);
-                let _ = member.signals.try_send(Signal::Wake);
+                member.mail.expelled.store(true, Ordering::Release);
+                member.mail.put(Signal::Wake);
             }
         }
     }
@@ -236,17 +255,16 @@ impl Hub {
 
     pub(crate) fn ping(&self) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            // A full queue means the task has plenty to do anyway.
-            let _ = member.signals.try_send(Signal::Ping);
+            // Where it does not fit the task has plenty to do anyway.
+            member.mail.put(Signal::Ping);
         }
     }
 
     /// Tells everyone that the gateway stops.
     pub(crate) fn stop(&self) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            member.flags.stopping.store(true, Ordering::Release);
-            // A full queue wakes the task just as well.
-            let _ = member.signals.try_send(Signal::Wake);
+            member.mail.stopping.store(true, Ordering::Release);
+            member.mail.put(Signal::Wake);
         }
     }
 }
@@ -281,4 +299,43 @@ pub(crate) const OWN_EVENTS: [&str; 20] = [
 /// `{"ts":…}`.
 pub(crate) fn tick_payload(now_ms: u64) -> Cow<'static, str> {
     Cow::Owned(format!("{{\"ts\":{now_ms}}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Wake, Waker};
+
+    /// Counts how often a task would have run.
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_mailbox_wakes_its_reader_and_is_bounded_and_empty_when_read() {
+        let (mail, woken) = (Mailbox::default(), Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::clone(&woken));
+        let context = Context::from_waker(&waker);
+        assert!(mail.put(Signal::Ping), "before anyone reads");
+        assert_eq!(mail.take(&context).len(), 1);
+        assert!(mail.put(Signal::Ping));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!((1..QUEUE).filter(|_| mail.put(Signal::Wake)).count(), QUEUE - 1);
+        mail.take(&context);
+        for _ in 0..QUEUE {
+            assert!(mail.put(Signal::Ping));
+        }
+        let before = woken.0.load(Ordering::SeqCst);
+        mail.take(&context);
+        assert!((0..QUEUE).all(|_| mail.put(Signal::Ping)));
+        assert!(!mail.put(Signal::Wake), "full");
+        assert!(woken.0.load(Ordering::SeqCst) > before, "who is behind is woken all the same");
+        assert_eq!(mail.take(&context).len(), QUEUE);
+        assert_eq!(mail.waiting.lock().unwrap().capacity(), 0, "nothing waits, nothing is kept");
+    }
 }

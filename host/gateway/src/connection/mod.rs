@@ -71,10 +71,12 @@ impl End {
 /// Runs a connection to its end.
 pub(crate) async fn run<H>(arrival: Arrival<H>) {
     let Arrival { state, peer, stream, early, held, stop } = arrival;
-    let limits = state.config.limits.clone();
+    let limits = &Arc::clone(&state).config.limits;
     let mut socket = Socket::new(stream, &early, limits.handshake_frame_bytes);
+    // On the heap, as the goodbye is: here they would be part of every connection's task for as long as it lives.
+    let greeting = Box::pin(greet(&state, &peer, &mut socket));
     let welcome = tokio::select! {
-        welcome = tokio::time::timeout(limits.handshake_timeout, greet(&state, &peer, &mut socket)) => {
+        welcome = tokio::time::timeout(limits.handshake_timeout, greeting) => {
             welcome.unwrap_or_else(|_| Err(End::close(CloseCode::Normal, "")))
         }
         () = stop.cancelled() => Err(End::stopping()),
@@ -96,7 +98,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
         }
     };
     if let End::Close { code, reason, keep_queue } = end {
-        socket.close(code, reason, keep_queue, limits.close_grace).await;
+        Box::pin(socket.close(code, reason, keep_queue, limits.close_grace)).await;
     }
 }
 
@@ -180,7 +182,7 @@ impl Connection {
             state,
         };
         if connection.state.draining() {
-            connection.seat.flags.stopping.store(true, Ordering::Release);
+            connection.seat.mail.stopping.store(true, Ordering::Release);
         }
         connection.send_first_health();
         if connection.session.declared.is_some() {
@@ -210,17 +212,17 @@ impl Connection {
         loop {
             let mut progress = false;
             // Read before the signals: what was sent before the gateway stopped is then among them.
-            let stopping = self.seat.flags.stopping.load(Ordering::Acquire);
-            while let Poll::Ready(Some(signal)) = self.seat.signals.poll_recv(context) {
+            let stopping = self.seat.mail.stopping.load(Ordering::Acquire);
+            for signal in self.seat.mail.take(context) {
                 progress = true;
                 if let Some(end) = self.on_signal(&signal, context) {
                     return Poll::Ready(end);
                 }
             }
-            if self.seat.flags.lagged.load(Ordering::Acquire) {
+            if self.seat.mail.lagged.load(Ordering::Acquire) {
                 return Poll::Ready(slow_consumer());
             }
-            if self.seat.flags.expelled.load(Ordering::Acquire) {
+            if self.seat.mail.expelled.load(Ordering::Acquire) {
                 return Poll::Ready(End::close(CloseCode::Policy, "access was taken back"));
             }
             while let Poll::Ready(Some(said)) = self.calls.poll_next_unpin(context) {
@@ -254,7 +256,7 @@ impl Connection {
     fn poll_requests(&mut self, began: Instant, context: &mut Context<'_>) -> Result<bool, End> {
         let mut read = 0;
         self.caught_up = false;
-        let stopping = self.seat.flags.stopping.load(Ordering::Acquire);
+        let stopping = self.seat.mail.stopping.load(Ordering::Acquire);
         let limits = &self.state.config.limits;
         let (most_calls, pause_bytes) = (limits.calls_in_flight, limits.read_pause_bytes);
         while !stopping

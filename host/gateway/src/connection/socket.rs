@@ -1,26 +1,30 @@
 //! One WebSocket on one TCP stream, polled by its connection's task.
 //!
-//! The protocol state machine is tungstenite's; it is driven directly on the TCP stream so that the frame limit can rise
-//! after the handshake, so that many ready messages leave in one write, and so that the bytes a slow client has not
-//! taken are known.
+//! Reading, pings and closing are tungstenite's; it is driven directly on the TCP stream so that the frame limit can rise
+//! after the handshake. Messages are written here, all into one buffer: what is ready leaves in one write, the bytes a slow
+//! client has not taken are known, and a connection that does nothing keeps no buffer at all.
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message, Utf8Bytes};
 
-/// Bytes handed to the protocol before they are written.
+/// Bytes in the write buffer above which messages wait in the queue.
 const WRITE_BATCH_BYTES: usize = 64 * 1024;
-/// The read buffer of an idle socket.
-const READ_BUFFER_BYTES: usize = 8 * 1024;
+/// The read buffer, and so the most that is read at a time.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// The largest write buffer that an idle socket keeps.
+const KEPT_BYTES: usize = 1024;
+/// The first byte of a text message that is one frame (RFC 6455, section 5.2).
+const TEXT: u8 = 0x81;
 
 /// What came in.
 #[derive(Debug)]
@@ -46,12 +50,13 @@ pub(crate) enum Ending {
 pub(crate) struct Socket {
     stream: TcpStream,
     protocol: WebSocketContext,
-    /// Messages not yet handed to the protocol.
+    /// Messages that found the write buffer full.
     queue: VecDeque<Utf8Bytes>,
     queued_bytes: usize,
-    /// Bytes handed to the protocol and not known to be written.
-    buffered_bytes: usize,
-    unflushed: bool,
+    /// Whole frames, the first of them perhaps written in part.
+    out: BytesMut,
+    /// The protocol has something to write and found the write buffer full.
+    refused: bool,
 }
 
 impl Socket {
@@ -59,11 +64,11 @@ impl Socket {
     pub(crate) fn new(stream: TcpStream, early: &Bytes, frame_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(2 * WRITE_BATCH_BYTES)
+            .write_buffer_size(0)
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
         let protocol = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
-        Self { stream, protocol, queue: VecDeque::new(), queued_bytes: 0, buffered_bytes: 0, unflushed: false }
+        Self { stream, protocol, queue: VecDeque::new(), queued_bytes: 0, out: BytesMut::new(), refused: false }
     }
 
     /// Raises the frame limit once the peer is known.
@@ -76,28 +81,47 @@ impl Socket {
 
     /// Bytes the peer has not taken.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.queued_bytes + self.buffered_bytes
+        self.queued_bytes + self.out.len()
     }
 
     /// Queues a message.
     pub(crate) fn push(&mut self, text: Utf8Bytes) {
-        self.queued_bytes += text.len();
-        self.queue.push_back(text);
+        if self.queue.is_empty() && self.out.len() < WRITE_BATCH_BYTES {
+            put_frame(&mut self.out, text.as_str());
+        } else {
+            self.queued_bytes += text.len();
+            self.queue.push_back(text);
+        }
     }
 
     /// Queues a ping.
     pub(crate) fn ping(&mut self, context: &mut Context<'_>) {
-        let mut pipe = Pipe { stream: &mut self.stream, context };
         // An error here comes back at the next read or flush.
-        let _ = self.protocol.write(&mut pipe, Message::Ping(Bytes::new()));
-        self.unflushed = true;
+        let _ = self.drive(context, |protocol, pipe| protocol.write(pipe, Message::Ping(Bytes::new())));
+    }
+
+    /// Lets the protocol read from the stream and write into the buffer.
+    fn drive<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        act: impl FnOnce(&mut WebSocketContext, &mut Pipe<'_, '_>) -> tungstenite::Result<T>,
+    ) -> tungstenite::Result<T> {
+        let Self { stream, protocol, out, refused, .. } = self;
+        act(protocol, &mut Pipe { stream, out, refused, context })
     }
 
     /// The next thing that came in.
     pub(crate) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, Ending>> {
         loop {
-            let mut pipe = Pipe { stream: &mut self.stream, context };
-            return match self.protocol.read(&mut pipe) {
+            let unsent = self.out.len();
+            let read = self.drive(context, |protocol, pipe| protocol.read(pipe));
+            // The answer to a ping or a close. It leaves before the end of the connection is told.
+            if self.out.len() > unsent
+                && let Poll::Ready(Err(ending)) = self.poll_write(context)
+            {
+                return Poll::Ready(Err(ending));
+            }
+            return match read {
                 Ok(Message::Text(text)) => Poll::Ready(Ok(Incoming::Text(text))),
                 Ok(Message::Binary(bytes)) => {
                     Poll::Ready(Ok(Utf8Bytes::try_from(bytes).map_or(Incoming::Noise, Incoming::Text)))
@@ -114,42 +138,33 @@ impl Socket {
     /// Writes what is queued; ready when all of it has left.
     pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ending>> {
         loop {
-            if self.unflushed {
-                let mut pipe = Pipe { stream: &mut self.stream, context };
-                match self.protocol.flush(&mut pipe) {
-                    Ok(()) => {
-                        self.unflushed = false;
-                        self.buffered_bytes = 0;
-                    }
-                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                    Err(error) => return Poll::Ready(Err(ending(&error))),
+            ready!(self.poll_write(context))?;
+            if std::mem::take(&mut self.refused) {
+                self.drive(context, |protocol, pipe| protocol.flush(pipe)).map_err(|error| ending(&error))?;
+            } else if self.queue.is_empty() {
+                if self.out.capacity() > KEPT_BYTES {
+                    self.out = BytesMut::new();
                 }
-            }
-            if self.queue.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            if let Err(ending) = self.fill(context) {
-                return Poll::Ready(Err(ending));
+            while self.out.len() < WRITE_BATCH_BYTES
+                && let Some(text) = self.queue.pop_front()
+            {
+                self.queued_bytes -= text.len();
+                put_frame(&mut self.out, text.as_str());
             }
         }
     }
 
-    /// Hands queued messages to the protocol until a batch is full.
-    fn fill(&mut self, context: &mut Context<'_>) -> Result<(), Ending> {
-        while self.buffered_bytes < WRITE_BATCH_BYTES {
-            let Some(text) = self.queue.pop_front() else { break };
-            self.queued_bytes -= text.len();
-            self.buffered_bytes += text.len();
-            self.unflushed = true;
-            let mut pipe = Pipe { stream: &mut self.stream, context };
-            match self.protocol.write(&mut pipe, Message::Text(text)) {
-                Ok(()) => {}
-                // Taken all the same; the flush carries on from here.
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(ending(&error)),
+    /// Writes the buffer; ready when it is empty.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        while !self.out.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.out)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Ending::Gone)),
+                Ok(count) => self.out.advance(count),
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Says goodbye and waits, at most `grace`, until the peer has taken it. With `keep_queue` what is queued goes out
@@ -160,21 +175,19 @@ impl Socket {
                 return;
             }
             self.queue.clear();
+            self.queued_bytes = 0;
             let frame = CloseFrame { code, reason };
             std::future::poll_fn(|context| {
-                let mut pipe = Pipe { stream: &mut self.stream, context };
                 // Queues the frame; only the flush below says whether it has left.
-                let _ = self.protocol.close(&mut pipe, Some(frame.clone()));
+                let _ = self.drive(context, |protocol, pipe| protocol.close(pipe, Some(frame.clone())));
                 Poll::Ready(())
             })
             .await;
-            self.unflushed = true;
             if std::future::poll_fn(|context| self.poll_flush(context)).await.is_err() {
                 return;
             }
             // Closing a socket with unread bytes resets the connection, and the peer would lose the goodbye.
             let _ = self.stream.shutdown().await;
-            // On the heap: here it would be part of every connection's task from its first moment.
             let mut scratch = vec![0_u8; 4096];
             while let Ok(count) = tokio::io::AsyncReadExt::read(&mut self.stream, &mut scratch).await {
                 if count == 0 {
@@ -198,33 +211,131 @@ fn ending(error: &Error) -> Ending {
     }
 }
 
-/// The TCP stream as the protocol wants it: what would block says so, and the task is woken when it no longer would.
-struct Pipe<'a, 'b> {
-    stream: &'a mut TcpStream,
-    context: &'a mut Context<'b>,
+/// Puts a text as one unmasked frame.
+fn put_frame(out: &mut BytesMut, text: &str) {
+    out.reserve(text.len() + 10);
+    out.put_u8(TEXT);
+    match (u8::try_from(text.len()), u16::try_from(text.len())) {
+        (Ok(length @ ..126), _) => out.put_u8(length),
+        (_, Ok(length)) => {
+            out.put_u8(126);
+            out.put_u16(length);
+        }
+        _ => {
+            out.put_u8(127);
+            out.put_u64(text.len() as u64);
+        }
+    }
+    out.put_slice(text.as_bytes());
 }
 
-fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
+/// What the protocol reads from and writes to: the stream, where what would block says so and the task is woken when it no
+/// longer would; and the write buffer, which takes so much and no more from a peer that asks and does not read.
+struct Pipe<'a, 'b> {
+    stream: &'a mut TcpStream,
+    out: &'a mut BytesMut,
+    refused: &'a mut bool,
+    context: &'a mut Context<'b>,
 }
 
 impl io::Read for Pipe<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(buffer);
-        now(Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer))?;
-        Ok(buffer.filled().len())
+        match Pin::new(&mut *self.stream).poll_read(self.context, &mut buffer) {
+            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 }
 
 impl io::Write for Pipe<'_, '_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.stream).poll_write(self.context, buffer))
+        if self.out.len() >= WRITE_BATCH_BYTES {
+            *self.refused = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.out.put_slice(buffer);
+        Ok(buffer.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        now(Pin::new(&mut *self.stream).poll_flush(self.context))
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tungstenite::protocol::WebSocket;
+
+    #[test]
+    fn frames_of_every_length_are_read_as_they_were_written() {
+        let texts = [0, 1, 125, 126, 127, 65_535, 65_536, 70_000]
+            .map(|length| "é".repeat(length / 2) + &"x".repeat(length % 2));
+        let mut out = BytesMut::new();
+        for text in &texts {
+            put_frame(&mut out, text);
+        }
+        let mut client = WebSocket::from_raw_socket(io::Cursor::new(out.to_vec()), Role::Client, None);
+        for text in &texts {
+            assert_eq!(client.read().unwrap(), Message::text(text.as_str()));
+        }
+    }
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Socket::new(listener.accept().await.unwrap().0, &Bytes::new(), 1 << 20), peer)
+    }
+
+    async fn poll<T>(mut work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        std::future::poll_fn(|context| Poll::Ready(work(context))).await
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_pings_and_never_reads_fills_no_memory() {
+        let (mut socket, peer) = pair().await;
+        let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+        ping.extend([0; 125]);
+        let pings = ping.repeat(1000);
+        let mut most = 0;
+        let mut sent = 0;
+        // Far more than the system's own buffers hold.
+        while sent < 64 << 20 {
+            match peer.try_write(&pings[sent % ping.len()..]) {
+                Ok(count) => sent += count,
+                Err(_) => tokio::task::yield_now().await,
+            }
+            while let Poll::Ready(Ok(Incoming::Alive)) = poll(|context| socket.poll_read(context)).await {}
+            most = most.max(socket.unsent_bytes());
+        }
+        assert!((WRITE_BATCH_BYTES..WRITE_BATCH_BYTES + 1024).contains(&most), "{most}");
+    }
+
+    #[tokio::test]
+    async fn a_full_buffer_holds_nothing_back_once_it_is_taken() {
+        let (mut socket, peer) = pair().await;
+        let text = "x".repeat(100_000);
+        for _ in 0..100 {
+            socket.push(text.as_str().into());
+        }
+        assert!(poll(|context| socket.poll_flush(context)).await.is_pending(), "more than the system takes");
+        // It finds the buffer full.
+        assert!(poll(|context| Poll::Ready(socket.ping(context))).await.is_ready());
+        let reading = tokio::spawn(async move {
+            let peer = peer.into_std().unwrap();
+            peer.set_nonblocking(false).unwrap();
+            tokio::task::spawn_blocking(move || {
+                let mut client = WebSocket::from_raw_socket(peer, Role::Client, None);
+                let messages: Vec<Message> = (0..101).map(|_| client.read().unwrap()).collect();
+                let texts = messages.iter().filter(|message| **message == Message::text(text.as_str())).count();
+                (texts, messages.contains(&Message::Ping(Bytes::new())))
+            })
+            .await
+            .unwrap()
+        });
+        std::future::poll_fn(|context| socket.poll_flush(context)).await.unwrap();
+        assert_eq!(reading.await.unwrap(), (100, true));
+        assert_eq!((socket.unsent_bytes(), socket.out.capacity()), (0, 0), "idle, it keeps no buffer");
     }
 }
