@@ -10,6 +10,7 @@ pub mod client;
 mod commands;
 pub mod config;
 pub mod data_dir;
+mod footprint;
 mod locate;
 pub mod lock;
 pub mod log_file;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, GatewayAuth, Sources};
 use crate::wiring::{self, PluginGateway, PluginsReady, SettingsFile};
-use crate::{lock, log_file};
+use crate::{footprint, lock, log_file};
 
 /// The gateway's address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
         async move {
             plugins.start(stop).await;
             looked.store(true, Ordering::Release);
+            let code_bytes = footprint::forget_start_code();
+            tracing::debug!(code_bytes, "started; code that only the start needed is no longer mapped");
         }
     });
     let announcing = tokio::spawn({
