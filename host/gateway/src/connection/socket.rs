@@ -321,7 +321,11 @@ mod tests {
         }
         assert!(poll(|context| socket.poll_flush(context)).await.is_pending(), "more than the system takes");
         // It finds the buffer full.
-        assert!(poll(|context| Poll::Ready(socket.ping(context))).await.is_ready());
+        let ping = |context: &mut Context<'_>| {
+            socket.ping(context);
+            Poll::Ready(())
+        };
+        assert!(poll(ping).await.is_ready());
         let reading = tokio::spawn(async move {
             let peer = peer.into_std().unwrap();
             peer.set_nonblocking(false).unwrap();
