@@ -132,6 +132,8 @@ async fn plugins_ask_on_their_own_list() {
     assert_invalid(&approver.call("exec.approval.resolve", decide.clone()).await, "unknown or expired approval id");
     assert_eq!(approver.call("plugin.approval.resolve", decide).await["payload"]["ok"], true);
     assert_eq!(agent.response(&json!("p")).await["payload"]["decision"], "deny");
+    let late = approver.call("plugin.approval.waitDecision", json!({"id": event["id"]})).await;
+    assert_eq!(late["payload"]["decision"], "deny", "{late}");
 }
 
 #[tokio::test]

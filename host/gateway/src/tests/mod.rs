@@ -6,6 +6,7 @@ mod auth;
 mod channels;
 mod config;
 mod control_ui;
+mod coverage;
 mod devices;
 mod events;
 pub(crate) mod fake;
