@@ -6,6 +6,8 @@ import { join } from "node:path";
 
 import Schema from "typebox/schema";
 
+import { shape } from "./shapes.mjs";
+
 const published = JSON.parse(
   readFileSync(join(import.meta.dirname, "node_modules/@openclaw/gateway-protocol/protocol.schema.json"), "utf8"),
 ).definitions;
@@ -31,8 +33,13 @@ const presenceEntry = closed({
   "deviceId?": text, "roles?": words, "scopes?": words, "instanceId?": text,
 });
 
-/** The shapes of version 3, under the names that the schema of version 4 has for them. */
+/** What results and events of version 3 were seen to be made of, by method and by event. */
+const seen = JSON.parse(readFileSync(join(import.meta.dirname, "../data/shapes-v3.json"), "utf8"));
+const named = (kind, shapes) => Object.entries(shapes).map(([name, text]) => [`${kind} ${name}`, shape(text)]);
+
+/** The shapes of version 3: of frames under the names that the schema of version 4 has for them. */
 const older = {
+  ...Object.fromEntries([...named("result", seen.results), ...named("event", seen.events)]),
   ResponseFrame: closed({
     type: { const: "res" }, id: text, ok: { type: "boolean" }, "payload?": {},
     "error?": closed({
@@ -61,14 +68,6 @@ const older = {
       tickIntervalMs: { ...count, minimum: 1 },
     }),
   }),
-  TickEvent: closed({ ts: count }),
-  ShutdownEvent: closed({ reason: text, "restartExpectedMs?": { anyOf: [count, { type: "null" }] } }),
-  ChatEvent: closed({
-    runId: text, sessionKey: text, seq: count, state: { enum: ["delta", "final", "aborted", "error"] }, "message?": {},
-    "errorMessage?": { type: "string" }, "usage?": {}, "stopReason?": { type: "string" },
-  }),
-  PresenceEvent: closed({ presence: { type: "array", items: presenceEntry } }),
-  ChallengeEvent: closed({ nonce: text, ts: count }),
 };
 
 /** Shapes of version 4 that the published schema leaves open. */
@@ -80,7 +79,9 @@ const newer = {
 /** Results whose published schema does not have the name of their method. */
 const RESULTS = { "exec.approvals.get": "ExecApprovalsSnapshot", "exec.approvals.set": "ExecApprovalsSnapshot" };
 /** What release 2026.9.6 sends and the schema, which is older, does not know yet. */
-const NEWER = { "channels.status": ["statusIssues"] };
+const NEWER = { "channels.status": ["statusIssues"], "plugins.list": ["generation"] };
+/** What LeanClaw says to version 3 besides: what the next write has to name, and what counts only after a restart. */
+const BESIDES = { "config.set": ["hash", "restart"] };
 const EVENTS = { "connect.challenge": "ChallengeEvent" };
 const VERSIONED = new Set(["presence", "health"]);
 /** Requests that are answered twice: that they were taken, and how they ended. */
@@ -164,10 +165,10 @@ class Reading {
       this.blame("a method was answered that was not announced", asked.method);
     }
     let { payload } = frame;
-    if (this.version === 4 && NEWER[asked.method]) {
-      payload = Object.fromEntries(Object.entries(payload).filter(([name]) => !NEWER[asked.method].includes(name)));
-    }
-    this.fits(RESULTS[asked.method] ?? `${capitals(asked.method)}Result`, payload, `the result of ${asked.method}`);
+    const more = (this.version === 4 ? NEWER : BESIDES)[asked.method];
+    if (more) payload = Object.fromEntries(Object.entries(payload).filter(([name]) => !more.includes(name)));
+    const name = RESULTS[asked.method] ?? `${capitals(asked.method)}Result`;
+    this.fits(this.version === 3 ? `result ${asked.method}` : name, payload, `the result of ${asked.method}`);
   }
 
   #hello(hello) {
@@ -181,7 +182,8 @@ class Reading {
   }
 
   #event(frame) {
-    this.fits(EVENTS[frame.event] ?? `${capitals(frame.event)}Event`, frame.payload, `the event ${frame.event}`);
+    const name = EVENTS[frame.event] ?? `${capitals(frame.event)}Event`;
+    this.fits(this.version === 3 ? `event ${frame.event}` : name, frame.payload, `the event ${frame.event}`);
     if (frame.event === "connect.challenge") return;
     if (!this.hello) return this.blame("an event before hello-ok", frame);
     if (!this.hello.features.events.includes(frame.event)) this.blame("an event that was not announced", frame);

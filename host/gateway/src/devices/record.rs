@@ -1,6 +1,6 @@
 //! What is kept about a device, and what clients are shown of it.
 
-use leanclaw_types::frame::ClientInfo;
+use leanclaw_types::frame::{ClientInfo, ProtocolVersion};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -86,8 +86,8 @@ impl Device {
         self.tokens.iter().find(|token| token.role == role && token.revoked_at_ms.is_none())
     }
 
-    /// The device as clients are shown it: no salt.
-    pub(crate) fn shown(&self) -> Value {
+    /// The device as clients of a version are shown it: no salt.
+    pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
         let mut shown = serde_json::to_value(&self.about).unwrap_or_default();
         let tokens: Vec<Value> = self.tokens.iter().map(Token::shown).collect();
         let more = json!({
@@ -99,6 +99,7 @@ impl Device {
         if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
             shown.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
         }
+        for_version(&mut shown, version);
         shown
     }
 }
@@ -110,6 +111,17 @@ impl Token {
             shown.shift_remove("salt");
         }
         shown
+    }
+}
+
+/// Takes out what a client of that version does not know of a device.
+pub(crate) fn for_version(shown: &mut Value, version: ProtocolVersion) {
+    if version == ProtocolVersion::V3
+        && let Some(shown) = shown.as_object_mut()
+    {
+        for name in ["remoteIp", "label", "accessRole", "approvedVia"] {
+            shown.shift_remove(name);
+        }
     }
 }
 

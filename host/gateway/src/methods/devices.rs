@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Nothing;
 use crate::auth::Role;
 use crate::connection::{Answer, Call, Outcome};
-use crate::devices::{Device, covers, resolved, unknown_device};
+use crate::devices::{Device, covers, for_version, resolved, unknown_device};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::Shape;
@@ -89,7 +89,7 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     let connected = call.state.hub.sessions();
     let row = |device: Arc<Device>| {
         let id = &device.about.device_id;
-        let mut shown = device.shown();
+        let mut shown = device.shown(call.session.version);
         if let Some(tokens) = shown.get_mut("tokens").and_then(Value::as_array_mut) {
             for token in tokens.iter_mut().filter_map(Value::as_object_mut) {
                 let role = token.get("role").and_then(Value::as_str).unwrap_or_default();
@@ -107,7 +107,11 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         shown
     };
     let paired: Vec<Value> = devices.all().into_iter().map(row).collect();
-    Answer::json(&json!({"pending": devices.pending(call.state.now_ms()), "paired": paired}))
+    let mut pending = json!(devices.pending(call.state.now_ms()));
+    for device in pending.as_array_mut().into_iter().flatten() {
+        for_version(device, call.session.version);
+    }
+    Answer::json(&json!({"pending": pending, "paired": paired}))
 }
 
 /// `device.pair.approve {requestId}` → `{requestId, device}`.
@@ -127,7 +131,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         let approved = state.devices.approve(pending.clone().into(), "owner", &actor(&session), now_ms).await;
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
         resolved(&state, &request.request_id, &device.about.device_id, "approved");
-        Ok(Payload::json(&json!({"requestId": request.request_id, "device": device.shown()})))
+        Ok(Payload::json(&json!({"requestId": request.request_id, "device": device.shown(session.version)})))
     })
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ProtocolVersion;
 use serde_json::{Value, json};
 
 use super::ADMIN;
@@ -137,11 +138,20 @@ static ALL: &[Nothing] = &[
     // Nothing waits in line: a call runs when it comes, or is refused.
     nothing("diagnostics.lanes", &[], |call, _| json!({"ts": call.state.now_ms(), "lanes": [], "dynamic": null})),
     // Nothing is remembered beside what was said in sessions.
-    nothing("doctor.memory.status", &[AGENT, ("probe", "boolean", false), ("deep", "boolean", false)], |_, params| {
-        let agent = params.get("agentId").and_then(Value::as_str).unwrap_or(DEFAULT_AGENT);
-        let why = "LeanClaw has no search in memories";
-        json!({"agentId": agent, "searchRuntimeRegistered": false, "embedding": {"ok": false, "error": why}})
-    }),
+    nothing(
+        "doctor.memory.status",
+        &[AGENT, ("probe", "boolean", false), ("deep", "boolean", false)],
+        |call, params| {
+            let agent = params.get("agentId").and_then(Value::as_str).unwrap_or(DEFAULT_AGENT);
+            let embedding = json!({"ok": false, "error": "LeanClaw has no search in memories"});
+            match call.session.version {
+                ProtocolVersion::V3 => json!({"agentId": agent, "embedding": embedding}),
+                ProtocolVersion::V4 => {
+                    json!({"agentId": agent, "searchRuntimeRegistered": false, "embedding": embedding})
+                }
+            }
+        },
+    ),
     // No program of this kind is asked by agents, as none runs.
     nothing(
         "webSearch.status",

@@ -165,6 +165,9 @@ async fn a_device_from_elsewhere_waits_for_an_admin() {
     let (_, response) = phone.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
     assert_eq!(response["ok"], true, "{response}");
     assert_invalid(&admin.call("device.pair.approve", json!({"requestId": request})).await, "unknown requestId");
+    let mut older = server.connect(3, &["operator.pairing"]).await;
+    let listed = older.call("device.pair.list", json!({})).await["payload"]["paired"][0].clone();
+    assert_eq!((&listed["deviceId"], listed.get("approvedVia")), (&json!(phone.id()), None), "{listed}");
 }
 
 #[tokio::test]
