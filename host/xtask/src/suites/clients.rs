@@ -2,7 +2,8 @@
 //!
 //! Owns their installation; what they are asked to do belongs to `tests/clients`. Each folder in there with a lock file of
 //! its own is a program that gets an installation of its own in the target folder: more than half a gigabyte each, so
-//! neither a fresh clone nor a second run installs them again. No install script is run.
+//! neither a fresh clone nor a second run installs them again. No install script is run; a program that has to be unpacked
+//! has an `unpack.mjs` of ours.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,20 +37,50 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
             return Ok(missing);
         }
     }
+    // One run at a time: what it leaves in its folder for temporary files is removed by the next.
+    let _run = repository.lock("clients-run")?;
     for program in programs(repository)? {
         install(repository, &program)?;
     }
     let folder = folder(repository);
-    npm_ci(repository, &folder, "the tests of the clients")?;
+    install_tests(repository, &folder)?;
+    let temporary = installations(repository).join("run");
+    empty(&temporary)?;
     let runtime = installations(repository).join(TEST_RUNTIME).join("node_modules/.bin/node");
     let mut node = repository.command(runtime);
     node.current_dir(&folder).args(["--test", "--test-reporter=tap"]);
     // One file at a time, because they share a browser and the machine; none hangs for ever, nor keeps the run open.
     node.args(["--test-concurrency=1", "--test-timeout=600000", "--test-force-exit"]);
-    node.env("LEANCLAW_TEST_CLIENTS", installations(repository));
+    node.env("LEANCLAW_TEST_CLIENTS", installations(repository)).env("TMPDIR", &temporary);
     plugins::offer_tools(repository, &mut node)?;
     point_at_builds(repository, &mut node);
-    run_counted(&mut node, Format::Node).map(Outcome::Ran)
+    let counted = run_counted(&mut node, Format::Node);
+    empty(&temporary)?;
+    counted.map(Outcome::Ran)
+}
+
+/// Makes a folder that holds nothing.
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+/// Installs what the tests themselves import, beside them, unless that very list of packages is installed already.
+fn install_tests(repository: &Repository, folder: &Path) -> Result<()> {
+    let stamp = Stamp::at(installations(repository).join("tests.stamp"));
+    let mut fingerprint = Fingerprint::new("client tests");
+    for file in ["package.json", "package-lock.json"] {
+        fingerprint.tree(&folder.join(file))?;
+    }
+    let fingerprint = fingerprint.finish();
+    if stamp.matches(&fingerprint) && folder.join("node_modules").is_dir() {
+        return Ok(());
+    }
+    stamp.clear()?;
+    npm_ci(repository, folder, "the tests of the clients")?;
+    stamp.write(&fingerprint)
 }
 
 fn folder(repository: &Repository) -> PathBuf {
@@ -94,6 +125,12 @@ fn install(repository: &Repository, pins: &Path) -> Result<()> {
     }
     ui::say(&format!("{}: installing with npm", name.display()));
     npm_ci(repository, &place, &name.to_string_lossy())?;
+    let unpack = pins.join("unpack.mjs");
+    if unpack.is_file() {
+        let mut node = repository.command("node");
+        node.current_dir(&place).arg(&unpack);
+        ui::run_quietly(repository, &mut node, &format!("unpacking {}", name.display()), NPM_LIMIT)?;
+    }
     stamp.write(&fingerprint)
 }
 
