@@ -25,15 +25,18 @@ export async function launch(...arguments_) {
   }
   const find = createRequire(join(installation, "package.json"));
   const load = async (name) => (await import(pathToFileURL(find.resolve(name)))).default;
-  // It unpacks itself into the folder for temporary files, once.
+  // It lies unpacked in what it takes for the folder of temporary files: `unpack.mjs` has seen to that.
+  const temporary = process.env.TMPDIR;
   process.env.TMPDIR = join(installation, "tmp");
-  mkdirSync(process.env.TMPDIR, { recursive: true });
   const [chromium, puppeteer] = [await load("@sparticuz/chromium"), await load("puppeteer-core")];
+  const executablePath = await chromium.executablePath();
+  if (temporary === undefined) delete process.env.TMPDIR;
+  else process.env.TMPDIR = temporary;
   // Not the flags that come with it: those switch off the very guards between pages that are tested here.
   const flags = ["--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"];
   flags.push("--font-render-hinting=none", ...arguments_);
   return puppeteer.launch({
-    executablePath: await chromium.executablePath(),
+    executablePath,
     args: flags,
     headless: "shell",
     defaultViewport: { width: 1200, height: 720 },
@@ -82,7 +85,10 @@ export class Watched {
     session.on("Network.loadingFinished", () => (this.lastActivity = Date.now()));
     session.on("Network.webSocketFrameSent", ({ response }) => this.#sent(JSON.parse(response.payloadData)));
     session.on("Network.webSocketFrameReceived", ({ response }) => this.#received(JSON.parse(response.payloadData)));
-    session.on("Network.webSocketClosed", () => this.waiting.clear());
+    // What was asked on another connection is not answered any more; the end of one is not always told when its page is left.
+    for (const event of ["Network.webSocketCreated", "Network.webSocketClosed"]) {
+      session.on(event, () => this.waiting.clear());
+    }
   }
 
   #sent(frame) {
@@ -163,6 +169,47 @@ export class Watched {
       link?.click();
       return link !== undefined;
     }, path);
+  }
+
+  /** Waits for something to click or to fill that a person sees: by its `text`, `label`, `value` or `kind`. */
+  control(wish) {
+    return eventually(`${JSON.stringify(wish)} on the page`, async () => {
+      const found = await this.page.evaluateHandle((wish) => {
+        const controls = ["BUTTON", "INPUT", "SELECT", "TEXTAREA", "WA-DROPDOWN-ITEM"];
+        const fits = (node) => {
+          if (!controls.includes(node.tagName) && node.getAttribute("role") !== "menuitem") return false;
+          if (node.getClientRects().length === 0 || node.disabled) return false;
+          const own = { text: node.innerText?.trim(), label: node.getAttribute("aria-label"), value: node.value };
+          own.kind = node.tagName.toLowerCase();
+          return Object.entries(wish).every(([name, wanted]) => own[name] === wanted);
+        };
+        const walk = (node) => {
+          if (fits(node)) return node;
+          for (const child of [...(node.shadowRoot?.children ?? []), ...node.children]) {
+            const found = walk(child);
+            if (found) return found;
+          }
+          return undefined;
+        };
+        return walk(document.body);
+      }, wish);
+      return found.asElement() ?? undefined;
+    });
+  }
+
+  /** Clicks a control. */
+  async click(wish) {
+    await (await this.control(wish)).click();
+    this.lastActivity = Date.now();
+  }
+
+  /** Types into a control in place of what it holds, and leaves it. */
+  async fill(wish, text) {
+    const control = await this.control(wish);
+    await control.click({ count: 3 });
+    await this.page.keyboard.type(text);
+    await this.page.keyboard.press("Tab");
+    this.lastActivity = Date.now();
   }
 
   /** What the page shows as an error: by its role, by how it is drawn, or by its words. */

@@ -7,7 +7,10 @@ import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { Watched, launch } from "./browser.mjs";
+import { Device } from "./device.mjs";
+import { check } from "./frames.mjs";
 import { Place, eventually } from "./leanclaw.mjs";
+import { Recorder } from "./recorder.mjs";
 
 const TOKEN = "t0ken-of-the-page";
 
@@ -15,7 +18,10 @@ const TOKEN = "t0ken-of-the-page";
 const README_PICTURE = join(import.meta.dirname, "pictures/control-ui.png");
 
 /** What a page asks for and LeanClaw does not have; the page says nothing of it. */
-const NOT_HERE = new Map([["talk.catalog", "LeanClaw does not speak"]]);
+const NOT_HERE = new Map([
+  ["talk.catalog", "LeanClaw does not speak"],
+  ["users.list", "there are no people with profiles of their own to assign a session to"],
+]);
 
 /** What is fetched and need not be there: OpenClaw's own gateway answers 404 as well, and the page draws a letter. */
 const OPTIONAL = /\/__openclaw__\/workspace-icon\//;
@@ -46,6 +52,7 @@ export function testControlUi(release) {
   describe(`the Control UI of ${release.version}`, () => {
     let place;
     let program;
+    let recorder;
     let browser;
     let watched;
 
@@ -53,6 +60,7 @@ export function testControlUi(release) {
       place = new Place("feed-reader", "notes", "text-stats", "units", "webhook-channel");
       const root = join(release.installation, "node_modules/openclaw/dist/control-ui");
       program = await place.start({ token: TOKEN, environment: { LEANCLAW_CONTROL_UI_ROOT: root } });
+      recorder = await new Recorder().start(program.port);
       const environment = { LEANCLAW_GATEWAY_API_KEY: TOKEN };
       await place.run(["plugin", "grant", "notes", "--all", "--yes"], environment);
       for (const [key, label] of [["main", "Home"], ["agent:main:garden", "Plans for the garden"]]) {
@@ -64,11 +72,12 @@ export function testControlUi(release) {
 
     after(async () => {
       await browser?.close();
+      recorder?.stop();
       program?.kill();
       place?.remove();
     });
 
-    const at = (path) => `http://127.0.0.1:${program.port}${path}`;
+    const at = (path) => `http://127.0.0.1:${recorder.port}${path}`;
 
     /** The page that is open shows no error, and nothing went wrong behind it. */
     async function fine(path) {
@@ -128,6 +137,72 @@ export function testControlUi(release) {
       await fine(path);
     });
 
+    /** Changes the name of the session of the garden, as a person does. */
+    const rename = {
+      3: async (name) => {
+        await watched.load(at("/sessions"));
+        await watched.fill({ value: "Plans for the garden" }, name);
+      },
+      4: async (name) => {
+        await watched.load(at("/chat"));
+        await watched.click({ label: "Open session menu: Plans for the garden" });
+        await watched.click({ kind: "wa-dropdown-item", value: "rename" });
+        await watched.fill({ value: "Plans for the garden" }, name);
+        await watched.click({ text: "Save" });
+      },
+    };
+
+    /** Changes a setting in the form: the page, and how the changed configuration is told. */
+    const configure = {
+      3: async () => {
+        await watched.load(at("/config"));
+        const level = await watched.control({ kind: "select", value: "__unset__" });
+        await level.focus();
+        await watched.page.keyboard.type("debug");
+        await watched.page.keyboard.press("Tab");
+        await watched.click({ text: "Save" });
+        return ["/config", ({ logging }) => logging?.level === "debug"];
+      },
+      4: async () => {
+        await watched.load(at("/settings/advanced"));
+        await watched.fill({ label: "Max rows" }, "2000");
+        return ["/settings/advanced", ({ audit }) => audit?.maxRows === 2000];
+      },
+    };
+
+    test("what a person changes on a page is changed in the gateway", async () => {
+      const environment = { LEANCLAW_GATEWAY_API_KEY: TOKEN };
+      const ask = async (method) => JSON.parse(await place.run(["call", method, "{}"], environment));
+
+      await rename[release.protocol]("Plans for the roses");
+      await eventually("the session has another name", async () => {
+        return (await ask("sessions.list")).sessions.some(({ label }) => label === "Plans for the roses");
+      });
+      await watched.settled();
+      await fine("the page of the session");
+
+      const [path, changed] = await configure[release.protocol]();
+      await eventually("the setting has another value", async () => changed((await ask("config.get")).config));
+      await watched.settled();
+      await watched.picture(release.version, "changed");
+      assert.doesNotMatch(await watched.text(), /Custom entries/, "no known setting is offered a second time");
+      await fine(path);
+
+      const phone = new Device("phone");
+      const origin = at("").replace(/\/$/, "");
+      const wish = { auth: { token: TOKEN }, scopes: ["operator.read"], origin };
+      assert.equal((await phone.connect(recorder.url, wish)).error.details.code, "PAIRING_REQUIRED");
+      const devices = release.protocol === 4 ? "/settings/devices" : "/nodes";
+      await watched.load(at(devices));
+      await watched.click({ text: "Approve" });
+      await eventually("the device is paired", async () => {
+        return (await ask("device.pair.list")).paired.some(({ deviceId }) => deviceId === phone.id);
+      });
+      assert.ok((await phone.connect(recorder.url, wish)).hello, "it is let in");
+      await watched.settled();
+      await fine(devices);
+    });
+
     test("it is connected again after the gateway was started anew", async () => {
       await program.stop();
       const root = join(release.installation, "node_modules/openclaw/dist/control-ui");
@@ -151,6 +226,14 @@ export function testControlUi(release) {
         mkdirSync(dirname(README_PICTURE), { recursive: true });
         copyFileSync(picture, README_PICTURE);
       }
+    });
+
+    test("every frame the gateway sent is what the protocol says", () => {
+      const { frames, problems, shapes } = check(recorder.connections);
+      assert.deepEqual(problems, []);
+      assert.ok(frames > 100, `${frames} frames`);
+      const expected = { 3: ["v3 HelloOk", "v3 result sessions.list"], 4: ["v4 HelloOk", "v4 PluginsListResult"] };
+      for (const shape of expected[release.protocol]) assert.ok(shapes.includes(shape), shapes.join());
     });
   });
 }

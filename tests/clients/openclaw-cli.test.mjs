@@ -2,6 +2,7 @@
 // gateway's answer, so each row says what must be in there.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { after, before, test } from "node:test";
 
@@ -131,6 +132,8 @@ for (const release of RELEASES) {
     const person = people.get(release.protocol);
     const configurations = Object.entries(CONFIGURATIONS).map(([name, more]) => [name, person.configure(name, more)]);
     const paths = Object.fromEntries(configurations);
+    const node = execFileSync(person.command([]).program, ["--version"], { encoding: "utf8" });
+    assert.match(node, new RegExp(`^v${release.node}\\.`), "the release runs on the Node.js it is pinned to");
     // The first command makes the identity that all others use.
     const first = await person.run(["gateway", "call", "health", "--json"]);
     assert.equal(first.status, 0, first.err);

@@ -50,6 +50,13 @@ for (const release of RELEASES) {
     screen.type(STATUS[release.protocol]);
     await screen.shows(/Gateway status[^]*Session store: core\.db[^]*sessions: 0/i);
     assert.doesNotMatch(screen.text(), TROUBLE);
+    screen.type("/help");
+    await screen.shows(/\/exit/);
+    // What is typed stands in the line until it is sent, or taken back.
+    screen.program.write("words that are not sent");
+    await screen.shows(/words that are not sent/);
+    await screen.press("\u0015");
+    await screen.lacks(/words that are not sent/);
     // Escape breaks off what runs; nothing does.
     await screen.press("\u001b");
     screen.type("/session other");

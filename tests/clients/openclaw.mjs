@@ -10,10 +10,10 @@ import { join } from "node:path";
 const target = process.env.CARGO_TARGET_DIR ?? join(import.meta.dirname, "../../target");
 const installations = process.env.LEANCLAW_TEST_CLIENTS ?? join(target, "clients");
 
-/** The generations of the protocol, with the release that stands for each. */
+/** The generations of the protocol, with the release that stands for each and the Node.js that it runs on. */
 export const RELEASES = [
-  { protocol: 3, version: "2026.3.13", installation: join(installations, "openclaw-v3") },
-  { protocol: 4, version: "2026.9.6", installation: join(installations, "openclaw-v4") },
+  { protocol: 3, version: "2026.3.13", node: 22, installation: join(installations, "openclaw-v3") },
+  { protocol: 4, version: "2026.9.6", node: 24, installation: join(installations, "openclaw-v4") },
 ];
 
 const PATIENCE_MS = 180_000;

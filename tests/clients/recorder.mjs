@@ -60,23 +60,31 @@ class Conversation {
   #head = Buffer.alloc(0);
   #early = [];
   #connection;
+  #other = false;
 
   constructor(opened) {
     this.opened = opened;
   }
 
   fromClient(bytes) {
+    if (this.#other) return;
     if (this.#connection) this.#connection.clientFrames.push(bytes);
     else this.#early.push(bytes);
   }
 
   fromGateway(bytes) {
+    if (this.#other) return;
     if (this.#connection) return this.#connection.gatewayFrames.push(bytes);
     this.#head = Buffer.concat([this.#head, bytes]);
     const end = this.#head.indexOf("\r\n\r\n");
     if (end < 0) return;
     const head = this.#head.subarray(0, end).toString("latin1");
-    if (!head.startsWith("HTTP/1.1 101 ")) return;
+    if (!head.startsWith("HTTP/1.1 101 ")) {
+      // Files are asked for; no client asks for a WebSocket on the same connection after that.
+      this.#other = true;
+      this.#head = this.#early = undefined;
+      return;
+    }
     this.#connection = new Connection(head);
     this.opened(this.#connection);
     this.#connection.gatewayFrames.push(this.#head.subarray(end + 4));

@@ -42,6 +42,11 @@ export class Screen {
     }
   }
 
+  /** Waits until the pattern can be seen no more. */
+  async lacks(pattern) {
+    await eventually(`no ${pattern} on the screen, which shows\n${this.text()}`, () => !pattern.test(this.text()));
+  }
+
   /** Presses a key. What follows at once would be taken for a part of it: Escape begins the names of other keys. */
   async press(key) {
     this.program.write(key);

@@ -125,8 +125,9 @@ pub(crate) fn is_secret(key: &str) -> bool {
             .any(|part| name.contains(part))
 }
 
+/// Keys beside `properties` are allowed by being left unsaid: a form that is told so offers the known ones a second time.
 fn object() -> Value {
-    json!({"type": "object", "properties": {}, "additionalProperties": true})
+    json!({"type": "object", "properties": {}})
 }
 
 /// `customBindHost` as `Custom bind host`.
