@@ -2,7 +2,9 @@
 
 mod agents;
 mod calls;
+mod db;
 mod ending;
+mod import;
 mod json;
 mod log_and_settings;
 mod sessions;

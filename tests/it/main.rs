@@ -15,6 +15,8 @@ mod egress;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod folder;
 #[cfg(test)]
 mod garbage;

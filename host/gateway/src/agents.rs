@@ -199,7 +199,7 @@ fn changed(agent: Agent, wish: Wish) -> Agent {
 }
 
 /// Texts are shown to people and kept for ever, so they are short and plain.
-fn check(wish: &Wish) -> Result<(), ErrorShape> {
+pub(crate) fn check(wish: &Wish) -> Result<(), ErrorShape> {
     let texts = [
         ("name", &wish.name, 128),
         ("emoji", &wish.emoji, 64),

@@ -71,8 +71,7 @@ impl ChatGroups {
         agents: &Agents,
         by: &By,
     ) -> Result<Group, ErrorShape> {
-        check_text("jid", chat, 256)?;
-        check_folder(&group.folder)?;
+        check_alone(chat, &group)?;
         check(&group, agents)?;
         self.shelf
             .change(|shelf| {
@@ -80,13 +79,7 @@ impl ChatGroups {
                     return Err(ErrorShape::invalid(format!("group \"{chat}\" is registered already")));
                 }
                 for (other, taken) in shelf.all() {
-                    if taken.folder.eq_ignore_ascii_case(&group.folder) {
-                        let folder = &group.folder;
-                        return Err(ErrorShape::invalid(format!("folder \"{folder}\" belongs to group \"{other}\"")));
-                    }
-                    if taken.is_main && group.is_main {
-                        return Err(ErrorShape::invalid(format!("group \"{other}\" is the main one already")));
-                    }
+                    check_beside(&group, &other, &taken)?;
                 }
                 if shelf.len() >= MAX_GROUPS {
                     return Err(ErrorShape::invalid(format!("there are {MAX_GROUPS} groups; remove one first")));
@@ -141,11 +134,32 @@ fn unknown(chat: &str) -> ErrorShape {
     ErrorShape::invalid(format!("group \"{}\" not found", shown.escape_debug()))
 }
 
-fn check(group: &Group, agents: &Agents) -> Result<(), ErrorShape> {
-    check_text("name", &group.name, 128)?;
-    if let Some(trigger) = &group.trigger {
-        check_text("trigger", trigger, 128)?;
+/// What must hold of a group whatever else there is.
+pub(crate) fn check_alone(chat: &str, group: &Group) -> Result<(), ErrorShape> {
+    check_text("jid", chat, 256)?;
+    check_folder(&group.folder)?;
+    check_texts(group)
+}
+
+/// What must hold of a group beside another one.
+pub(crate) fn check_beside(group: &Group, other: &str, taken: &Group) -> Result<(), ErrorShape> {
+    if taken.folder.eq_ignore_ascii_case(&group.folder) {
+        let folder = &group.folder;
+        return Err(ErrorShape::invalid(format!("folder \"{folder}\" belongs to group \"{other}\"")));
     }
+    if taken.is_main && group.is_main {
+        return Err(ErrorShape::invalid(format!("group \"{other}\" is the main one already")));
+    }
+    Ok(())
+}
+
+fn check_texts(group: &Group) -> Result<(), ErrorShape> {
+    check_text("name", &group.name, 128)?;
+    group.trigger.as_deref().map_or(Ok(()), |trigger| check_text("trigger", trigger, 128))
+}
+
+fn check(group: &Group, agents: &Agents) -> Result<(), ErrorShape> {
+    check_texts(group)?;
     agents.get(&group.agent_id).map(drop).ok_or_else(|| absent(&group.agent_id))
 }
 

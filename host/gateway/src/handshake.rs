@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::Caller;
-use leanclaw_types::frame::{ClientInfo, ConnectParams, ErrorShape, ProtocolVersion, RequestFrame};
+use leanclaw_types::frame::{ClientInfo, ConnectParams, ErrorShape, ProtocolVersion, RequestFrame, error_code};
 use serde_json::{Value, json};
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -19,6 +19,9 @@ use crate::sessions::Subscriptions;
 use crate::wire::{self, Id, Payload};
 
 static CONNECT: LazyLock<Shape> = LazyLock::new(Shape::of::<ConnectParams>);
+
+/// When a client that came too early may come again.
+const RETRY_STARTING_MS: u64 = 500;
 
 /// A connection past its handshake.
 #[derive(Debug)]
@@ -53,29 +56,62 @@ pub(crate) enum Outcome {
     Goodbye(Option<Utf8Bytes>, CloseCode, Utf8Bytes),
 }
 
-/// Answers the first frame of a socket.
-pub(crate) async fn answer(state: &State, peer: &Peer, nonce: &str, text: &str) -> Outcome {
+/// What a socket asks for first: its `connect`, in a version that is spoken here.
+struct Opening {
+    id: Id,
+    connect: ConnectParams,
+    version: ProtocolVersion,
+}
+
+/// Reads the first frame of a socket, or says how the socket ends.
+fn opening(text: &str) -> Result<Opening, Outcome> {
     let Some(frame) = RequestFrame::read(text) else {
-        return if serde_json::from_str::<Value>(text).is_ok() {
+        return Err(if serde_json::from_str::<Value>(text).is_ok() {
             Outcome::Goodbye(None, CloseCode::Policy, "invalid request frame".into())
         } else {
             Outcome::Goodbye(None, CloseCode::Normal, "".into())
-        };
+        });
     };
     let id = Id::of(&frame);
     if frame.method != "connect" {
-        return refuse(&id, ErrorShape::invalid("invalid handshake: first request must be connect"), CloseCode::Policy);
+        let error = ErrorShape::invalid("invalid handshake: first request must be connect");
+        return Err(refuse(&id, error, CloseCode::Policy));
     }
     let value: Value = serde_json::from_str(frame.params_text()).unwrap_or(Value::Null);
     let guessed = wording_for(&value);
     let connect: ConnectParams = match CONNECT.read(guessed, value) {
         Ok(connect) => connect,
         Err(problems) => {
-            return refuse(&id, ErrorShape::invalid(format!("invalid connect params: {problems}")), CloseCode::Policy);
+            let error = ErrorShape::invalid(format!("invalid connect params: {problems}"));
+            return Err(refuse(&id, error, CloseCode::Policy));
         }
     };
-    let Some(version) = ProtocolVersion::negotiate(connect.min_protocol, connect.max_protocol) else {
-        return refuse(&id, mismatch(&connect), CloseCode::Protocol);
+    match ProtocolVersion::negotiate(connect.min_protocol, connect.max_protocol) {
+        Some(version) => Ok(Opening { id, connect, version }),
+        None => Err(refuse(&id, mismatch(&connect), CloseCode::Protocol)),
+    }
+}
+
+/// Answers the first frame of a socket before there is anything to let it into.
+pub(crate) fn answer_starting(text: &str) -> Outcome {
+    match opening(text) {
+        Err(outcome) => outcome,
+        Ok(opening) => {
+            let mut error = ErrorShape::new(error_code::UNAVAILABLE, "gateway starting; retry shortly")
+                .details(json!({"reason": "startup-sidecars"}));
+            error.retryable = Some(true);
+            error.retry_after_ms = Some(RETRY_STARTING_MS);
+            let response = wire::response(&opening.id, &Err(error));
+            Outcome::Goodbye(Some(response), CloseCode::Again, "gateway starting".into())
+        }
+    }
+}
+
+/// Answers the first frame of a socket.
+pub(crate) async fn answer(state: &State, peer: &Peer, nonce: &str, text: &str) -> Outcome {
+    let Opening { id, connect, version } = match opening(text) {
+        Ok(opening) => opening,
+        Err(outcome) => return outcome,
     };
     let access = match auth::decide(&state.door(), peer, version, &connect, nonce) {
         Ok(proven) => devices::admit(state, peer, version, &connect, proven).await,

@@ -11,6 +11,7 @@
 //!
 //! [`serve`] runs it until its token is cancelled.
 
+mod adopt;
 mod agents;
 mod approvals;
 mod auth;
@@ -46,6 +47,7 @@ mod web;
 mod wire;
 mod workspace;
 
+pub use adopt::{AdoptedGroup, agent_document, chat_session};
 pub use auth::Role;
 pub use config::{Auth, ControlUi, Credential, GatewayConfig, Limits, check_bind};
 pub use error::GatewayError;
@@ -56,3 +58,4 @@ pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
 pub use settings::{CheckedSettings, Reload, Settings, SettingsIssue, merge_settings, without_secrets};
+pub use web::Doorman;

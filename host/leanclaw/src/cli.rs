@@ -9,7 +9,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    agents, audit, call, completions, devices, groups, logs, nodes, plugin, sessions, settings, start, version,
+    agents, audit, call, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings, start,
+    version,
 };
 use crate::config::Flags;
 use crate::output;
@@ -58,6 +59,11 @@ enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Check the databases, copy them while they are in use, put a copy back
+    #[command(subcommand)]
+    Db(db::Command),
+    /// Take in what the TypeScript LeanClaw kept: groups, agents, chats, messages, allowlists
+    Import(import::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -98,6 +104,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Agents(arguments) => agents::run(flags, arguments),
         Command::Groups(arguments) => groups::run(flags, arguments),
         Command::Audit(command) => audit::run(flags, command),
+        Command::Db(command) => db::run(flags, command),
+        Command::Import(arguments) => import::run(flags, &arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }

@@ -11,6 +11,7 @@ mod commands;
 pub mod config;
 pub mod data_dir;
 mod footprint;
+mod import;
 mod locate;
 pub mod lock;
 pub mod log_file;

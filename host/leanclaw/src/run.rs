@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use leanclaw_gateway::{Auth, Gateway, GatewayConfig, Services, check_bind};
+use leanclaw_gateway::{Auth, Doorman, Gateway, GatewayConfig, Services, check_bind};
 use leanclaw_plugin::Mode;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     // So that commands find the program whatever it was started with.
     let listens = listener.local_addr()?;
     lock::publish(&config.data_dir, listens, &config.plugins.dir)?;
+    // Opening the stores may take long, with a large log to fold in or a schema to migrate: whoever comes then hears so.
+    let doorman = Doorman::post(listener, &gateway_config.limits);
     let parts = wiring::open(&config, Mode::Serving)?;
     parts.egress.refuse_listener(listens);
     ensure_folder(&config);
@@ -70,6 +72,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     services.agents_dir = Some(config.data_dir.join("agents"));
     services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
+    let listener = doorman.relieve().await?;
 
     let stop_plugins = CancellationToken::new();
     let plugins = parts.plugins.clone();

@@ -105,6 +105,26 @@ pub enum StoreError {
         #[source]
         source: Arc<rusqlite::Error>,
     },
+    /// A copy would lie where something is.
+    #[error("`{}` is there already and was left as it is.", .path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is no database where one was looked for.
+    #[error("There is no database of LeanClaw in `{}`.", .path.display())]
+    NoDatabases {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It is a database, and not one that can be taken in.
+    #[error("`{}` is not a database of the TypeScript LeanClaw: {message}.", .path.display())]
+    NotTheOriginal {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        message: String,
+    },
     /// More writes wait than may; nothing was stored.
     #[error("Too many writes wait for the disk; nothing was stored.")]
     Overloaded,
@@ -157,13 +177,18 @@ impl Located for StoreError {
             | Self::DiskFull { path }
             | Self::NoAccess { path, .. }
             | Self::Row { path, .. }
+            | Self::NotTheOriginal { path, .. }
             | Self::RolledBack { path }
             | Self::Sqlite { path, .. } => {
                 if path.as_os_str().is_empty() {
                     file.clone_into(path);
                 }
             }
-            Self::Overloaded | Self::InboxFull { .. } | Self::Closed => {}
+            Self::Occupied { .. }
+            | Self::NoDatabases { .. }
+            | Self::Overloaded
+            | Self::InboxFull { .. }
+            | Self::Closed => {}
         }
         self
     }
@@ -195,8 +220,8 @@ impl StoreError {
                 path.display()
             ),
             Self::NotADatabase { path } | Self::Foreign { path } => format!(
-                "Move it out of the way (`mv {0} {0}.old`), put a backup in its place, or name another data directory \
-                 with LEANCLAW_DATA_DIR.",
+                "Move it out of the way (`mv {0} {0}.old`), put a backup in its place (`leanclaw db restore`), or name \
+                 another data directory with LEANCLAW_DATA_DIR.",
                 path.display()
             ),
             Self::TooNew { .. } => {
@@ -207,8 +232,8 @@ impl StoreError {
                     .to_owned()
             }
             Self::Corrupt { path, .. } => format!(
-                "Stop LeanClaw, keep a copy, and put a backup in its place; without one, `sqlite3 {0} .recover | sqlite3 \
-                 {0}.recovered` saves what can be read.",
+                "Stop LeanClaw and put a backup in its place (`leanclaw db restore`, which keeps what is there); without \
+                 one, `sqlite3 {0} .recover | sqlite3 {0}.recovered` saves what can be read.",
                 path.display()
             ),
             Self::Locked { .. } => {
@@ -222,6 +247,16 @@ impl StoreError {
             Self::Row { row, .. } => format!("Write it anew with this LeanClaw: {row}."),
             Self::Sqlite { .. } => return Vec::new(),
             Self::InboxFull { .. } => "Messages are taken again once some of those are handled.".to_owned(),
+            Self::Occupied { .. } => {
+                "Name another place; --force replaces a folder that holds nothing but a backup.".to_owned()
+            }
+            Self::NotTheOriginal { .. } => {
+                "Name its folder or its file; it keeps its database in `store/leanclaw.db`.".to_owned()
+            }
+            Self::NoDatabases { .. } => {
+                "The first `leanclaw start` makes them; --data-dir or LEANCLAW_DATA_DIR names another data directory."
+                    .to_owned()
+            }
             Self::Overloaded => "Try again in a moment.".to_owned(),
             Self::Closed => "LeanClaw is stopping; try again when it runs.".to_owned(),
         };

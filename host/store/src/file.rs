@@ -30,7 +30,7 @@ impl Schema {
         Self { file_name, application_id, migrations, busy_timeout: BUSY_TIMEOUT }
     }
 
-    fn version(&self) -> i64 {
+    pub(crate) fn version(&self) -> i64 {
         i64::try_from(self.migrations.len()).unwrap_or(i64::MAX)
     }
 }
@@ -80,7 +80,7 @@ fn prepare(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
 }
 
 /// The file's schema version, or why it must not be touched.
-fn check(connection: &Connection, schema: &Schema) -> Result<i64, StoreError> {
+pub(crate) fn check(connection: &Connection, schema: &Schema) -> Result<i64, StoreError> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -109,7 +109,7 @@ fn migrate(connection: &mut Connection, schema: &Schema) -> Result<(), StoreErro
     Ok(())
 }
 
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_folder(folder: &Path) -> Result<(), StoreError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -121,7 +121,7 @@ fn make_folder(folder: &Path) -> Result<(), StoreError> {
 /// memory get the same mode from SQLite.
 ///
 /// A file that exists is not opened here: closing any handle of a file drops the locks SQLite holds on it in this process.
-fn make_file(folder: &Path, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_file(folder: &Path, path: &Path) -> Result<(), StoreError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -135,12 +135,12 @@ fn make_file(folder: &Path, path: &Path) -> Result<(), StoreError> {
 
 /// Makes the new file's name survive a power cut.
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     std::fs::File::open(folder).and_then(|opened| opened.sync_all()).map_err(|error| StoreError::io(folder, error))
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_folder(_folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 

@@ -22,6 +22,8 @@
 //! write-ahead log until that is folded in, at the latest when the program stops.
 
 mod audit;
+mod backup;
+mod check;
 mod database;
 mod error;
 mod file;
@@ -30,6 +32,7 @@ mod inbox;
 mod kv;
 mod kv_error;
 mod kv_sql;
+mod original;
 mod queue;
 mod readers;
 mod records;
@@ -37,6 +40,7 @@ mod secrets;
 mod sessions;
 mod specs;
 mod store;
+mod take_in;
 mod transcripts;
 mod writer;
 
@@ -44,13 +48,17 @@ mod writer;
 mod tests;
 
 pub use audit::AuditQuery;
+pub use backup::{CopiedFile, back_up, restore};
+pub use check::{CheckedFile, check_databases};
 pub use error::StoreError;
 pub use grants::GrantRow;
 pub use inbox::{InboxRow, Submitted};
 pub use kv::{Entry, KvStore, MAX_KEY_BYTES, MAX_LISTED_KEYS, MAX_VALUE_BYTES};
 pub use kv_error::KvError;
+pub use original::Original;
 pub use records::RecordChange;
 pub use store::Store;
+pub use take_in::ForeignMessage;
 
 /// SQLite's integers are signed; a time or a counter beyond 2^63 means "never" here.
 pub(crate) fn to_signed(value: u64) -> i64 {

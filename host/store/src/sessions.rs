@@ -219,7 +219,7 @@ fn finish((mut session, entry): (SessionRow, String)) -> Result<SessionRow, Stor
 }
 
 /// Stores a session; of its transcript the newest `keep` messages stay in sight, or all that are.
-fn put(connection: &Connection, row: &SessionRow, keep: Option<u64>) -> Result<SessionOutcome, StoreError> {
+pub(crate) fn put(connection: &Connection, row: &SessionRow, keep: Option<u64>) -> Result<SessionOutcome, StoreError> {
     if let Some(label) = &row.label {
         let taken: bool = connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM sessions WHERE label = ? AND agent = ? AND key <> ?)")?

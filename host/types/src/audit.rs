@@ -174,6 +174,24 @@ pub enum AuditEvent {
         #[serde(default)]
         repeated: u64,
     },
+    /// The databases were copied to or from a place, secrets included.
+    DatabasesCopied {
+        /// `backed-up` or `restored`.
+        action: String,
+        /// The folder that holds or held the copy.
+        path: String,
+    },
+    /// What another program had kept was taken in.
+    DataImported {
+        /// Where it was.
+        path: String,
+        /// How many groups came.
+        groups: u64,
+        /// How many sessions came.
+        sessions: u64,
+        /// How many messages came.
+        messages: u64,
+    },
     /// Rows came faster than they could be written, and these were not written one by one.
     AuditOverflow {
         /// The plugin they were about, if any.
@@ -228,6 +246,8 @@ impl AuditEvent {
             Self::ConfigChanged { .. } => "config-changed",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::CallRefused { .. } => "call-refused",
+            Self::DatabasesCopied { .. } => "databases-copied",
+            Self::DataImported { .. } => "data-imported",
             Self::AuditOverflow { .. } => "audit-overflow",
         }
     }
@@ -247,6 +267,8 @@ impl AuditEvent {
             Self::AgentChanged { .. }
             | Self::AuthDenied { .. }
             | Self::CallRefused { .. }
+            | Self::DatabasesCopied { .. }
+            | Self::DataImported { .. }
             | Self::GroupChanged { .. }
             | Self::ApprovalDecided { .. }
             | Self::ConfigChanged { .. }

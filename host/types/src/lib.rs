@@ -4,6 +4,7 @@
 //! Plain data and its grammar only. This crate knows nothing of tokio, wasmtime, SQLite or HTTP servers; whatever needs
 //! one of those lives in the crate that owns it.
 
+pub mod allowlist;
 pub mod audit;
 pub mod call;
 pub mod clock;

@@ -143,6 +143,11 @@ impl Place {
         Starting::new(self, &self.data(), change).ready().await
     }
 
+    /// Starts the program and waits for nothing.
+    pub(crate) fn starting(&self) -> Starting {
+        Starting::new(self, &self.data(), |_| {})
+    }
+
     /// Starts the program with another data directory.
     pub(crate) async fn start_in(&self, data: &Path) -> Program {
         let change = env("LEANCLAW_DATA_DIR", data.to_str().expect("a path in UTF-8"));

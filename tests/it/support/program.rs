@@ -87,7 +87,7 @@ impl Starting {
     }
 
     /// Where it listens, as it says in the lock of its data directory.
-    async fn listening(&mut self) -> SocketAddr {
+    pub(crate) async fn listening(&mut self) -> SocketAddr {
         let (process, lock) = (&mut self.process, &self.lock);
         eventually("the program listens", async || {
             if let Some(status) = process.ended() {

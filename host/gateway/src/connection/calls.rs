@@ -175,12 +175,9 @@ impl Connection {
     }
 
     fn on_bad_frame(&mut self, text: &str) {
-        // What is not JSON gets no answer: there is nobody to address it to.
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return };
-        let problems =
-            REQUEST.problems(self.session.version, &value).unwrap_or_else(|| "at root: must be a request".into());
-        let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
-        self.socket.push(wire::response(&Id::of_bad_frame(&value), &Err(error)));
+        if let Some(answer) = bad_frame(self.session.version, text) {
+            self.socket.push(answer);
+        }
     }
 
     fn route(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Routed {
@@ -287,6 +284,14 @@ impl Call<'_> {
 pub(super) fn unknown_method(name: &str) -> String {
     let shown: String = name.chars().take(120).collect();
     format!("unknown method: {shown}")
+}
+
+/// The answer to what is no request; none to what is not even JSON, since there is nobody to address it to.
+pub(crate) fn bad_frame(version: ProtocolVersion, text: &str) -> Option<Utf8Bytes> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let problems = REQUEST.problems(version, &value).unwrap_or_else(|| "at root: must be a request".into());
+    let error = ErrorShape::invalid(format!("invalid request frame: {problems}"));
+    Some(wire::response(&Id::of_bad_frame(&value), &Err(error)))
 }
 
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {

@@ -22,6 +22,7 @@ use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::auth::Peer;
+use crate::config::Limits;
 use crate::gateway::State;
 use crate::handshake::{self, Session};
 use crate::hub::{Event, Seat, Signal};
@@ -102,10 +103,33 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
     }
 }
 
-/// Sends the challenge and answers the first frame.
-async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Arc<Session>, End> {
+/// Turns a socket away that came before there was anything to let it into: it hears so once it has said `connect`.
+pub(crate) async fn turn_away(stream: TcpStream, early: Bytes, limits: &Limits, now_ms: u64) {
+    let mut socket = Socket::new(stream, &early, limits.handshake_frame_bytes);
     let nonce = uuid::Uuid::new_v4().to_string();
-    let challenge = format!("{{\"nonce\":\"{nonce}\",\"ts\":{}}}", state.now_ms());
+    let end = match tokio::time::timeout(limits.handshake_timeout, challenge(&mut socket, &nonce, now_ms)).await {
+        Err(_) => End::close(CloseCode::Normal, ""),
+        Ok(Err(end)) => end,
+        Ok(Ok(text)) => match handshake::answer_starting(text.as_str()) {
+            handshake::Outcome::Goodbye(response, code, reason) => goodbye(&mut socket, response, code, reason),
+            handshake::Outcome::Welcome(..) => End::Gone,
+        },
+    };
+    if let End::Close { code, reason, keep_queue } = end {
+        socket.close(code, reason, keep_queue, limits.close_grace).await;
+    }
+}
+
+fn goodbye(socket: &mut Socket, response: Option<Utf8Bytes>, code: CloseCode, reason: Utf8Bytes) -> End {
+    if let Some(response) = response {
+        socket.push(response);
+    }
+    End::Close { code, reason, keep_queue: true }
+}
+
+/// Sends the challenge and waits for the first frame.
+async fn challenge(socket: &mut Socket, nonce: &str, now_ms: u64) -> Result<Utf8Bytes, End> {
+    let challenge = format!("{{\"nonce\":\"{nonce}\",\"ts\":{now_ms}}}");
     socket.push(wire::event(&wire::event_head("connect.challenge", &challenge), None, None));
     let first = std::future::poll_fn(|context| {
         if let Poll::Ready(Err(ending)) = socket.poll_flush(context) {
@@ -119,22 +143,23 @@ async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Arc<Se
         }
     })
     .await;
-    let text = match first {
-        Ok(Incoming::Text(text)) => text,
-        Ok(_) => return Err(End::close(CloseCode::Normal, "")),
-        Err(ending) => return Err(ending.into()),
-    };
+    match first {
+        Ok(Incoming::Text(text)) => Ok(text),
+        Ok(_) => Err(End::close(CloseCode::Normal, "")),
+        Err(ending) => Err(ending.into()),
+    }
+}
+
+/// Sends the challenge and answers the first frame.
+async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Arc<Session>, End> {
+    let nonce = uuid::Uuid::new_v4().to_string();
+    let text = challenge(socket, &nonce, state.now_ms()).await?;
     match handshake::answer(state, peer, &nonce, text.as_str()).await {
         handshake::Outcome::Welcome(session, hello) => {
             socket.push(hello);
             Ok(session)
         }
-        handshake::Outcome::Goodbye(response, code, reason) => {
-            if let Some(response) = response {
-                socket.push(response);
-            }
-            Err(End::Close { code, reason, keep_queue: true })
-        }
+        handshake::Outcome::Goodbye(response, code, reason) => Err(goodbye(socket, response, code, reason)),
     }
 }
 

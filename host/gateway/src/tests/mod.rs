@@ -2,6 +2,7 @@
 
 mod agents;
 mod approvals;
+mod arbitrary;
 mod auth;
 mod channels;
 mod config;
@@ -25,6 +26,7 @@ mod rates;
 mod roles;
 mod scopes;
 mod sessions;
+mod starting;
 mod status;
 mod talk;
 mod web;

@@ -10,6 +10,7 @@ mod metrics;
 mod plugin_routes;
 mod probes;
 mod reply;
+mod starting;
 mod tools;
 mod upgrade;
 
@@ -32,6 +33,7 @@ use reply::Reply;
 
 pub(crate) use control_ui::announce as announce_page;
 pub(crate) use reply::secure;
+pub use starting::Doorman;
 
 /// What is known of a request's TCP connection.
 #[derive(Clone)]

@@ -22,26 +22,18 @@ use crate::gateway::State;
 const KEY_BYTES: usize = 16;
 
 /// Whether a request asks for a WebSocket, well or badly.
-pub(super) fn asks_for_websocket(request: &Request) -> bool {
+pub(super) fn asks_for_websocket<B>(request: &http::Request<B>) -> bool {
     request.method() == Method::GET && lists(request.headers(), &header::UPGRADE, "websocket")
 }
 
 /// Answers the upgrade and starts the connection's task.
 pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
     let headers = request.headers();
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        let mut reply =
-            reply::error(StatusCode::UPGRADE_REQUIRED, "invalid_request_error", "WebSocket version 13 is needed");
-        reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return reply;
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| lists(headers, &header::CONNECTION, "upgrade"));
-    let key = key.filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == KEY_BYTES));
-    let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::try_from(accept).ok());
-    let line = request.extensions().get::<Line>().cloned();
-    let (Some(accept), Some(line)) = (accept, line) else {
-        return reply::error(StatusCode::BAD_REQUEST, "invalid_request_error", "not a WebSocket handshake");
+    let accept = match accept_of(headers) {
+        Ok(accept) => accept,
+        Err(refusal) => return *refusal,
     };
+    let Some(line) = request.extensions().get::<Line>().cloned() else { return no_handshake() };
     let peer = Peer::new(line.remote, headers, &state.config);
     if peer.hidden_behind_proxy {
         state.audit_refusal(&peer, "PROXY_NOT_TRUSTED");
@@ -75,6 +67,29 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
         connection::run(Arrival { state, peer, stream, early: parts.read_buf, held: (ticket, unknown), stop }).await;
         drop(whole);
     });
+    switching(accept)
+}
+
+/// The answer that an upgrade request expects, or why it is none.
+pub(super) fn accept_of(headers: &HeaderMap) -> Result<HeaderValue, Box<Reply>> {
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut reply =
+            reply::error(StatusCode::UPGRADE_REQUIRED, "invalid_request_error", "WebSocket version 13 is needed");
+        reply.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return Err(Box::new(reply));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| lists(headers, &header::CONNECTION, "upgrade"));
+    let key = key.filter(|key| STANDARD.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == KEY_BYTES));
+    let accept = key.map(|key| derive_accept_key(key.as_bytes())).and_then(|accept| HeaderValue::try_from(accept).ok());
+    accept.ok_or_else(|| Box::new(no_handshake()))
+}
+
+fn no_handshake() -> Reply {
+    reply::error(StatusCode::BAD_REQUEST, "invalid_request_error", "not a WebSocket handshake")
+}
+
+/// `101`: from here on it is a WebSocket.
+pub(super) fn switching(accept: HeaderValue) -> Reply {
     let mut reply = Response::new(Body::empty());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

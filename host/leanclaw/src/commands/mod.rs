@@ -9,10 +9,12 @@ pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod completions;
+pub(crate) mod db;
 pub(crate) mod devices;
 mod fields;
 pub(crate) mod gateway;
 pub(crate) mod groups;
+pub(crate) mod import;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 mod pairing;
@@ -22,6 +24,9 @@ pub(crate) mod settings;
 mod settings_edit;
 pub(crate) mod start;
 pub(crate) mod version;
+
+/// Who acts in the audit rows of commands that work on the stored data themselves.
+pub(crate) const ACTOR: &str = "client:cli";
 
 /// Resolves the settings of this process; warnings are left to the caller.
 fn resolve(flags: Flags) -> Result<Resolution> {

@@ -7,6 +7,7 @@ mod kv;
 mod opening;
 mod queue;
 mod sessions;
+mod upkeep;
 mod writing;
 
 use leanclaw_types::PluginKey;

@@ -21,13 +21,11 @@ use crate::admin;
 use crate::author::bundle::Bundle;
 use crate::author::examine::shown_bytes;
 use crate::author::folder;
+pub(super) use crate::commands::ACTOR;
 use crate::config::Config;
 use crate::locate::Named;
 use crate::report::Advice;
 use crate::{data_dir, output};
-
-/// Who acts in audit rows.
-pub(super) const ACTOR: &str = "client:cli";
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
