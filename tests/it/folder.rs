@@ -345,7 +345,8 @@ async fn the_reason_of_a_plugin_that_does_not_fit_is_a_table() {
     program.grant_all("demo").await;
     assert_eq!(
         listed_reason(&place).await,
-        "import  leanclaw:plugin/types@0.1.0   provided\n\
+        "it imports what is not granted: leanclaw:plugin/kv@0.1.0\n\
+         import  leanclaw:plugin/types@0.1.0   provided\n\
          import  leanclaw:plugin/kv@0.1.0      not granted\n\
          import  leanclaw:plugin/call@0.1.0    provided\n\
          export  leanclaw:plugin/method@0.1.0  provided\n\
@@ -360,7 +361,7 @@ async fn the_reason_of_a_plugin_that_does_not_fit_is_a_table() {
     install_guest(&place, &manifest("demo", "2", &json!({})), &newer);
     program.plugin_until("demo", "the newer one is looked at", |found| found["version"] == "2").await;
     let reason = listed_reason(&place).await;
-    let expected = "The component does not fit:\n\
+    let expected = "The component does not fit: it imports what this host does not have: leanclaw:plugin/types@0.2.0, leanclaw:plugin/call@0.2.0\n\
          import  leanclaw:plugin/types@0.2.0   wrong version (host offers 0.1.0)\n\
          import  leanclaw:plugin/call@0.2.0    wrong version (host offers 0.1.0)\n\
          export  leanclaw:plugin/method@0.2.0  wrong version (host offers 0.1.0)\n\

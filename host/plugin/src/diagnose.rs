@@ -300,6 +300,25 @@ impl Diagnosis {
             && self.rows.iter().any(|row| row.direction == "export" && row.standing == Standing::Provided)
     }
 
+    /// What keeps it from being loaded, in one line: lists show no more.
+    fn summary(&self) -> Option<String> {
+        let named = |wanted: &dyn Fn(&Standing) -> bool| {
+            let rows = self.rows.iter().filter(|row| row.direction == "import" && wanted(&row.standing));
+            let names: Vec<&str> = rows.map(|row| row.interface.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        };
+        if self.is_loadable() {
+            return None;
+        }
+        if let Some(names) = named(&|standing| matches!(standing, Standing::WrongVersion { .. } | Standing::Unknown)) {
+            return Some(format!("it imports what this host does not have: {names}"));
+        }
+        if let Some(names) = named(&|standing| matches!(standing, Standing::NotGranted { .. })) {
+            return Some(format!("it imports what is not granted: {names}"));
+        }
+        Some("it exports nothing that this host calls".to_owned())
+    }
+
     fn advice(&self, id: &str, interfaces: &Interfaces, requested: &Permissions) -> Vec<String> {
         let mut hints = Vec::new();
         for row in &self.rows {
@@ -334,6 +353,9 @@ impl Diagnosis {
 
 impl fmt::Display for Diagnosis {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(summary) = self.summary() {
+            writeln!(formatter, "{summary}")?;
+        }
         let width = self.rows.iter().map(|row| row.interface.len()).max().unwrap_or_default();
         for row in &self.rows {
             let standing = match &row.standing {

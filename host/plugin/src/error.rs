@@ -33,7 +33,7 @@ pub enum PluginError {
     #[error("The component cannot be loaded: {0}")]
     Load(#[from] LoadError),
     /// Imports and exports do not fit the host or the grant.
-    #[error("The component does not fit:\n{0}")]
+    #[error("The component does not fit: {0}")]
     Incompatible(Box<Diagnosis>),
     /// Linking failed although the names fit: a function or a type differs.
     #[error("The component cannot be linked: {0}")]

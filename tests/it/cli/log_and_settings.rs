@@ -53,6 +53,17 @@ async fn a_key_is_set_through_the_program_and_without_it() {
     assert_eq!(place.run(&["config", "get", "LEANCLAW_MAX_INSTANCES"]).await.out, "7\n");
     let shown = place.run(&["config", "get", "wasm", "--json"]).await.json();
     assert_eq!(shown, json!({"key": "wasm", "value": {"maxInstances": 7, "pooling": "auto"}}));
+    let unknown = place.run(&["config", "set", "wasm.maxInstance", "7"]).await;
+    assert!(unknown.err.contains("did you mean `wasm.maxInstances`?"), "{}", unknown.err);
+    let covered = |value: &'static str| {
+        let mut command = place.command(&["config", "set", "logging.level", value]);
+        let output = command.env("LOG_LEVEL", "info").output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (good, said) = covered("warn");
+    assert!(good && said.contains("it does not count as long as LOG_LEVEL"), "{said}");
+    let (good, said) = covered("loud");
+    assert!(!good && said.contains("expected `trace`"), "what is covered today counts tomorrow: {said}");
     let refused = place.run(&["config", "set", "logging.level", "loud"]).await.failed(1);
     assert!(refused.contains("logging.level: is `loud`") && refused.contains("nothing was changed"), "{refused}");
 }

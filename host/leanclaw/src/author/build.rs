@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::assets;
-use super::bundle::{BUILT_FOLDER, Bundle};
+use super::bundle::{BUILT_FOLDER, Bundle, unread};
 use crate::config::BuildConfig;
 use crate::report::Advice;
 
@@ -53,7 +53,7 @@ pub(crate) struct Project {
 impl Project {
     /// Reads the folder.
     pub(crate) fn open(given: &Path) -> Result<Self> {
-        let folder = given.canonicalize().with_context(|| format!("{} cannot be read", given.display()))?;
+        let folder = given.canonicalize().map_err(|error| unread(given, &error))?;
         if !FILE_NAMES.iter().any(|name| folder.join(name).is_file()) {
             let message = format!("{} holds no {}", folder.display(), FILE_NAMES[0]);
             return Err(Advice::new(message).hint("name a plugin's folder; `leanclaw plugin new` makes one").into());

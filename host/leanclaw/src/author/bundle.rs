@@ -36,7 +36,7 @@ impl Bundle {
     /// Reads a plugin: a `.wasm`, a folder with a manifest and a component, or a folder whose `dist` holds what
     /// `plugin build` made.
     pub(crate) fn open(given: &Path) -> Result<Self> {
-        let path = given.canonicalize().with_context(|| format!("{} cannot be read", given.display()))?;
+        let path = given.canonicalize().map_err(|error| unread(given, &error))?;
         if !path.is_dir() {
             return Self::read(&path);
         }
@@ -173,6 +173,12 @@ pub(crate) fn interfaces(wasm: &[u8]) -> Result<Interfaces> {
     }
     Interfaces::read(wasm)
         .map_err(|problem| PluginError::Package(format!("the component does not parse: {problem}")).into())
+}
+
+/// What was named cannot be looked at.
+pub(super) fn unread(given: &Path, error: &std::io::Error) -> Advice {
+    let advice = Advice::new(format!("{} cannot be read: {error}", given.display()));
+    advice.hint("name a plugin's folder or its .wasm; `leanclaw plugin new` makes a plugin")
 }
 
 fn refuse_without_manifest(folder: &Path) -> Result<()> {

@@ -7,14 +7,17 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use leanclaw_plugin::{Diagnosis, Standing, schema_problem};
+use leanclaw_types::manifest::{Manifest, json_schema};
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::{MethodSpec, PluginState, ToolSpec};
 use leanclaw_wasm::Digest;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::bundle::Bundle;
 use super::scratch::Scratch;
 use crate::config::Config;
+use crate::config::nearest::nearest;
 use crate::report::Report;
 
 /// What was found.
@@ -76,6 +79,7 @@ impl Examination {
         if let Some(problem) = manifest.config_schema.as_ref().and_then(schema_problem) {
             found.problems.push(format!("the manifest's configSchema is not usable: {problem}"));
         }
+        found.hints.extend(misspelt(manifest));
         match found.component(bundle) {
             Ok(true) => {
                 if let Err(error) = found.description(bundle, config).await {
@@ -185,6 +189,20 @@ impl Examination {
     }
 }
 
+/// Fields of the manifest that nobody reads and that are almost called like one that is read. OpenClaw's own fields, which
+/// are kept, are not.
+fn misspelt(manifest: &Manifest) -> Vec<String> {
+    let schema = json_schema();
+    let known: Vec<&str> = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .map(|fields| fields.keys().map(String::as_str).collect())
+        .unwrap_or_default();
+    let meant = |given: &String| Some((given.clone(), nearest(given, known.iter().copied())?));
+    let found = manifest.other.keys().filter_map(meant);
+    found.map(|(given, meant)| format!("the manifest's `{given}` means nothing; is it `{meant}`?")).collect()
+}
+
 fn shown_standing(row: &Interface) -> String {
     let is_export = row.direction == "export";
     match &row.standing {
@@ -216,7 +234,16 @@ mod tests {
     use super::*;
     use crate::config::{Sources, resolve};
     use leanclaw_test_guests::Guest;
-    use serde_json::{Value, json};
+    use serde_json::json;
+
+    #[test]
+    fn a_misspelt_field_is_told_from_one_of_openclaws() {
+        let text =
+            br#"{"id": "x", "permisions": {}, "lifecycel": "resident", "contracts": {}, "providerAuthEnvVars": {}}"#;
+        let hints = misspelt(&Manifest::parse(text).unwrap());
+        assert_eq!(hints.len(), 2, "{hints:?}");
+        assert!(hints.iter().any(|hint| hint.contains("`permisions`") && hint.contains("`permissions`")), "{hints:?}");
+    }
 
     async fn examined(manifest: Value, component: &[u8]) -> Examination {
         let temporary = tempfile::tempdir().unwrap();

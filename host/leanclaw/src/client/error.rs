@@ -36,6 +36,10 @@ impl Refusal {
         let details = self.details.as_ref();
         let list = details.and_then(|details| details.get("hints")).and_then(Value::as_array);
         let mut hints: Vec<String> = list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        // A gateway may have them in the message alone.
+        let told = self.message.lines().filter_map(|line| line.strip_prefix("hint: "));
+        let news: Vec<String> = told.map(str::to_owned).filter(|hint| !hints.contains(hint)).collect();
+        hints.extend(news);
         if let Some(missing) = details.and_then(|details| details.get("missingScope")).and_then(Value::as_str) {
             hints.push(format!("the gateway did not grant this client the scope {missing}"));
         }
@@ -53,7 +57,8 @@ impl std::fmt::Display for Refusal {
         // A gateway may repeat its hints in the message, for clients that show nothing else; here they have lines of
         // their own.
         let hints = self.hints();
-        let is_hint = |line: &&str| hints.iter().any(|hint| line.ends_with(hint.as_str()));
+        let is_hint =
+            |line: &&str| line.starts_with("hint: ") || hints.iter().any(|hint| line.ends_with(hint.as_str()));
         let message = self.message.lines().filter(|line| !is_hint(line)).collect::<Vec<_>>().join("\n");
         let message = if message.is_empty() { "it gave no reason" } else { message.as_str() };
         match (self.code.as_str(), self.detail_code()) {
@@ -197,7 +202,16 @@ impl ClientError {
                 one("check the address: `leanclaw config` shows LEANCLAW_GATEWAY_HOST and LEANCLAW_GATEWAY_PORT")
             }
             Self::ConnectRefused { refusal, token_from, .. } => connect_hints(refusal, token_from.as_deref()),
-            Self::Refused { refusal, .. } => refusal.hints(),
+            Self::Refused { method, refusal } => {
+                let mut hints = refusal.hints();
+                if hints.is_empty()
+                    && refusal.message.starts_with("unknown method")
+                    && let Some((plugin, _)) = method.split_once('.')
+                {
+                    hints.push(format!("leanclaw plugin inspect {plugin} shows the methods of a plugin of that name"));
+                }
+                hints
+            }
             Self::TimedOut { .. } => one("allow more time with --timeout MS, or look at the log of the gateway"),
             Self::Closed { code: 1012, .. } => one("it is restarting or stopping; try again when it is back"),
             Self::Closed { .. } | Self::Broken { .. } => one("the log of the gateway says more"),

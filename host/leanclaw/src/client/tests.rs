@@ -96,7 +96,7 @@ async fn an_error_response_keeps_its_code_and_hints() {
     let url = serve(|mut socket| async move {
         welcome(&mut socket).await;
         let request = receive(&mut socket).await;
-        let error = json!({"code": "FORBIDDEN", "message": "denied", "retryAfterMs": 5,
+        let error = json!({"code": "FORBIDDEN", "message": "denied\nhint: ask for it", "retryAfterMs": 5,
                            "details": {"code": "NOT_GRANTED", "hints": ["leanclaw plugin grant notes --all"]}});
         send(&mut socket, json!({"type": "res", "id": request["id"], "ok": false, "error": error})).await;
     })
@@ -104,7 +104,7 @@ async fn an_error_response_keeps_its_code_and_hints() {
     let error = connect(&url).await.unwrap().request("notes.add", None).await.unwrap_err();
     assert_eq!(error.to_string(), "denied (FORBIDDEN, NOT_GRANTED)");
     assert_eq!(error.refusal().unwrap().retry_after_ms, Some(5));
-    assert!(hints(&error).contains("leanclaw plugin grant notes --all"), "{}", hints(&error));
+    assert_eq!(hints(&error), "leanclaw plugin grant notes --all\nask for it\nit may work in 5 ms");
 }
 
 #[tokio::test]

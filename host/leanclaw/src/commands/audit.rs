@@ -1,5 +1,6 @@
 //! `leanclaw audit tail`: reads the audit log straight from the database, whether the program runs or not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -66,6 +67,9 @@ async fn show(store: &Store, tail: &Tail, zone: &TimeZone) -> Result<()> {
     if !tail.follow && tail.json {
         return output::json(&rows);
     }
+    if !tail.follow && rows.is_empty() {
+        return output::text(&none(store, tail).await?);
+    }
     if !tail.follow {
         let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, zone)).collect();
         return output::table(&["ID", "TIME", "KIND", "ACTOR", "DETAILS"], &cells);
@@ -84,6 +88,25 @@ async fn show(store: &Store, tail: &Tail, zone: &TimeZone) -> Result<()> {
         rows = store.audit_tail(query(Some(last_id))).await?;
         last_id = rows.last().map_or(last_id, |row| row.id);
     }
+}
+
+/// Why no row is shown. What was asked for may be misspelt, so what there is is named.
+async fn none(store: &Store, tail: &Tail) -> Result<String> {
+    let all = AuditQuery { limit: 1000, after_id: None, plugin: None, kind: None };
+    let rows = store.audit_tail(all).await?;
+    let listed = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
+    Ok(match (&tail.plugin, &tail.kind) {
+        _ if rows.is_empty() => "Nothing was written down yet.".to_owned(),
+        (_, Some(kind)) if rows.iter().all(|row| row.record.event.kind() != kind) => {
+            let kinds = rows.iter().map(|row| row.record.event.kind().to_owned()).collect();
+            format!("No row is of the kind `{kind}`. Of late there were: {}.", listed(kinds))
+        }
+        (Some(plugin), _) if rows.iter().all(|row| row.record.event.plugin() != Some(plugin)) => {
+            let plugins = rows.iter().filter_map(|row| row.record.event.plugin()).map(str::to_owned).collect();
+            format!("No row is about `{plugin}`. Of late there were rows about: {}.", listed(plugins))
+        }
+        _ => "No row is like that.".to_owned(),
+    })
 }
 
 /// One row for people: whatever its kind, its own fields follow as `name=value`.

@@ -3,6 +3,7 @@
 //! A change goes through the program that runs, so that it is checked, written down and applied in one place; where none
 //! runs, the command changes the file itself, by the same rules.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{block_on, sources};
 use crate::admin::{Online, running_here};
-use crate::config::{self, Flags, json5_tree, variables};
+use crate::config::{self, FileText, Flags, Problem, Resolution, Source, Sources, json5_tree, variables};
 use crate::locate::Named;
 use crate::output;
 use crate::report::Advice;
@@ -49,7 +50,10 @@ pub(crate) fn put(flags: Flags, key: &str, value: &str, as_json: bool) -> Result
     let value = json5_tree::parse(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     let mut patch = json!({});
     set(&mut patch, path, value);
-    let config = config::resolve(&sources).ok().map(|resolution| resolution.config);
+    let resolution = config::resolve(&sources).ok();
+    let covered_by = resolution.as_ref().and_then(|resolution| covered_by(resolution, path));
+    let config = resolution.map(|resolution| resolution.config);
+    let warnings = by_itself(&sources, path, &patch)?;
     let settings: Arc<dyn Settings> = Arc::new(SettingsFile::new(sources));
     let answer = block_on(async {
         let running = match &config {
@@ -66,11 +70,73 @@ pub(crate) fn put(flags: Flags, key: &str, value: &str, as_json: bool) -> Result
         return output::json(&answer);
     }
     output::text(&format!("{path} is set in {}.", settings.path()))?;
+    warnings.iter().for_each(|warning| output::warning(warning));
+    if let Some(covered_by) = covered_by {
+        output::note(&covered_by);
+        return Ok(());
+    }
     let restart = answer.get("restart");
     if restart.and_then(|restart| restart.get("required")) == Some(&Value::Bool(true)) {
         output::note("it counts once LeanClaw is started again");
     }
     Ok(())
+}
+
+/// Looks at what the file would say of `path`, and at nothing else: a mistake that a flag or the environment covers today
+/// would stop a start without them. Gives what is to be known about it.
+fn by_itself(sources: &Sources, path: &str, patch: &Value) -> Result<Vec<String>> {
+    let bare = Sources {
+        flags: Flags::default(),
+        environment: BTreeMap::new(),
+        not_utf8: Vec::new(),
+        dotenv: (sources.dotenv.0.clone(), FileText::Missing),
+        ..sources.clone()
+    };
+    let FileText::Text { text, .. } = &bare.config_file.1 else {
+        return about(&Sources { config_file: (bare.config_file.0.clone(), file_text(patch)), ..bare }, path);
+    };
+    // A file that cannot be read is refused where it is changed.
+    let Ok(mut wanted) = json5_tree::parse(text) else { return Ok(Vec::new()) };
+    merge_settings(&mut wanted, patch);
+    about(&Sources { config_file: (bare.config_file.0.clone(), file_text(&wanted)), ..bare }, path)
+}
+
+fn file_text(value: &Value) -> FileText {
+    FileText::Text { text: value.to_string(), others_can_read: false }
+}
+
+/// The warnings about `path`.
+///
+/// # Errors
+/// What stands there cannot be used.
+fn about(sources: &Sources, path: &str) -> Result<Vec<String>> {
+    let is_it = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let error = match config::resolve(sources) {
+        Ok(resolution) => {
+            let named = [format!("`{path}`"), format!("`{path}.")];
+            let is_about = |warning: &String| named.iter().any(|name| warning.contains(name));
+            return Ok(resolution.warnings.into_iter().filter(is_about).collect());
+        }
+        Err(error) => error,
+    };
+    let wrong = error.problems.iter().find_map(|problem| match problem {
+        Problem::Invalid { value, source: Source::File { key, .. }, expected, .. } if is_it(key) => {
+            Some(format!("invalid config: {key}: is `{value}`; expected {expected}"))
+        }
+        _ => None,
+    });
+    let hint = "`leanclaw config variables` lists every setting and what it expects; nothing was changed";
+    wrong.map_or(Ok(Vec::new()), |wrong| Err(Advice::new(wrong).hint(hint).into()))
+}
+
+/// What wins over the file at `path`, if anything does here.
+fn covered_by(resolution: &Resolution, path: &str) -> Option<String> {
+    let setting = resolution.effective.iter().find(|setting| setting.variable.keys.contains(&path))?;
+    let source = match &setting.source {
+        Source::File { .. } | Source::Default => return None,
+        source => source,
+    };
+    Some(format!("it does not count as long as {} comes from elsewhere ({source})", setting.variable.name))
 }
 
 async fn through(online: &mut Online, patch: &Value) -> Result<Value> {

@@ -21,7 +21,7 @@ mod file;
 mod foreign;
 pub(crate) mod json5_tree;
 mod layer;
-mod nearest;
+pub(crate) mod nearest;
 mod plugins;
 mod problem;
 mod resolve;

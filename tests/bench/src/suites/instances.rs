@@ -99,39 +99,37 @@ async fn compare_fresh(
     let manifest = guests::manifest(language.id(), limits);
     let runtime = Runtime::new(&cache, |folder| guests::install(folder, &manifest, &component)).await?;
     let guest = reference(&runtime, &component)?;
-    let method = format!("{}.run", language.id());
-    let caller = Arc::new(Caller::client("bench", "operator", vec!["operator.read".to_owned()]));
-    expect_null(&guest.cycle().await?)?;
-    expect_null(&runtime.call(&method, &caller).await?)?;
-    let mut both = Both::default();
-    for round in 0..amount.rounds {
-        let (mut ours, mut bare) = (Samples::default(), Samples::default());
-        for turn in 0..2 {
-            let is_ours = (round + turn) % 2 == 0;
-            for _ in 0..amount.per_round {
-                let began = Instant::now();
-                if is_ours {
-                    runtime.call(&method, &caller).await?;
-                    ours.push(began.elapsed());
-                } else {
-                    guest.cycle().await?;
-                    bare.push(began.elapsed());
-                }
-            }
-        }
-        both.add(ours, bare);
-    }
-    Ok(both)
+    in_turns(&runtime, language.id(), Bare::Cycle(guest), amount).await
 }
 
 async fn compare_resident(cache: std::path::PathBuf, component: Vec<u8>, amount: Amount) -> Result<Both> {
     let manifest = guests::manifest(RESIDENT, json!({"lifecycle": "resident"}));
     let runtime = Runtime::new(&cache, |folder| guests::install(folder, &manifest, &component)).await?;
     let guest = reference(&runtime, &runtime.component(RESIDENT)?)?;
-    let mut live = guest.live().await?;
-    let method = format!("{RESIDENT}.run");
+    let live = guest.live().await?;
+    in_turns(&runtime, RESIDENT, Bare::Live(live), amount).await
+}
+
+/// The bare side: a cycle of its own for each call, or one instance that stays.
+enum Bare {
+    Cycle(bare::Guest),
+    Live(bare::Live),
+}
+
+impl Bare {
+    async fn call(&mut self) -> Result<String> {
+        match self {
+            Self::Cycle(guest) => guest.cycle().await,
+            Self::Live(live) => live.call().await,
+        }
+    }
+}
+
+/// Times both sides after one call each, each first in every other round.
+async fn in_turns(runtime: &Runtime, id: &str, mut bare_side: Bare, amount: Amount) -> Result<Both> {
+    let method = format!("{id}.run");
     let caller = Arc::new(Caller::client("bench", "operator", vec!["operator.read".to_owned()]));
-    expect_null(&live.call().await?)?;
+    expect_null(&bare_side.call().await?)?;
     expect_null(&runtime.call(&method, &caller).await?)?;
     let mut both = Both::default();
     for round in 0..amount.rounds {
@@ -144,7 +142,7 @@ async fn compare_resident(cache: std::path::PathBuf, component: Vec<u8>, amount:
                     runtime.call(&method, &caller).await?;
                     ours.push(began.elapsed());
                 } else {
-                    live.call().await?;
+                    bare_side.call().await?;
                     bare.push(began.elapsed());
                 }
             }
