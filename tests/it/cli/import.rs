@@ -83,6 +83,12 @@ fn kept<'a>(outcome: &'a Value, name: &str) -> &'a Value {
     all.iter().find(|kept| kept["name"] == name).unwrap_or_else(|| panic!("{name}: {outcome}"))
 }
 
+/// Who said what.
+fn said(history: &Value) -> Vec<(&str, &str)> {
+    let messages = history["messages"].as_array().unwrap().iter();
+    messages.map(|message| (text(&message["role"]), text(&message["content"][0]["text"]))).collect()
+}
+
 #[tokio::test]
 async fn what_has_a_home_gets_there_and_the_rest_is_kept() {
     let place = Place::empty();
@@ -135,13 +141,7 @@ async fn what_has_a_home_gets_there_and_the_rest_is_kept() {
     assert!(groups.contains("team@g.us") && groups.contains("@Andy") && !groups.contains("outside"), "{groups}");
     assert!(client.ok("agents.list", json!({})).await.to_string().contains("helper"));
     let history = client.ok("chat.history", json!({"sessionKey": "team@g.us"})).await;
-    let said: Vec<(&str, &str)> = history["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|message| (text(&message["role"]), text(&message["content"][0]["text"])))
-        .collect();
-    assert_eq!(said, [("user", "@Andy hello ü"), ("assistant", "Hello Ann")], "{history}");
+    assert_eq!(said(&history), [("user", "@Andy hello ü"), ("assistant", "Hello Ann")], "{history}");
     assert_eq!(history["messages"][0]["senderLabel"], "Ann");
     let private = client.ok("chat.history", json!({"sessionKey": "ann"})).await;
     assert_eq!(private["messages"].as_array().unwrap().len(), 3, "{private}");
