@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use leanclaw_gateway::{Auth, Doorman, Gateway, GatewayConfig, Services, check_bind};
@@ -14,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, GatewayAuth, Sources};
 use crate::wiring::{self, PluginGateway, PluginsReady, SettingsFile};
 use crate::{footprint, lock, log_file};
+
+/// Time after which everything that only starts has started.
+const START_LASTS: Duration = Duration::from_millis(300);
 
 /// The gateway's address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +85,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
         async move {
             plugins.start(stop).await;
             looked.store(true, Ordering::Release);
+            // The gateway's own start goes on beside this one.
+            tokio::time::sleep(START_LASTS).await;
             let code_bytes = footprint::forget_start_code();
             tracing::debug!(code_bytes, "started; code that only the start needed is no longer mapped");
         }

@@ -73,7 +73,7 @@ impl End {
 pub(crate) async fn run<H>(arrival: Arrival<H>) {
     let Arrival { state, peer, stream, early, held, stop } = arrival;
     let limits = &Arc::clone(&state).config.limits;
-    let mut socket = Socket::new(stream, &early, limits.handshake_frame_bytes);
+    let mut socket = Socket::new(stream, early, limits.handshake_frame_bytes);
     // On the heap, as the goodbye is: here they would be part of every connection's task for as long as it lives.
     let greeting = Box::pin(greet(&state, &peer, &mut socket));
     let welcome = tokio::select! {

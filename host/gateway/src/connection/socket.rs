@@ -60,14 +60,16 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Takes over an upgraded stream; `early` is what the HTTP side had read too much.
-    pub(crate) fn new(stream: TcpStream, early: &Bytes, frame_bytes: usize) -> Self {
+    /// Takes over an upgraded stream; `early` is what the HTTP side had read too much. It is part of that side's whole read
+    /// buffer, which must not live on in it: it would double what an idle connection costs.
+    pub(crate) fn new(stream: TcpStream, early: Bytes, frame_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
         let protocol = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
+        drop(early);
         Self { stream, protocol, queue: VecDeque::new(), queued_bytes: 0, out: BytesMut::new(), refused: false }
     }
 
@@ -285,7 +287,7 @@ mod tests {
     async fn pair() -> (Socket, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Socket::new(listener.accept().await.unwrap().0, &Bytes::new(), 1 << 20), peer)
+        (Socket::new(listener.accept().await.unwrap().0, Bytes::new(), 1 << 20), peer)
     }
 
     async fn poll<T>(mut work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {

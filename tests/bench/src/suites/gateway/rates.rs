@@ -64,9 +64,20 @@ pub(super) fn sessions(places: &Places, count: usize, quick: bool) -> Result<Vec
         let shape = format!("{connections}x{in_flight}");
         let name = format!("{shape}, {count} stored, answers of {bytes} bytes");
         figures.extend(beside(&measured, "sessions", &name, ("calls/s", SESSIONS, None))?);
-        let (with_many, with_few) = (measured.get("ours")?, measured.get("few")?);
-        let name = format!("{shape}, {count} stored, beside {FEW} stored");
-        figures.push(part("sessions", name, (with_many, with_few), ("calls/s", "of few", MANY)));
+        // Here the answer with few stored has half the rows, and so half the bytes.
+        let name = format!("{shape}, {count} stored, 20 rows, beside {FEW} stored, {FEW} rows");
+        let shown = part("sessions", name, (measured.get("ours")?, measured.get("few")?), ("calls/s", "of few", 0.0));
+        figures.push(shown.target(Target::None));
+        let params = json!({"limit": FEW});
+        let arms = vec![call("few", with_few.port, method, &params), call("many", with_many.port, method, &params)];
+        let measured = compare(&many, arms, (connections, in_flight), quick)?;
+        let name = format!("{shape}, {count} stored, {FEW} rows, beside {FEW} stored");
+        figures.push(part(
+            "sessions",
+            name,
+            (measured.get("many")?, measured.get("few")?),
+            ("calls/s", "of few", MANY),
+        ));
     }
     bare.stop()?;
     with_few.stop()?;
