@@ -105,7 +105,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
 
 /// Turns a socket away that came before there was anything to let it into: it hears so once it has said `connect`.
 pub(crate) async fn turn_away(stream: TcpStream, early: Bytes, limits: &Limits, now_ms: u64) {
-    let mut socket = Socket::new(stream, &early, limits.handshake_frame_bytes);
+    let mut socket = Socket::new(stream, early, limits.handshake_frame_bytes);
     let nonce = uuid::Uuid::new_v4().to_string();
     let end = match tokio::time::timeout(limits.handshake_timeout, challenge(&mut socket, &nonce, now_ms)).await {
         Err(_) => End::close(CloseCode::Normal, ""),
