@@ -23,6 +23,9 @@ const WRITE_BATCH_BYTES: usize = 64 * 1024;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The largest write buffer that an idle socket keeps.
 const KEPT_BYTES: usize = 1024;
+/// The most the protocol holds of its own while the write buffer is full. Above it, it answers only the newest ping: a peer
+/// that pings and never reads fills no memory.
+const PROTOCOL_BYTES: usize = 4 * 1024;
 /// The first byte of a text message that is one frame (RFC 6455, section 5.2).
 const TEXT: u8 = 0x81;
 
@@ -66,6 +69,7 @@ impl Socket {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
+            .max_write_buffer_size(PROTOCOL_BYTES)
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
         let protocol = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
@@ -129,10 +133,14 @@ impl Socket {
                     Poll::Ready(Ok(Utf8Bytes::try_from(bytes).map_or(Incoming::Noise, Incoming::Text)))
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Poll::Ready(Ok(Incoming::Alive)),
-                // The reply to the peer's close leaves with the next read, which then says that it is over.
-                Ok(Message::Close(_)) => continue,
+                // The reply to the peer's close leaves with the next read, which then says that it is over. It is the
+                // last that the protocol writes, and must find room.
+                Ok(Message::Close(_)) => {
+                    self.protocol.set_config(|config| config.max_write_buffer_size = usize::MAX);
+                    continue;
+                }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                Err(error) => Poll::Ready(Err(ending(&error))),
+                Err(error) => self.poll_ended(context, &error).map(Err),
             };
         }
     }
@@ -142,7 +150,12 @@ impl Socket {
         loop {
             ready!(self.poll_write(context))?;
             if std::mem::take(&mut self.refused) {
-                self.drive(context, |protocol, pipe| protocol.flush(pipe)).map_err(|error| ending(&error))?;
+                // Twice: what found the protocol's own buffer full follows what was in it.
+                let flushed =
+                    self.drive(context, |protocol, pipe| protocol.flush(pipe).and_then(|()| protocol.flush(pipe)));
+                if let Err(error) = flushed {
+                    return self.poll_ended(context, &error).map(Err);
+                }
             } else if self.queue.is_empty() {
                 if self.out.capacity() > KEPT_BYTES {
                     self.out = BytesMut::new();
@@ -156,6 +169,30 @@ impl Socket {
                 put_frame(&mut self.out, text.as_str());
             }
         }
+    }
+
+    /// Why no more comes in; ready when the reply to the peer's close, if it is that, has left.
+    fn poll_ended(&mut self, context: &mut Context<'_>, error: &Error) -> Poll<Ending> {
+        if matches!(error, Error::ConnectionClosed | Error::AlreadyClosed) {
+            // Nothing may follow the reply.
+            self.forget_queue();
+            // A flush comes back here until the reply has left.
+            self.refused = true;
+            // The second round is for a reply that the protocol still holds.
+            for _ in 0..2 {
+                if let Err(ending) = ready!(self.poll_write(context)) {
+                    return Poll::Ready(ending);
+                }
+                // It says once more that the connection is closed.
+                let _ = self.drive(context, |protocol, pipe| protocol.flush(pipe));
+            }
+        }
+        Poll::Ready(ending(error))
+    }
+
+    fn forget_queue(&mut self) {
+        self.queue.clear();
+        self.queued_bytes = 0;
     }
 
     /// Writes the buffer; ready when it is empty.
@@ -173,11 +210,13 @@ impl Socket {
     /// first.
     pub(crate) async fn close(mut self, code: CloseCode, reason: Utf8Bytes, keep_queue: bool, grace: Duration) {
         let goodbye = async {
-            if keep_queue && std::future::poll_fn(|context| self.poll_flush(context)).await.is_err() {
+            if !keep_queue {
+                self.forget_queue();
+            }
+            // Also without a queue: the protocol takes no close frame while it holds all it may.
+            if std::future::poll_fn(|context| self.poll_flush(context)).await.is_err() {
                 return;
             }
-            self.queue.clear();
-            self.queued_bytes = 0;
             let frame = CloseFrame { code, reason };
             std::future::poll_fn(|context| {
                 // Queues the frame; only the flush below says whether it has left.
@@ -294,8 +333,27 @@ mod tests {
         std::future::poll_fn(|context| Poll::Ready(work(context))).await
     }
 
+    /// Reads as a client, which takes frames of any length, until a close; the texts' and the pongs' bytes, and the code.
+    fn read_to_close(peer: TcpStream) -> tokio::task::JoinHandle<(usize, usize, CloseCode)> {
+        let peer = peer.into_std().unwrap();
+        peer.set_nonblocking(false).unwrap();
+        tokio::task::spawn_blocking(move || {
+            let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
+            let mut client = WebSocket::from_raw_socket(peer, Role::Client, Some(config));
+            let (mut texts, mut pongs) = (0, 0);
+            loop {
+                match client.read().unwrap() {
+                    Message::Text(text) => texts += text.len(),
+                    Message::Pong(pong) => pongs += pong.len(),
+                    Message::Close(Some(frame)) => return (texts, pongs, frame.code),
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+    }
+
     #[tokio::test]
-    async fn a_peer_that_pings_and_never_reads_fills_no_memory() {
+    async fn a_peer_that_pings_and_never_reads_fills_no_memory_and_is_told_goodbye() {
         let (mut socket, peer) = pair().await;
         let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
         ping.extend([0; 125]);
@@ -311,7 +369,44 @@ mod tests {
             while let Poll::Ready(Ok(Incoming::Alive)) = poll(|context| socket.poll_read(context)).await {}
             most = most.max(socket.unsent_bytes());
         }
-        assert!((WRITE_BATCH_BYTES..WRITE_BATCH_BYTES + 1024).contains(&most), "{most}");
+        let limit = WRITE_BATCH_BYTES + PROTOCOL_BYTES + ping.len();
+        assert!((WRITE_BATCH_BYTES..limit).contains(&most), "{most}");
+        // What else was kept for it would come now.
+        let reading = read_to_close(peer);
+        socket.close(CloseCode::Policy, Utf8Bytes::from_static("enough"), false, Duration::from_secs(60)).await;
+        let (_, pongs, code) = reading.await.unwrap();
+        assert_eq!(code, CloseCode::Policy);
+        assert!(pongs < sent / 2, "{pongs} bytes of pongs for {sent} bytes of pings");
+    }
+
+    #[tokio::test]
+    async fn a_close_that_finds_the_buffer_full_is_answered() {
+        let (mut socket, peer) = pair().await;
+        let text = "x".repeat(32 << 20);
+        socket.push(text.as_str().into());
+        assert!(poll(|context| socket.poll_flush(context)).await.is_pending(), "more than the system takes");
+        socket.push("never said".repeat(10_000).into());
+        // A close frame with code 1000.
+        peer.writable().await.unwrap();
+        assert_eq!(peer.try_write(&[0x88, 0x82, 0, 0, 0, 0, 3, 0xe8]).unwrap(), 8);
+        while !socket.refused {
+            assert!(poll(|context| socket.poll_read(context)).await.is_pending(), "the reply has not left");
+            tokio::task::yield_now().await;
+        }
+        let reading = read_to_close(peer);
+        let ended = std::future::poll_fn(|context| match socket.poll_read(context) {
+            Poll::Ready(Err(ending)) => Poll::Ready(ending),
+            Poll::Ready(Ok(other)) => panic!("{other:?}"),
+            Poll::Pending => match socket.poll_flush(context) {
+                Poll::Ready(Err(ending)) => Poll::Ready(ending),
+                Poll::Ready(Ok(())) => panic!("the reply has not left"),
+                Poll::Pending => Poll::Pending,
+            },
+        })
+        .await;
+        drop(socket);
+        assert_eq!(ended, Ending::Gone);
+        assert_eq!(reading.await.unwrap(), (text.len(), 0, CloseCode::Normal), "nothing is said after it");
     }
 
     #[tokio::test]
