@@ -113,7 +113,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// Most unsent bytes towards one client before it is cut off as a slow consumer.
     pub buffered_bytes: usize,
-    /// Unsent bytes towards one client above which no further request of it is read.
+    /// Unsent bytes towards one client above which no further request of it is read, and events that it may miss are
+    /// dropped.
     pub read_pause_bytes: usize,
     /// Most calls one connection may have running at once.
     pub calls_in_flight: usize,

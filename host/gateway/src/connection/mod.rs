@@ -259,6 +259,7 @@ impl Connection {
                 Ok(read_something) => progress |= read_something,
                 Err(end) => return Poll::Ready(end),
             }
+            let was_paused = self.is_paused();
             let flushed = match self.socket.poll_flush(context) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(ending)) => return Poll::Ready(ending.into()),
@@ -267,6 +268,8 @@ impl Connection {
             if stopping && self.poll_drained(flushed, context) {
                 return Poll::Ready(End::stopping());
             }
+            // What was not read for want of room woke nobody, and will wake nobody.
+            progress |= was_paused && !self.is_paused();
             if !progress {
                 return Poll::Pending;
             }
@@ -277,18 +280,18 @@ impl Connection {
         }
     }
 
+    /// Whether so much waits for the peer that nothing more is read from it.
+    fn is_paused(&self) -> bool {
+        self.socket.unsent_bytes() >= self.state.config.limits.read_pause_bytes
+    }
+
     /// Reads requests while there is room for their answers.
     fn poll_requests(&mut self, began: Instant, context: &mut Context<'_>) -> Result<bool, End> {
         let mut read = 0;
         self.caught_up = false;
         let stopping = self.seat.mail.stopping.load(Ordering::Acquire);
-        let limits = &self.state.config.limits;
-        let (most_calls, pause_bytes) = (limits.calls_in_flight, limits.read_pause_bytes);
-        while !stopping
-            && read < READS_PER_TURN
-            && self.calls.len() < most_calls
-            && self.socket.unsent_bytes() < pause_bytes
-        {
+        let most_calls = self.state.config.limits.calls_in_flight;
+        while !stopping && read < READS_PER_TURN && self.calls.len() < most_calls && !self.is_paused() {
             match self.socket.poll_read(context) {
                 Poll::Pending => {
                     self.caught_up = true;
@@ -334,7 +337,11 @@ impl Connection {
                 None
             }
             Signal::Event(event) => {
-                if self.socket.unsent_bytes() > self.state.config.limits.buffered_bytes {
+                let limits = &self.state.config.limits;
+                // What may be lost takes no room from what may not.
+                let droppable_bytes = limits.buffered_bytes.min(limits.read_pause_bytes);
+                let most_bytes = if event.droppable { droppable_bytes } else { limits.buffered_bytes };
+                if self.socket.unsent_bytes() > most_bytes {
                     return (!event.droppable).then(slow_consumer);
                 }
                 self.send_event(event);

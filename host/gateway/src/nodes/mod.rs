@@ -9,6 +9,7 @@ mod once;
 pub(crate) mod policy;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use leanclaw_types::Failure;
@@ -29,6 +30,8 @@ const PAIRING: &str = "operator.pairing";
 const MAX_PENDING: usize = 64;
 /// Calls that may run on one node at once.
 const MAX_RUNNING: usize = 256;
+/// Bytes of progress events that one call may send to who asked: a node that is out of order does not flood them.
+pub(crate) const MAX_TOLD_BYTES: usize = 16 * 1024 * 1024;
 /// Work that may wait for one node.
 pub(crate) const MAX_QUEUED: usize = 64;
 /// Nodes that work may wait for.
@@ -112,6 +115,23 @@ pub(crate) struct Follower {
     /// What it knows the call by.
     pub(crate) idempotency_key: String,
     pub(crate) command: String,
+    /// Bytes it was told so far.
+    told_bytes: Arc<AtomicUsize>,
+}
+
+impl Follower {
+    pub(crate) fn new(connection: String, idempotency_key: String, command: String) -> Self {
+        Self { connection, idempotency_key, command, told_bytes: Arc::default() }
+    }
+
+    /// Whether so many bytes more may be told of this call; if so they are counted.
+    pub(crate) fn may_hear(&self, bytes: usize) -> bool {
+        let told = self.told_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if told > MAX_TOLD_BYTES {
+            self.told_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        told <= MAX_TOLD_BYTES
+    }
 }
 
 /// Work that waits for a node.

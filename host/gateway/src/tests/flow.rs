@@ -98,6 +98,19 @@ async fn a_slow_client_loses_ticks_but_stays() {
 }
 
 #[tokio::test]
+async fn a_request_that_came_while_nothing_was_read_is_answered() {
+    let mut config = with_token();
+    config.limits.read_pause_bytes = 1;
+    let server = start(config).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    client.fall_behind("big").await;
+    client.send(json!({"type": "req", "id": "h", "method": "health"})).await;
+    // Nothing but the answer's last bytes leaving makes the gateway read on: the next ping is further off than patience.
+    assert_eq!(client.response(&json!("big")).await["ok"], true);
+    assert_eq!(client.response(&json!("h")).await["ok"], true);
+}
+
+#[tokio::test]
 async fn stopping_tells_everyone_ends_their_calls_and_closes_with_1012() {
     for (protocol, payload) in [
         (3, json!({"reason": "gateway stopping", "restartExpectedMs": null})),

@@ -226,6 +226,14 @@ impl Client {
         self.response(&id).await
     }
 
+    /// Asks for an answer of more than the system's buffers hold, and does not read it.
+    async fn fall_behind(&mut self, id: &str) {
+        let big = "x".repeat(15 << 20);
+        self.send(json!({"type": "req", "id": id, "method": "notes.echo", "params": {"big": big}})).await;
+        let MaybeTlsStream::Plain(stream) = self.socket.get_ref() else { panic!("no plain stream") };
+        stream.peek(&mut [0]).await.unwrap();
+    }
+
     /// The close code and reason; frames before it are skipped.
     async fn closed(&mut self) -> (u16, String) {
         loop {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Client, Server, TOKEN, assert_invalid, start, start_on, with_token};
 use crate::auth::device::id_of;
+use crate::nodes::MAX_TOLD_BYTES;
 
 const COMMANDS: [&str; 3] = ["system.run", "system.which", "camera.snap"];
 
@@ -332,6 +333,46 @@ async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
     assert_eq!(again.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}), "also after it has ended");
     ask(&mut again, "new", &host.id(), "system.which", json!({})).await;
     assert_eq!(node.event("node.invoke.request").await["payload"]["idempotencyKey"], "new", "it was asked once only");
+}
+
+#[tokio::test]
+async fn progress_takes_no_room_from_what_matters() {
+    let server = start(with_token()).await;
+    let host = Host::new(70);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut client = server.connect(4, &["operator.read", "operator.write"]).await;
+    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
+    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    client.fall_behind("big").await;
+    let chunk = |seq: u64, text: &str| json!({"invokeId": id, "nodeId": host.id(), "seq": seq, "chunk": text});
+    for seq in 0..1000 {
+        assert_eq!(node.call("node.invoke.progress", chunk(seq, "x")).await["payload"], json!({"ok": true}));
+    }
+    server.host.emit("notes.changed", json!({}));
+    let (mut told, mut big, mut changed) = (0, false, false);
+    while !(big && changed) {
+        let frame = client.next().await;
+        big |= frame["id"] == "big";
+        changed |= frame["event"] == "notes.changed";
+        told += usize::from(frame["event"] == "node.invoke.progress");
+    }
+    assert!(told <= 512, "at most what its task had not yet looked at: {told}");
+
+    // Escaped, each is far longer than it was sent.
+    let long = "\u{1}".repeat(16_384);
+    let fits = MAX_TOLD_BYTES / (6 * long.len());
+    let mut ignored = None;
+    for seq in 0..=fits {
+        let answer = node.call("node.invoke.progress", chunk(seq as u64, &long)).await["payload"].clone();
+        if answer["ignored"] == true {
+            ignored = Some(seq);
+            break;
+        }
+    }
+    assert!(ignored.is_some_and(|seq| seq > fits / 2), "{ignored:?} of {fits}");
+    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
+    assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
 }
 
 #[tokio::test]

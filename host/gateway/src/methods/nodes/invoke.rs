@@ -187,11 +187,7 @@ impl Order {
     ) -> Result<BoxFuture<'static, Answered>, ErrorShape> {
         let Self { node, command, params, timeout_ms, idempotency_key, follower } = self;
         let timeout_ms = timeout_ms.filter(|limit| *limit > 0).unwrap_or(USUAL_MS).min(MOST_MS);
-        let follower = follower.map(|connection| Follower {
-            connection,
-            idempotency_key: idempotency_key.clone(),
-            command: command.clone(),
-        });
+        let follower = follower.map(|connection| Follower::new(connection, idempotency_key.clone(), command.clone()));
         let Some((ticket, answer)) = state.nodes.begin(state, &node.id, follower) else {
             let mut error = failed("BUSY", "too many calls run on that node; retry when some have ended");
             error.retryable = Some(true);
@@ -311,7 +307,8 @@ pub(crate) fn result(call: &Call<'_>) -> Answer {
 }
 
 /// `node.invoke.progress {invokeId, nodeId, seq, chunk}` → `{ok}`; `ignored` for what is over or was never asked of this
-/// connection. Who asked hears it as an event, unless it cannot keep up; the whole comes with the result.
+/// connection, and once a call has told as much as one may. Who asked hears it as an event, unless it cannot keep up; the
+/// whole comes with the result.
 pub(crate) fn progress(call: &Call<'_>) -> Answer {
     let read =
         call.read::<Progress>(&PROGRESS, &[]).and_then(|progress| own(call, &progress.node_id).map(|()| progress));
@@ -326,8 +323,12 @@ pub(crate) fn progress(call: &Call<'_>) -> Answer {
         let told = json!({
             "nodeId": progress.node_id, "command": follower.command, "idempotencyKey": follower.idempotency_key,
             "seq": progress.seq, "chunk": progress.chunk,
-        });
-        let event = Event::new("node.invoke.progress", &told.to_string()).targeted().droppable();
+        })
+        .to_string();
+        if !follower.may_hear(told.len()) {
+            return Answer::json(&json!({"ok": true, "ignored": true}));
+        }
+        let event = Event::new("node.invoke.progress", &told).targeted().droppable();
         call.state.hub.tell(&follower.connection, event);
     }
     Answer::json(&json!({"ok": true}))
