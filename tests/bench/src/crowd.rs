@@ -37,17 +37,14 @@ pub enum Then {
         /// How many.
         strangers: usize,
     },
-    /// Everyone waits for the same event, so often.
-    Hear {
-        /// How often.
-        rounds: usize,
-    },
+    /// For each line of standard input one more causes an event, and everyone waits for it.
+    Hear,
 }
 
 /// What a crowd tells.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Heard {
-    /// Everyone is there; of the strangers so many were let in.
+    /// Everyone is there and listens; of the strangers so many were let in.
     There {
         /// Strangers whose WebSocket was opened.
         strangers: usize,
@@ -95,7 +92,7 @@ pub async fn run(crowd: &Crowd, mut report: impl FnMut(&Heard) -> Result<()>) ->
             tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
             Ok(())
         }
-        Then::Hear { rounds } => hear(crowd, wires, rounds, report).await,
+        Then::Hear => hear(crowd, wires, report).await,
     }
 }
 
@@ -110,20 +107,23 @@ async fn serves_the_others(crowd: &Crowd, wires: &mut [Wire]) -> Result<()> {
     Ok(())
 }
 
-async fn hear(
-    crowd: &Crowd,
-    mut wires: Vec<Wire>,
-    rounds: usize,
-    mut report: impl FnMut(&Heard) -> Result<()>,
-) -> Result<()> {
-    let mut caller = wires.pop().context("nobody came")?;
-    if crowd.token.is_some() {
+async fn hear(crowd: &Crowd, mut wires: Vec<Wire>, mut report: impl FnMut(&Heard) -> Result<()>) -> Result<()> {
+    // Who causes the event does not listen.
+    let mut caller = if let Some(token) = &crowd.token {
+        let mut caller = Wire::connect_as(crowd.port, token, 0, &Device::numbered(1)?).await?;
         caller.call_unread("sessions.create", &json!({"key": "heard"})).await?;
         for wire in &mut wires {
             wire.call_unread("sessions.subscribe", &json!({})).await?;
         }
-    }
-    for round in 0..rounds {
+        caller
+    } else {
+        Wire::open(crowd.port, &format!("{}&mute=true", crowd.path), 0).await?
+    };
+    report(&Heard::There { strangers: 0 })?;
+    for round in 0_u64.. {
+        if !next_line().await? {
+            return Ok(());
+        }
         let mut listeners = tokio::task::JoinSet::new();
         for mut wire in wires.drain(..) {
             listeners.spawn(async move {
@@ -154,6 +154,12 @@ async fn hear(
         report(&Heard::Event { last_ms, spread_ms, bytes })?;
     }
     Ok(())
+}
+
+/// Waits for a line of standard input; false at its end.
+async fn next_line() -> Result<bool> {
+    let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next().transpose()).await??;
+    Ok(line.is_some())
 }
 
 /// Waits for the event; a tick that comes first is not it.

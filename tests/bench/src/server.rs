@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use leanclaw_bench::Task;
+use leanclaw_bench::device::Device;
 use leanclaw_bench::load::{Plan, Report, Work};
 use leanclaw_bench::wire::Wire;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,8 @@ use crate::options::Places;
 pub(crate) const TOKEN: &str = "bench-token-of-no-value";
 /// A server that is not ready after this never will be.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// After it nothing of a start or of a handshake is left in memory that would not stay.
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks at `/ready`.
 const LOOK: Duration = Duration::from_micros(500);
 
@@ -190,6 +193,12 @@ impl Client {
         Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
     }
 
+    /// Writes a line to its standard input.
+    pub(crate) fn line(&mut self) -> Result<()> {
+        let mut input = self.child.stdin.as_ref().context("the client's input has ended")?;
+        Ok(input.write_all(b"\n")?)
+    }
+
     fn listen<T: DeserializeOwned>(&mut self, mut each: impl FnMut(T) -> Result<()>) -> Result<()> {
         while let Some(told) = self.next()? {
             each(told)?;
@@ -243,7 +252,35 @@ impl Running {
 
     /// Resident memory, in MiB.
     pub(crate) fn resident_mib(&self) -> Result<f64> {
-        resident_mib(self.child.id())
+        Ok(self.memory()?.resident_mib)
+    }
+
+    /// What it takes of memory right now.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        memory(self.child.id())
+    }
+
+    /// Waits for the start to be over, and has one client come and go as every later one will: from then on memory tells
+    /// what clients cost, and no longer what the first one of them does. `path` is the WebSocket's where there is no
+    /// token.
+    pub(crate) fn settle(&self, token: Option<&str>, path: &str) -> Result<()> {
+        std::thread::sleep(SETTLE);
+        in_a_runtime(async {
+            match token {
+                Some(token) => {
+                    let device = Device::numbered(1)?;
+                    let mut wire = Wire::connect_as(self.port, token, 0, &device).await?;
+                    wire.call("health", &json!({})).await.map(drop)
+                }
+                None => {
+                    let mut wire = Wire::open(self.port, path, 0).await?;
+                    wire.send("hello").await?;
+                    wire.text().await.map(drop)
+                }
+            }
+        })?;
+        std::thread::sleep(SETTLE);
+        Ok(())
     }
 
     /// Stops the process and waits for its end.
@@ -262,12 +299,29 @@ impl Running {
     }
 }
 
-/// `VmRSS` of a process, in MiB.
-pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS in /proc")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
+/// A process's memory, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Memory {
+    /// All that is in memory: `VmRSS`.
+    pub(crate) resident_mib: f64,
+    /// Of it what the process itself wrote, and nothing can take away: `RssAnon`.
+    pub(crate) own_mib: f64,
+    /// Of it pages of files, such as the program: `RssFile`.
+    pub(crate) files_mib: f64,
+}
+
+/// The memory of a process.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    read_memory(&std::fs::read_to_string(format!("/proc/{pid}/status"))?)
+}
+
+fn read_memory(status: &str) -> Result<Memory> {
+    let mib = |name: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory { resident_mib: mib("VmRSS:")?, own_mib: mib("RssAnon:")?, files_mib: mib("RssFile:")? })
 }
 
 /// Whether `GET /ready` answers 200 right now.
@@ -312,4 +366,17 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_apart() {
+        let status = "Name:\tx\nVmRSS:\t    3072 kB\nRssAnon:\t    1024 kB\nRssFile:\t    2048 kB\nRssShmem:\t 0 kB\n";
+        let read = read_memory(status).unwrap();
+        assert_eq!(read, Memory { resident_mib: 3.0, own_mib: 1.0, files_mib: 2.0 });
+        assert!(read_memory("VmRSS:\t 1 kB").is_err());
+    }
 }

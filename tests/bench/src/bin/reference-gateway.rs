@@ -11,6 +11,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use axum::routing::get;
 use axum::serve::ListenerExt as _;
+use futures_util::{FutureExt as _, SinkExt as _};
 use serde::Deserialize;
 use tokio::sync::broadcast::Sender;
 
@@ -26,6 +27,9 @@ struct Asked {
     /// Whether the buffers are small.
     #[serde(default)]
     small: bool,
+    /// Whether it only speaks, and hears nothing of what is said to all.
+    #[serde(default)]
+    mute: bool,
 }
 
 fn main() -> Result<()> {
@@ -59,8 +63,21 @@ async fn echo(Query(asked): Query<Asked>, upgrade: WebSocketUpgrade) -> Response
 
 async fn answer_each(mut socket: WebSocket, answer: Option<Utf8Bytes>) {
     while let Some(Ok(message)) = socket.recv().await {
-        let Message::Text(text) = message else { continue };
-        if socket.send(Message::Text(answer.clone().unwrap_or(text))).await.is_err() {
+        // Like a gateway, it writes once for all that has come already.
+        let mut here = Some(message);
+        while let Some(message) = here {
+            if let Message::Text(text) = message
+                && socket.feed(Message::Text(answer.clone().unwrap_or(text))).await.is_err()
+            {
+                return;
+            }
+            here = match socket.recv().now_or_never() {
+                Some(Some(Ok(message))) => Some(message),
+                Some(_) => return,
+                None => None,
+            };
+        }
+        if socket.flush().await.is_err() {
             return;
         }
     }
@@ -69,7 +86,7 @@ async fn answer_each(mut socket: WebSocket, answer: Option<Utf8Bytes>) {
 async fn all(Query(asked): Query<Asked>, State(said): State<Sender<Utf8Bytes>>, upgrade: WebSocketUpgrade) -> Response {
     let text = Utf8Bytes::from("x".repeat(asked.bytes.unwrap_or_default()));
     upgrade.on_upgrade(move |mut socket| async move {
-        let mut heard = said.subscribe();
+        let mut heard = if asked.mute { Sender::new(1) } else { said.clone() }.subscribe();
         loop {
             tokio::select! {
                 message = socket.recv() => match message {
@@ -78,7 +95,7 @@ async fn all(Query(asked): Query<Asked>, State(said): State<Sender<Utf8Bytes>>, 
                     Some(Ok(_)) => {}
                     _ => return,
                 },
-                text = heard.recv() => match text {
+                text = heard.recv(), if !asked.mute => match text {
                     Ok(text) => if socket.send(Message::Text(text)).await.is_err() { return },
                     // Who lags hears the next one.
                     Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,

@@ -12,7 +12,7 @@ use crate::bare;
 use crate::guests::{self, Language};
 use crate::options::Places;
 use crate::report::{Figure, Target, say};
-use crate::server::{self, Home, Running};
+use crate::server::{self, Home, Running, TOKEN};
 
 /// The plugins of the second home.
 const MANY: usize = 200;
@@ -70,7 +70,10 @@ fn many(places: &Places, repeats: usize) -> Result<Vec<Figure>> {
     let component = std::fs::read(Language::Rust.component(places)?)?;
     let empty = Home::new(places)?;
     warm_up(&empty)?;
-    let (_, _, alone) = starts(places, &empty, 3, Running::resident_mib)?;
+    let (_, _, alone) = starts(places, &empty, 3, |running| {
+        running.settle(Some(TOKEN), "")?;
+        running.resident_mib()
+    })?;
     let home = Home::new(places)?;
     let mut calls = Vec::new();
     for number in 0..MANY {
@@ -82,6 +85,7 @@ fn many(places: &Places, repeats: usize) -> Result<Vec<Figure>> {
     warm_up(&home)?;
     let mut idle = Vec::new();
     let (ours, hello, called) = starts(places, &home, repeats, |running| {
+        running.settle(Some(TOKEN), "")?;
         idle.push(running.resident_mib()?);
         home.call_each(running.port, &calls, false)?;
         running.resident_mib()
@@ -146,7 +150,7 @@ fn engine_memory(places: &Places, components: &[PathBuf]) -> Result<f64> {
     let said = child.stderr.take().context("no standard error")?;
     let mut line = String::new();
     BufReader::new(said).read_line(&mut line)?;
-    let mib = server::resident_mib(child.id());
+    let mib = server::memory(child.id()).map(|memory| memory.resident_mib);
     drop(child.stdin.take());
     child.wait()?;
     mib

@@ -37,15 +37,15 @@ pub(crate) fn run(part: Part, places: &Places, options: &Gateway) -> Result<Vec<
     }
 }
 
-/// A method of a gateway as an arm.
-fn call(name: &str, port: u16, method: &str, params: &Value) -> Arm {
-    let (token, method, params) = (TOKEN.to_owned(), method.to_owned(), params.clone());
+/// A method of a gateway as an arm; with more than one set of parameters, each call takes the next.
+fn call(name: &str, port: u16, method: &str, params: &[Value]) -> Arm {
+    let (token, method, params) = (TOKEN.to_owned(), method.to_owned(), params.to_vec());
     Arm { name: name.to_owned(), port, ask: Ask::Call { token, method, params } }
 }
 
 /// The same bytes to and from the reference.
-fn echo(name: &str, port: u16, method: &str, params: &Value, answer_bytes: usize) -> Arm {
-    let (method, params) = (method.to_owned(), params.clone());
+fn echo(name: &str, port: u16, method: &str, params: &[Value], answer_bytes: usize) -> Arm {
+    let (method, params) = (method.to_owned(), params.to_vec());
     Arm { name: name.to_owned(), port, ask: Ask::Echo { method, params, answer_bytes } }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn run(places: &Places, quick: bool) -> Result<Vec<Figure>> {
     ];
     for shape in [(1, 1), (16, 8)] {
         let arms = ["ours", "theirs"].iter().zip([ours.port, theirs.port]);
-        let arms = arms.map(|(name, port)| call(name, port, "health", &json!({}))).collect();
+        let arms = arms.map(|(name, port)| call(name, port, "health", &[json!({})])).collect();
         let measured = compare(&home, arms, shape, quick)?;
         let (rate, reference) = (measured.get("ours")?, measured.get("theirs")?);
         let name = format!("health, {}x{}", shape.0, shape.1);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use leanclaw_bench::compare::{Arm, Ask};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{REFERENCE, call, compare, echo};
 use crate::options::Places;
@@ -20,8 +20,20 @@ const HTTP: f64 = 0.80;
 const SESSIONS: f64 = 0.25;
 /// The part of the rate with few sessions that must be left with many.
 const MANY: f64 = 0.90;
-/// Few sessions.
-const FEW: usize = 10;
+/// Rows of a list, and how many sessions few are.
+const ROWS: usize = 20;
+/// What a list may say and is the same list, because `false` is what holds without it. Not more: all the parameters are an
+/// argument of the client's.
+const SAYS_NOTHING: [&str; 8] = [
+    "hasBoard",
+    "activeOnly",
+    "ownerFirst",
+    "involvingMe",
+    "includeGlobal",
+    "includePeople",
+    "includeUnknown",
+    "excludeSubagents",
+];
 
 /// `health`: connections, calls in flight on each, and the part of the reference it must reach.
 const SHAPES: [(usize, usize, f64); 2] = [(1, 1, 0.80), (16, 8, 0.70)];
@@ -29,8 +41,8 @@ const SHAPES: [(usize, usize, f64); 2] = [(1, 1, 0.80), (16, 8, 0.70)];
 pub(super) fn health(places: &Places, quick: bool) -> Result<Vec<Figure>> {
     let home = Home::new(places)?;
     let (ours, bare) = (home.start()?, server::reference(places, REFERENCE)?);
-    let params = json!({});
-    let bytes = home.answer_bytes(ours.port, "health", &params)?;
+    let params = [json!({})];
+    let bytes = home.answer_bytes(ours.port, "health", &json!({}))?;
     let mut figures = Vec::new();
     for (connections, in_flight, least) in SHAPES {
         let arms = vec![call("ours", ours.port, "health", &params), echo("bare", bare.port, "health", &params, bytes)];
@@ -44,45 +56,52 @@ pub(super) fn health(places: &Places, quick: bool) -> Result<Vec<Figure>> {
 }
 
 /// Two gateways, one with few sessions and one with many, and the reference.
+///
+/// A gateway keeps what it answered until a session changes, so that asking the same again shows how fast it finds that.
+/// The targets are for what has to be listed; the answer that was kept is a figure of its own.
 pub(super) fn sessions(places: &Places, count: usize, quick: bool) -> Result<Vec<Figure>> {
     let (few, many) = (Home::new(places)?, Home::new(places)?);
     let (with_few, with_many) = (few.start()?, many.start()?);
     let bare = server::reference(places, REFERENCE)?;
-    few.fill(with_few.port, FEW)?;
+    few.fill(with_few.port, ROWS)?;
     say(&format!("storing {count} sessions"));
     many.fill(with_many.port, count)?;
-    let (method, params) = ("sessions.list", json!({"limit": 20}));
-    let bytes = many.answer_bytes(with_many.port, method, &params)?;
+    let (method, again, anew) = ("sessions.list", [json!({"limit": ROWS})], one_list_in_many_ways());
+    let bytes = many.answer_bytes(with_many.port, method, &json!({"limit": ROWS}))?;
     let mut figures = Vec::new();
     for (connections, in_flight, _) in SHAPES {
         let arms = vec![
-            call("few", with_few.port, method, &params),
-            call("ours", with_many.port, method, &params),
-            echo("bare", bare.port, method, &params, bytes),
+            call("few", with_few.port, method, &anew),
+            call("ours", with_many.port, method, &anew),
+            echo("bare", bare.port, method, &anew, bytes),
         ];
         let measured = compare(&many, arms, (connections, in_flight), quick)?;
-        let shape = format!("{connections}x{in_flight}");
-        let name = format!("{shape}, {count} stored, answers of {bytes} bytes");
-        figures.extend(beside(&measured, "sessions", &name, ("calls/s", SESSIONS, None))?);
-        // Here the answer with few stored has half the rows, and so half the bytes.
-        let name = format!("{shape}, {count} stored, 20 rows, beside {FEW} stored, {FEW} rows");
-        let shown = part("sessions", name, (measured.get("ours")?, measured.get("few")?), ("calls/s", "of few", 0.0));
-        figures.push(shown.target(Target::None));
-        let params = json!({"limit": FEW});
-        let arms = vec![call("few", with_few.port, method, &params), call("many", with_many.port, method, &params)];
+        let shape = format!("{connections}x{in_flight}, {count} stored, {ROWS} rows");
+        figures.extend(beside(&measured, "sessions", &format!("{shape}, {bytes} bytes"), ("calls/s", SESSIONS, None))?);
+        let (name, pair) = (format!("{shape}, beside {ROWS} stored"), (measured.get("ours")?, measured.get("few")?));
+        figures.push(part("sessions", name, pair, ("calls/s", "of few", MANY)));
+        let arms = vec![call("ours", with_many.port, method, &again), echo("bare", bare.port, method, &again, bytes)];
         let measured = compare(&many, arms, (connections, in_flight), quick)?;
-        let name = format!("{shape}, {count} stored, {FEW} rows, beside {FEW} stored");
-        figures.push(part(
-            "sessions",
-            name,
-            (measured.get("many")?, measured.get("few")?),
-            ("calls/s", "of few", MANY),
-        ));
+        let (name, pair) = (format!("{shape}, kept answer"), (measured.get("ours")?, measured.get("bare")?));
+        figures.push(part("sessions", name, pair, ("calls/s", "of bare", 0.0)).target(Target::None));
     }
     bare.stop()?;
     with_few.stop()?;
     with_many.stop()?;
     Ok(figures)
+}
+
+/// Parameters that all ask for the same rows, each in other words: many more than a gateway keeps answers, so that none
+/// is still there when its turn comes again.
+fn one_list_in_many_ways() -> Vec<Value> {
+    let ways = 0..1_usize << SAYS_NOTHING.len();
+    let way = |way: usize| {
+        let said = SAYS_NOTHING.iter().enumerate().filter(|(place, _)| way & (1 << place) != 0);
+        let mut params: Map<String, Value> = said.map(|(_, name)| ((*name).to_owned(), json!(false))).collect();
+        params.insert("limit".to_owned(), json!(ROWS));
+        Value::Object(params)
+    };
+    ways.map(way).collect()
 }
 
 pub(super) fn handshakes(places: &Places, quick: bool) -> Result<Vec<Figure>> {
@@ -152,4 +171,16 @@ fn part(
         .compared(ours.part_of(reference), how)
         .target(Target::AtLeast(least))
         .details(latencies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_asked_for_in_more_ways_than_answers_are_kept() {
+        let ways: std::collections::HashSet<String> = one_list_in_many_ways().iter().map(Value::to_string).collect();
+        assert_eq!(ways.len(), 256);
+        assert!(ways.contains(&json!({"limit": ROWS}).to_string()));
+    }
 }
