@@ -18,7 +18,11 @@ use crate::queue::Lane;
 pub(crate) const SCHEMA: Schema = Schema::new(
     "core.db",
     0x4c43_636f,
-    &[include_str!("../migrations/core-1.sql"), include_str!("../migrations/core-2.sql")],
+    &[
+        include_str!("../migrations/core-1.sql"),
+        include_str!("../migrations/core-2.sql"),
+        include_str!("../migrations/core-3.sql"),
+    ],
 );
 
 /// What the host keeps, in `<data directory>/core.db`. See the crate's documentation for what an answer promises.

@@ -13,8 +13,16 @@ use crate::{to_signed, to_unsigned};
 
 /// Messages that one [`Store::transcript`] gives at most.
 const MAX_MESSAGES: u64 = 1000;
-/// Messages among which one that is added again is looked for.
-const MAX_REPEATED_AMONG: u64 = 200;
+/// The newest message in sight that was added under an idempotency key. Its index is named, so that this is an error and
+/// not a reading of every message where the index cannot be used: it runs before every message that has a key.
+pub(crate) const SAME: &str = "
+SELECT m.id, m.seq, m.role, m.at_ms, m.body
+FROM messages AS m INDEXED BY messages_by_idempotency_key
+WHERE m.session = (SELECT id FROM sessions WHERE key = ?1)
+    AND m.body ->> '$.idempotencyKey' = ?2 AND json_type(m.body, '$.idempotencyKey') = 'text'
+    AND m.seq > (SELECT starts_after_seq FROM sessions WHERE key = ?1)
+ORDER BY m.seq DESC LIMIT 1
+";
 
 impl Store {
     /// A session's transcript since its last reset, or a part of it; empty when there is no such session.
@@ -42,7 +50,8 @@ impl Store {
         Ok(self.append_once(key, message).await?.map(|appended| appended.message))
     }
 
-    /// As [`Store::append_message`]; a message whose `idempotencyKey` one of the newest 200 of the session has is that one.
+    /// As [`Store::append_message`]; a message whose `idempotencyKey` one of the session has since its last reset is
+    /// that one.
     ///
     /// # Errors
     /// [`StoreError`] when it was not stored.
@@ -113,23 +122,7 @@ fn transcript(connection: &Connection, key: &str, query: TranscriptQuery) -> Res
     ))?;
     let up_to = query.up_to_id.unwrap_or(i64::MAX);
     let values = (session, after, up_to, to_signed(query.limit.min(MAX_MESSAGES)), to_signed(query.offset));
-    let rows = statement.query_map(values, |row| {
-        let message = TranscriptMessage {
-            id: row.get(0)?,
-            seq: to_unsigned(row.get(1)?),
-            role: row.get(2)?,
-            body: Map::new(),
-            at_ms: to_unsigned(row.get(3)?),
-        };
-        Ok((message, row.get::<_, String>(4)?))
-    })?;
-    let mut messages = Vec::new();
-    for row in rows {
-        let (mut message, body) = row?;
-        message.body =
-            serde_json::from_str(&body).map_err(|error| StoreError::row(format!("message {}", message.id), error))?;
-        messages.push(message);
-    }
+    let mut messages = statement.query_map(values, message)?.map(|row| whole(row?)).collect::<Result<Vec<_>, _>>()?;
     if !query.oldest {
         messages.reverse();
     }
@@ -141,12 +134,27 @@ fn transcript(connection: &Connection, key: &str, query: TranscriptQuery) -> Res
     })
 }
 
-/// The message with that idempotency key among the newest of a session that are in sight.
+/// A message without its body, and that as JSON text.
+fn message(row: &Row<'_>) -> rusqlite::Result<(TranscriptMessage, String)> {
+    let message = TranscriptMessage {
+        id: row.get(0)?,
+        seq: to_unsigned(row.get(1)?),
+        role: row.get(2)?,
+        body: Map::new(),
+        at_ms: to_unsigned(row.get(3)?),
+    };
+    Ok((message, row.get(4)?))
+}
+
+fn whole((mut message, body): (TranscriptMessage, String)) -> Result<TranscriptMessage, StoreError> {
+    message.body =
+        serde_json::from_str(&body).map_err(|error| StoreError::row(format!("message {}", message.id), error))?;
+    Ok(message)
+}
+
+/// The message with that idempotency key among those of a session that are in sight.
 fn same(connection: &Connection, key: &str, id: &str) -> Result<Option<TranscriptMessage>, StoreError> {
-    let query = TranscriptQuery { limit: MAX_REPEATED_AMONG, ..TranscriptQuery::default() };
-    let newest = transcript(connection, key, query)?.messages;
-    let is_same = |message: &TranscriptMessage| message.body.get("idempotencyKey").and_then(Value::as_str) == Some(id);
-    Ok(newest.into_iter().rev().find(is_same))
+    connection.prepare_cached(SAME)?.query_row((key, id), message).optional()?.map(whole).transpose()
 }
 
 /// Numbers of a usage that are missing count as nothing.

@@ -287,6 +287,39 @@ async fn what_is_put_aside_stays_on_disk_and_what_is_added_again_is_there_once()
 }
 
 #[tokio::test]
+async fn what_is_added_again_is_found_by_its_key_however_much_was_said_since() {
+    let (folder, store) = store();
+    let key = "agent:main:a";
+    put(&store, row(key, 1)).await;
+    put(&store, row("agent:main:b", 1)).await;
+    let message = |id: serde_json::Value| {
+        let body = json!({"content": "hi", "idempotencyKey": id}).as_object().unwrap().clone();
+        NewMessage { role: "user".into(), body, at_ms: 9 }
+    };
+    let first = store.append_once(key, message(json!("k"))).await.unwrap().unwrap();
+    for number in 0..250 {
+        store.append_message(key, "user", say("more"), 10 + number).await.unwrap();
+    }
+    let again = store.append_once(key, message(json!("k"))).await.unwrap().unwrap();
+    assert!(again.repeated);
+    assert_eq!(again.message, first.message);
+    assert!(!store.append_once("agent:main:b", message(json!("k"))).await.unwrap().unwrap().repeated);
+    assert!(!store.append_once(key, message(json!(7))).await.unwrap().unwrap().repeated);
+    assert!(!store.append_once(key, message(json!("7"))).await.unwrap().unwrap().repeated, "another kind of key");
+    let restart = Box::new(|row: Option<SessionRow>| SessionChange::Restart(row.unwrap()));
+    store.change_session(key.into(), restart).await.unwrap();
+    let anew = store.append_once(key, message(json!("k"))).await.unwrap().unwrap();
+    assert!(!anew.repeated, "what was said before the reset is out of sight");
+    assert_eq!(store.append_once(key, message(json!("k"))).await.unwrap().unwrap().message, anew.message);
+
+    let file = Connection::open(folder.path().join("core.db")).unwrap();
+    let mut plan = file.prepare(&format!("EXPLAIN QUERY PLAN {}", crate::transcripts::SAME)).unwrap();
+    let steps: Vec<String> = plan.query_map(("a", "b"), |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+    let by_key = "SEARCH m USING INDEX messages_by_idempotency_key (session=? AND <expr>=?)";
+    assert!(steps.iter().any(|step| step == by_key), "{steps:?}");
+}
+
+#[tokio::test]
 async fn whoever_keeps_what_was_read_learns_of_every_change() {
     let (_folder, store) = store();
     let mut seen = store.commits();
