@@ -12,7 +12,7 @@ use crate::gateway::State;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 
-/// Decisions that are kept; the oldest makes room.
+/// Decisions that are kept; beyond that the oldest that nobody decided makes room, then the oldest.
 pub(crate) const MAX_KEPT: usize = 500;
 /// Characters of one text of a question that are kept.
 const MAX_CHARS: usize = 4000;
@@ -63,6 +63,12 @@ impl Decision {
             source: source(question),
             resolver,
         }
+    }
+
+    /// Whether a person decided. What was never answered costs only asking, so it makes room first: who asks must not be
+    /// able to push out what people said.
+    fn is_answered(&self) -> bool {
+        self.reason == "user"
     }
 
     /// Whether it was about that kind of thing: `exec`, `plugin`.
@@ -178,7 +184,8 @@ impl Decisions {
             let last = known.last().and_then(|(place, _)| place.parse::<u64>().ok()).unwrap_or(0);
             // Places have one length, so that their order is that of the decisions.
             let mut change = Change::nothing().put(format!("{:020}", last + 1), decision);
-            for (place, _) in known.iter().take((known.len() + 1).saturating_sub(MAX_KEPT)) {
+            let (answered, others): (Vec<_>, Vec<_>) = known.iter().partition(|(_, decision)| decision.is_answered());
+            for (place, _) in others.into_iter().chain(answered).take((known.len() + 1).saturating_sub(MAX_KEPT)) {
                 change = change.remove(place.clone());
             }
             Ok((change, ()))

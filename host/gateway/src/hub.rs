@@ -234,6 +234,16 @@ impl Hub {
         member.is_some_and(|member| member.mail.put(Signal::Event(Arc::new(event))))
     }
 
+    /// Sends an event to the connections for whom `wanted` holds; who cannot take it goes without.
+    pub(crate) fn tell_where(&self, event: Event, wanted: impl Fn(&Session) -> bool) {
+        let event = Arc::new(event);
+        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if wanted(&member.session) {
+                member.mail.put(Signal::Event(Arc::clone(&event)));
+            }
+        }
+    }
+
     /// Closes the connections for whom `unwanted` holds: what they were let in by is gone.
     pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> bool) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {

@@ -24,6 +24,14 @@ impl Payload {
         }
     }
 
+    /// The same, to be kept for many.
+    pub(crate) fn shared(self) -> Self {
+        match self {
+            Self::Own(text) => Self::Shared(text.into()),
+            shared @ Self::Shared(_) => shared,
+        }
+    }
+
     /// A result from a value.
     pub(crate) fn json(value: &Value) -> Self {
         Self::Own(value.to_string())

@@ -238,9 +238,7 @@ impl Connection {
         } else {
             (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
         };
-        let decides =
-            matches!(method.scope, Scope::Needs(scope) if [methods::ADMIN, methods::PAIRING].contains(&scope));
-        if decides { answer.carried_through() } else { answer }
+        if methods::is_carried_through(method) { answer.carried_through() } else { answer }
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.

@@ -266,6 +266,15 @@ pub(crate) fn role_fits(role: &str, name: &str, method: Option<&Method>) -> bool
     }
 }
 
+/// Methods besides those for admins and pairing that tell others what they stored, or that do one thing after the other.
+const CARRIED_THROUGH: [&str; 3] = ["sessions.patchMany", "sessions.send", "voicewake.set"];
+
+/// Whether a call is gone on with when its client goes away: where it would else be half done.
+pub(crate) fn is_carried_through(method: &Method) -> bool {
+    let decides = matches!(method.scope, Scope::Needs(scope) if [ADMIN, PAIRING].contains(&scope));
+    decides || CARRIED_THROUGH.contains(&method.name)
+}
+
 /// The method of that name.
 pub(crate) fn find(name: &str) -> Option<Known> {
     BY_NAME.get(name).copied()

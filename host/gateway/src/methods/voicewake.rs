@@ -64,9 +64,7 @@ pub(crate) fn set(call: &Call<'_>) -> Answer {
         });
         stored.await?;
         state.hub.broadcast(changed(&state).scope(READ));
-        for node in state.hub.sessions().iter().filter(|session| session.declared.is_some()) {
-            state.hub.tell(&node.id, changed(&state).targeted());
-        }
+        state.hub.tell_where(changed(&state).targeted(), |session| session.declared.is_some());
         Ok(Payload::json(&json!({"triggers": words(&state)})))
     }))
 }

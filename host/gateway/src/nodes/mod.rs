@@ -23,7 +23,7 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
-pub(crate) use once::{Call as OnceCall, Once, Turn};
+pub(crate) use once::{Again, Call as OnceCall, Once, Turn, What};
 
 const PAIRING: &str = "operator.pairing";
 /// Requests that may wait; the oldest makes room.

@@ -51,8 +51,8 @@ const COMPUTER: &[&str] = &[
     "system.which",
 ];
 
-/// Commands that only an admin may have run: they change what a node lets others run.
-const ADMIN_ONLY: &[&str] = &["system.execApprovals.get", "system.execApprovals.set"];
+/// How the commands begin that show and change what a node lets others run.
+const RULES: &str = "system.execApprovals.";
 
 /// Commands whose approval needs an admin: who may send them runs programs on the node.
 const RUNS_PROGRAMS: &[&str] = &["browser.proxy", "system.execApprovals.set", "system.run", "system.run.prepare"];
@@ -76,9 +76,9 @@ pub(crate) fn allows(platform: &str, command: &str) -> bool {
     }
 }
 
-/// Whether a command is for admins only.
-pub(crate) fn is_for_admins(command: &str) -> bool {
-    ADMIN_ONLY.contains(&command)
+/// Whether a command is about the rules of a node: those have methods of their own, for admins, that are written down.
+pub(crate) fn is_about_rules(command: &str) -> bool {
+    command.starts_with(RULES)
 }
 
 /// The parameters of a command without what the caller claims was approved; the node asks its own person then.

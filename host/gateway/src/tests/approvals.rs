@@ -239,9 +239,19 @@ async fn a_question_whose_asker_went_away_ends_in_the_history_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_history_has_an_end() {
+async fn the_history_has_an_end_that_what_nobody_answers_reaches_first() {
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, APPROVALS).await;
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "said", "command": "ls"})).await;
+    approver.event("exec.approval.requested").await;
+    let denied = approver.call("exec.approval.resolve", json!({"id": "said", "decision": "deny"})).await;
+    assert_eq!(denied["ok"], true, "{denied}");
+    agent.response(&json!("q")).await;
+    drop(approver);
+    while server.gateway.state.hub.len() > 1 {
+        tokio::task::yield_now().await;
+    }
     for number in 0..crate::decisions::MAX_KEPT + 2 {
         let alone = json!({"id": number.to_string(), "command": "ls"});
         assert_eq!(agent.call("exec.approval.request", alone).await["ok"], true);
@@ -255,4 +265,5 @@ async fn the_history_has_an_end() {
         tokio::task::yield_now().await;
     }
     assert!(crate::Records::load(&*server.records, "approval").unwrap().len() <= crate::decisions::MAX_KEPT);
+    assert_eq!(approver.call("approval.get", json!({"id": "said"})).await["ok"], true, "a person said that");
 }

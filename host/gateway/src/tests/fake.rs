@@ -37,6 +37,8 @@ pub(crate) struct MemoryRecords {
     pub(super) revision: std::sync::atomic::AtomicU64,
     /// Whether storing fails.
     pub(crate) broken: AtomicBool,
+    /// While somebody holds it, what was said in a session is stored and not answered.
+    pub(super) said: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]

@@ -153,6 +153,7 @@ impl Sessions for MemoryRecords {
         }
         self.say(key, &message.role, Value::Object(message.body), message.at_ms);
         let message = said(&self.sessions.lock().unwrap());
+        drop(self.said.lock().await);
         Ok(message.map(|message| Appended { message, repeated: false }))
     }
 

@@ -221,8 +221,12 @@ async fn what_may_not_be_asked_is_not_sent() {
         assert_eq!(answer["error"]["details"]["reason"], reason, "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().starts_with("node command not allowed: "));
     }
-    ask(&mut client, "admin", &host.id(), "system.execApprovals.set", json!({})).await;
-    assert_eq!(client.response(&json!("admin")).await["error"]["message"], "missing scope: operator.admin");
+    let mut admin = server.admin().await;
+    for command in ["system.execApprovals.get", "system.execApprovals.set"] {
+        ask(&mut admin, "rules", &host.id(), command, json!({})).await;
+        let refused = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
+        assert_invalid(&admin.response(&json!("rules")).await, refused);
+    }
     let mut reader = server.connect(4, &["operator.read"]).await;
     ask(&mut reader, "reader", &host.id(), "system.which", json!({})).await;
     assert_eq!(reader.response(&json!("reader")).await["error"]["message"], "missing scope: operator.write");
@@ -338,7 +342,7 @@ async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
 #[tokio::test]
 async fn progress_takes_no_room_from_what_matters() {
     let server = start(with_token()).await;
-    let host = Host::new(70);
+    let host = Host::new(73);
     let mut node = host.connect(&server, 3, &COMMANDS).await;
     let mut client = server.connect(4, &["operator.read", "operator.write"]).await;
     ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
@@ -376,6 +380,47 @@ async fn progress_takes_no_room_from_what_matters() {
 }
 
 #[tokio::test]
+async fn a_call_that_took_long_is_told_again_also_without_the_node() {
+    let server = start(with_token()).await;
+    let host = Host::new(70);
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
+    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    server.clock.advance(400_000);
+    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
+    assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
+    drop(node);
+    while server.gateway.state.hub.len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
+    assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
+    ask(&mut client, &"k".repeat(513), &host.id(), "system.which", json!({})).await;
+    let refused = client.response(&json!("k".repeat(513))).await;
+    assert_eq!(refused["error"]["code"], "INVALID_REQUEST", "{refused}");
+}
+
+#[tokio::test]
+async fn every_node_hears_the_words_and_an_operator_once() {
+    let server = start(with_token()).await;
+    let mut nodes =
+        [Host::new(71).connect(&server, 3, &COMMANDS).await, Host::new(72).connect(&server, 4, &COMMANDS).await];
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let words = json!({"triggers": ["hey"]});
+    assert_eq!(writer.call("voicewake.set", words.clone()).await["payload"], words);
+    for node in &mut nodes {
+        while node.event("voicewake.changed").await["payload"] != words {}
+    }
+    assert_eq!(reader.event("voicewake.changed").await["payload"], words);
+    let next = json!({"triggers": ["you"]});
+    writer.call("voicewake.set", next.clone()).await;
+    assert_eq!(reader.event("voicewake.changed").await["payload"], next, "each change once");
+}
+
+#[tokio::test]
 async fn the_rules_of_a_node_are_asked_of_the_node() {
     let server = start(with_token()).await;
     let host = Host::new(69);
@@ -402,17 +447,23 @@ async fn the_rules_of_a_node_are_asked_of_the_node() {
     let stale = json!({"code": "INVALID_REQUEST", "message": "exec approvals changed"});
     node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": false, "error": stale})).await;
     assert_eq!(admin.response(&json!("r")).await["error"]["message"], "INVALID_REQUEST: exec approvals changed");
-    assert!(!server.audit.all().iter().any(|row| row["action"] == "rules-set"), "nothing was set");
+    let written = |action: &str| server.audit.all().iter().filter(|row| row["action"] == action).count();
+    assert_eq!((written("rules-set"), written("rules-set-unconfirmed")), (0, 1), "the node says that nothing was set");
 
-    admin.send(call("exec.approvals.node.set", set)).await;
+    admin.send(call("exec.approvals.node.set", set.clone())).await;
     let asked = node.event("node.invoke.request").await["payload"].clone();
     node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": true, "payload": shown}))
         .await;
     assert_eq!(admin.response(&json!("r")).await["payload"], shown);
-    assert!(server.audit.all().iter().any(|row| row["action"] == "rules-set"));
+    assert_eq!((written("rules-set"), written("rules-set-unconfirmed")), (1, 1));
     let both = json!({"nodeId": host.id(), "file": {}, "native": {}});
     assert!(admin.call("exec.approvals.node.set", both).await["error"]["message"].as_str().unwrap().contains("either"));
+    admin.send(call("exec.approvals.node.set", set)).await;
+    node.event("node.invoke.request").await;
     drop(node);
+    let gone = admin.response(&json!("r")).await;
+    assert_eq!(gone["error"]["details"]["nodeError"]["code"], "DISCONNECTED", "{gone}");
+    assert_eq!((written("rules-set"), written("rules-set-unconfirmed")), (1, 2));
     let mut other = server.admin().await;
     while other.call("node.list", json!({})).await["payload"]["nodes"][0]["connected"] == true {
         tokio::task::yield_now().await;

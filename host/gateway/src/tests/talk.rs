@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use leanclaw_types::session::TranscriptQuery;
 use serde_json::{Value, json};
+
+use crate::Sessions as _;
 
 use super::{assert_invalid, start, start_on, with_token};
 
@@ -49,6 +52,47 @@ async fn a_message_is_stored_once_and_told_to_who_follows_the_session() {
     let history = reader.call("chat.history", json!({"sessionKey": "main"})).await["payload"].clone();
     assert_eq!(history["messages"].as_array().unwrap().len(), 1, "{history}");
     assert_eq!(history["messages"][0]["content"][0]["text"], "hello");
+}
+
+#[tokio::test]
+async fn what_was_stored_is_told_although_who_said_it_went_away() {
+    let server = start(with_token()).await;
+    let mut follower = server.connect(4, &["operator.read"]).await;
+    assert_eq!(follower.call("sessions.messages.subscribe", json!({"key": "main"})).await["ok"], true);
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let held = server.records.said.lock().await;
+    let params = json!({"key": "main", "message": "hello", "idempotencyKey": "k1"});
+    writer.send(json!({"type": "req", "id": "s", "method": "sessions.send", "params": params})).await;
+    while server.records.transcript("agent:main:main", newest()).await.unwrap().messages.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(writer);
+    while server.gateway.state.hub.len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+    assert_eq!(follower.event("session.message").await["payload"]["message"]["content"][0]["text"], "hello");
+}
+
+fn newest() -> TranscriptQuery {
+    TranscriptQuery { limit: 10, ..TranscriptQuery::default() }
+}
+
+#[tokio::test]
+async fn nothing_is_said_in_a_session_whose_policy_forbids_it_and_no_key_is_made_up() {
+    let server = start(with_token()).await;
+    let mut admin = server.admin().await;
+    let send = json!({"key": "main", "message": "hello"});
+    assert_eq!(admin.call("sessions.send", send.clone()).await["ok"], true);
+    let said = server.records.transcript("agent:main:main", newest()).await.unwrap().messages;
+    assert_eq!((said.len(), said[0].body.get("idempotencyKey")), (1, None), "{said:?}");
+    let policy = json!({"key": "main", "sendPolicy": "deny"});
+    assert_eq!(admin.call("sessions.patch", policy).await["ok"], true);
+    assert_invalid(&admin.call("sessions.send", send.clone()).await, "send blocked by session policy");
+    assert_eq!(server.records.transcript("agent:main:main", newest()).await.unwrap().messages.len(), 1);
+    let policy = json!({"key": "main", "sendPolicy": "allow"});
+    assert_eq!(admin.call("sessions.patch", policy).await["ok"], true);
+    assert_eq!(admin.call("sessions.send", send).await["ok"], true);
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use crate::connection::{Answer, Call, Outcome};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
-use crate::methods::{ADMIN, WRITE};
-use crate::nodes::{Follower, OnceCall, Turn, policy};
+use crate::methods::WRITE;
+use crate::nodes::{Again, Follower, OnceCall, Turn, What, policy};
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
@@ -37,7 +37,7 @@ struct Invoke {
     #[serde(default)]
     #[schemars(with = "u64")]
     timeout_ms: Option<u64>,
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 512))]
     idempotency_key: String,
     #[serde(default)]
     #[schemars(with = "String")]
@@ -236,39 +236,61 @@ fn ask(call: &Call<'_>, invoke: Invoke) -> Result<Answer, ErrorShape> {
     // What a turn came from is for the policy of agents.
     let _ = (&invoke.session_key, &invoke.turn_source_channel, &invoke.turn_source_to);
     let _ = (&invoke.turn_source_account_id, &invoke.turn_source_thread_id);
-    if policy::is_for_admins(&invoke.command) {
-        call.require(ADMIN)?;
-    }
     let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
-    let node = ready(call, &node_id, &command)?;
+    if policy::is_about_rules(&command) {
+        let refused = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
+        return Err(ErrorShape::invalid(refused).details(json!({"command": command})));
+    }
     let this = OnceCall {
         caller: format!("{}:{}", call.session.caller.kind, call.session.caller.id),
         node: node_id.clone(),
         idempotency_key: idempotency_key.clone(),
     };
-    let what = format!("{command} {}", params.as_ref().map(Value::to_string).unwrap_or_default());
-    let outcome = match call.state.nodes.once.turn(this.clone(), what, call.state.now_ms())? {
-        Turn::Again(outcome) => outcome,
+    let (once, what) = (&call.state.nodes.once, What::of(&command, params.as_ref()));
+    let now_ms = call.state.now_ms();
+    // What has run is told also when the node is gone since.
+    if let Some(again) = once.again(&this, what, now_ms)? {
+        return Ok(repeated(again));
+    }
+    let node = ready(call, &node_id, &command)?;
+    match once.turn(this.clone(), what, now_ms)? {
+        Turn::Again(again) => Ok(repeated(again)),
         Turn::First(sender) => {
             let follower = Some(call.session.id.clone());
-            let order = Order { node, command: command.clone(), params, timeout_ms, idempotency_key, follower };
-            let sent = order.send(call.state, call.session.version);
-            let answer = sent.inspect_err(|_| call.state.nodes.once.forget(&this))?;
-            let outcome = sender.subscribe();
-            // Once the node was asked, its answer is waited for, whoever else still does: it may be asked for again. It ends
-            // with the node's connection at the latest.
-            tokio::spawn(async move {
-                let answer = answer.await.map(|(payload, text)| {
-                    let text = text.unwrap_or_else(|| payload.to_string());
-                    Payload::json(&json!({
-                        "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,
-                    }))
-                });
-                sender.send_replace(Some(answer));
-            });
-            outcome
+            first(call, this, Order { node, command, params, timeout_ms, idempotency_key, follower }, sender)
         }
-    };
+    }
+}
+
+fn repeated(again: Again) -> Answer {
+    match again {
+        Again::Runs(outcome) => Answer::Later(Box::pin(said(outcome))),
+        Again::Ended(outcome) => Answer::Now(outcome),
+    }
+}
+
+/// Sends a call that was not sent before.
+fn first(
+    call: &Call<'_>,
+    this: OnceCall,
+    order: Order,
+    sender: watch::Sender<Option<Outcome>>,
+) -> Result<Answer, ErrorShape> {
+    let command = order.command.clone();
+    let answer = order.send(call.state, call.session.version);
+    let answer = answer.inspect_err(|_| call.state.nodes.once.forget(&this))?;
+    let (state, outcome) = (Arc::clone(call.state), sender.subscribe());
+    // Once the node was asked, its answer is waited for, whoever else still does: it may be asked for again. It ends
+    // with the node's connection at the latest.
+    tokio::spawn(async move {
+        let answer = answer.await.map(|(payload, text)| {
+            let text = text.unwrap_or_else(|| payload.to_string());
+            Payload::json(&json!({
+                "ok": true, "nodeId": this.node, "command": command, "payload": payload, "payloadJSON": text,
+            }))
+        });
+        state.nodes.once.end(&this, &sender, answer, state.now_ms());
+    });
     Ok(Answer::Later(Box::pin(said(outcome))))
 }
 

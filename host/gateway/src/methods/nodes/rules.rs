@@ -68,17 +68,20 @@ fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -
         follower: None,
     };
     let answer = order.send(call.state, call.session.version)?;
-    let row = (command == SET).then(|| AuditRecord {
-        at_ms: call.state.now_ms(),
-        actor: format!("{}:{}", call.session.caller.kind, call.session.caller.id),
-        event: AuditEvent::NodeChanged { node: node.to_owned(), action: "rules-set".into(), commands: Vec::new() },
+    let actor = format!("{}:{}", call.session.caller.kind, call.session.caller.id);
+    let (at_ms, node) = (call.state.now_ms(), node.to_owned());
+    // Once the node was asked, the rules may be others, whatever it says and also when it says nothing.
+    let row = (command == SET).then_some(move |action: &str| AuditRecord {
+        at_ms,
+        actor,
+        event: AuditEvent::NodeChanged { node, action: action.to_owned(), commands: Vec::new() },
     });
     let state = Arc::clone(call.state);
     Ok(Answer::Later(Box::pin(async move {
-        let (payload, _) = answer.await?;
+        let answer = answer.await;
         if let Some(row) = row {
-            state.services.audit.audit(row);
+            state.services.audit.audit(row(if answer.is_ok() { "rules-set" } else { "rules-set-unconfirmed" }));
         }
-        Ok(Payload::json(&payload))
+        Ok(Payload::json(&answer?.0))
     })))
 }

@@ -53,15 +53,20 @@ pub(crate) fn send(call: &Call<'_>) -> Answer {
     };
     later(call, move |state, session| async move {
         let row = existing(&state, &session, &key).await?;
-        let run = send.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        if row.entry.get("sendPolicy").and_then(Value::as_str) == Some("deny") {
+            return Err(ErrorShape::invalid("send blocked by session policy"));
+        }
         let mut body = Map::new();
         body.insert("content".into(), json!([{"type": "text", "text": send.message}]));
-        body.insert("idempotencyKey".into(), json!(run));
+        // Only a key that the client gave can come again; the store need not look for one made up here.
+        body.extend(send.idempotency_key.iter().map(|given| ("idempotencyKey".to_owned(), json!(given))));
+        let run = send.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let message = NewMessage { role: "user".to_owned(), body, at_ms: state.now_ms() };
         let appended = state.services.sessions.append(&row.key, message).await.map_err(failed(&session))?;
         let appended = appended.ok_or_else(|| missing(&key))?;
         if !appended.repeated {
-            let row = state.services.sessions.get(&row.key).map_err(failed(&session))?.unwrap_or(row.clone());
+            // It is stored: who follows the session is told, with the row at hand where the newest cannot be read.
+            let row = state.services.sessions.get(&row.key).ok().flatten().unwrap_or_else(|| row.clone());
             state.session_said(&row, &appended.message);
             state.session_changed(&row.key, "send", Some(&row));
         }
