@@ -16,6 +16,8 @@ use crate::config::{Config, GatewayAuth, Sources};
 use crate::wiring::{self, PluginGateway, PluginsReady, SettingsFile};
 use crate::{footprint, lock, log_file};
 
+/// How long loading plugins may take and still be part of the start.
+const LOADING_PATIENCE: Duration = Duration::from_secs(120);
 /// Time after which everything that only starts has started.
 const START_LASTS: Duration = Duration::from_millis(300);
 
@@ -85,6 +87,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
         async move {
             plugins.start(stop).await;
             looked.store(true, Ordering::Release);
+            // Loading what lies there is a part of the start as well, unless it takes very long.
+            let _ = tokio::time::timeout(LOADING_PATIENCE, plugins.settled()).await;
             // The gateway's own start goes on beside this one.
             tokio::time::sleep(START_LASTS).await;
             let code_bytes = footprint::forget_start_code();

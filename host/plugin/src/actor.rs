@@ -7,7 +7,8 @@
 //!
 //! A fault drops the store; the next call builds a new one after a growing pause. Too many faults in a short time end in
 //! giving up, visibly. An instance is also replaced after many calls, after some hours and near its memory limit,
-//! because linear memory never shrinks. Jobs that were accepted are served even when the unit is replaced meanwhile.
+//! because linear memory never shrinks. Jobs that were accepted are served even when the unit is replaced meanwhile, but not
+//! once the plugin is taken away.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,7 +165,9 @@ impl Actor {
 }
 
 pub(crate) fn gone(unit: &Unit) -> Failure {
-    Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key)).retry_after(250)
+    Failure::unavailable(format!("The plugin `{}` was unloaded.", unit.shared().key))
+        .hint("leanclaw plugin list shows what is installed")
+        .retry_after(250)
 }
 
 enum Arrival {
@@ -269,7 +272,7 @@ impl Resident {
         if self.live.is_none() || self.given_up {
             Box::pin(self.wait_after_faults(unit)).await?;
         }
-        unit.check_rights()?;
+        unit.check_open()?;
         let Some(frame) = frame.take() else { return Err(gone(unit)) };
         let number = frame.call;
         let export = frame.work.as_ref().map_or("", GuestCall::export);

@@ -3,6 +3,7 @@
 //! A guest's word is checked before anyone relies on it: names, schemas, scopes, sizes, and against its manifest.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
 use leanclaw_types::manifest::Manifest;
@@ -68,8 +69,9 @@ pub(crate) async fn ask(unit: &Arc<Unit>, interfaces: Interfaces) -> Result<Desc
     let exports = interfaces.served_exports();
     let mut found = Description { interfaces: interfaces.clone(), ..Description::default() };
     let mut live = unit.live(guest, frame).await.map_err(PluginError::Call)?;
-    let asked = live
-        .run("describe", unit.wall_clock(), async |store, live| {
+    unit.check_open().map_err(PluginError::Call)?;
+    let asked = {
+        let asking = pin!(live.run("describe", unit.wall_clock(), async |store, live| {
             if exports.contains(&"skill") {
                 let tools = live.skill(store)?.call_tools(&mut *store).await?;
                 found.tools = match tools {
@@ -97,12 +99,14 @@ pub(crate) async fn ask(unit: &Arc<Unit>, interfaces: Interfaces) -> Result<Desc
                 });
             }
             Ok(Ok(()))
-        })
-        .await;
+        }));
+        unit.unless_revoked(asking).await
+    };
     match asked {
-        Ok(Ok(())) => Ok(found),
-        Ok(Err(failure)) => Err(PluginError::Call(failure)),
-        Err(error) => {
+        None => Err(PluginError::Call(unit.withdrawn())),
+        Some(Ok(Ok(()))) => Ok(found),
+        Some(Ok(Err(failure))) => Err(PluginError::Answer(failure)),
+        Some(Err(error)) => {
             Err(PluginError::Call(call_failure(unit.shared().key.plugin.as_str(), "describing itself", &error)))
         }
     }

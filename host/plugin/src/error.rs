@@ -44,6 +44,9 @@ pub enum PluginError {
     /// A call that loading needs failed.
     #[error("{0}")]
     Call(Failure),
+    /// The component was asked what it is and answered that it failed; whatever it says of that, it says so again.
+    #[error("The component does not describe itself: {0}")]
+    Answer(Failure),
     /// The settings do not fit the manifest's schema.
     #[error("The settings of `{plugin}` do not fit its configSchema: {problem}")]
     Settings {
@@ -75,7 +78,10 @@ impl PluginError {
             Self::Settings { plugin, .. } => {
                 vec![format!("correct plugins.entries.{plugin}.config in the configuration file")]
             }
-            Self::Call(failure) | Self::Service(failure) => failure.hints.clone(),
+            Self::Answer(failure) if failure.hints.is_empty() => {
+                vec!["correct what its tools or methods answer; leanclaw plugin check PATH shows it".into()]
+            }
+            Self::Call(failure) | Self::Answer(failure) | Self::Service(failure) => failure.hints.clone(),
             Self::Manifest(_) => vec!["the manifest's fields are in wit/manifest.schema.json".into()],
             Self::Package(_) | Self::Read { .. } => vec![
                 "a plugin is a folder with a leanclaw.plugin.json and the component it names, or one .wasm that carries its manifest; leanclaw plugin check PATH looks closer".into(),

@@ -22,10 +22,10 @@ use crate::authorize::Guards;
 use crate::loader::{Code, Slot};
 use crate::logs::Level;
 use crate::package::Package;
-use crate::runtime::{Inner, Listing, Mode};
+use crate::runtime::{CHANGED, Inner, Listing, Mode};
 use crate::stats::Stats;
 use crate::table::Table;
-use crate::unit::Faulted;
+use crate::unit::{Faulted, Unit};
 
 /// Plugins that are loaded side by side. Compiling is one at a time anyway; the rest is waiting for the disk.
 const LOADED_AT_ONCE: usize = 8;
@@ -91,6 +91,19 @@ impl Entry {
         }
     }
 
+    /// Takes what serves for an account out of the table, because no more rights than `left` are there.
+    fn withdraw(&mut self, account: &AccountId, left: &Permissions) {
+        let Some(slot) = self.slots.get_mut(account) else { return };
+        let Some(ready) = slot.ready.take() else { return };
+        slot.withdrawn = Some(ready);
+        let asked = self.package.manifest.asked();
+        let effective = asked.intersection(left);
+        slot.missing = asked.missing_from(&effective);
+        slot.granted = Some(effective);
+        slot.state = PluginState::Loading;
+        slot.reason = "rights were taken back; it is being loaded with those that are left".into();
+    }
+
     /// Has the plugin loaded anew, as it lies on disk when that was read (`next`), else as it runs. When the folder and a
     /// person want the same load, it is the person's.
     pub(crate) fn wish(&mut self, next: Option<Package>, by: &Arc<str>) -> Wish {
@@ -153,29 +166,34 @@ impl Inner {
     }
 
     /// Has the running version loaded anew with the rights that are stored now. With `left`, some were taken back: what
-    /// served with them is out of the table at once, and what it still does ends.
+    /// served with them is out of the table at once, and whatever still runs with them ends.
     pub(crate) fn rights_changed(&self, key: &PluginKey, left: Option<&Permissions>, by: &str) -> Option<Wish> {
         let mut installed = self.lock();
-        let entry = installed.plugins.get_mut(&key.plugin)?;
-        entry.rights = WISHES.fetch_add(1, Ordering::Relaxed);
-        entry.rights_by = by.into();
-        let wish = Wish { plugin: key.plugin.clone(), number: entry.wished, at_start: false };
-        let slot = left.and_then(|left| Some((left, entry.slots.get_mut(&key.account)?)));
-        if let Some((left, slot)) = slot
-            && let Some(ready) = slot.ready.take()
-        {
-            ready.unit.revoke();
-            slot.withdrawn = Some(ready);
-            let asked = entry.package.manifest.asked();
-            let effective = asked.intersection(left);
-            slot.missing = asked.missing_from(&effective);
-            slot.granted = Some(effective);
-            slot.state = PluginState::Loading;
-            slot.reason = "rights were taken back; it is being loaded with those that are left".into();
+        let entry = installed.plugins.get_mut(&key.plugin);
+        let wish = entry.map(|entry| {
+            entry.rights = WISHES.fetch_add(1, Ordering::Relaxed);
+            entry.rights_by = by.into();
+            if let Some(left) = left {
+                entry.withdraw(&key.account, left);
+            }
+            Wish { plugin: key.plugin.clone(), number: entry.wished, at_start: false }
+        });
+        if left.is_some() {
+            // Not only what serves: calls may still run and wait in a version that was replaced, removed or given up, or is
+            // being loaded. Under the lock, so that nothing is among them that is made with the rights that are left.
+            for (_, unit) in self.units(&key.plugin).filter(|(account, _)| account == &key.account) {
+                unit.revoke();
+            }
             drop(installed);
             self.publish();
         }
-        Some(wish)
+        wish
+    }
+
+    /// What was made of a plugin and may still run, whether it is installed or not.
+    fn units(&self, plugin: &PluginId) -> impl Iterator<Item = (AccountId, Arc<Unit>)> + use<> {
+        let units = self.loader.units(plugin).into_iter();
+        units.filter_map(|(account, unit)| Some((account, unit.upgrade()?)))
     }
 
     /// Fulfils many wishes side by side.
@@ -293,9 +311,8 @@ impl Inner {
         if let Some(entry) = installed.plugins.remove(id) {
             stop(&entry);
             installed.guards.lies_at(id, &entry.package.path);
-            for ready in entry.slots.values().filter_map(|slot| slot.ready.as_ref()) {
-                ready.unit.unload();
-            }
+            // Versions that were replaced may still have calls, too.
+            self.units(id).for_each(|(_, unit)| unit.unload());
             tracing::info!(plugin = %id, "plugin removed");
             self.audit(
                 by,
@@ -359,7 +376,7 @@ impl Inner {
             problems: installed.problems.iter().map(|(path, reason)| (path.clone(), reason.clone())).collect(),
         };
         let states: BTreeMap<String, &str> = slots().map(|slot| (slot.key.to_string(), slot.state.as_str())).collect();
-        let changed = PluginEvent { event: "plugins.changed".into(), payload: json!({ "plugins": states }) };
+        let changed = PluginEvent { event: CHANGED.into(), payload: json!({ "plugins": states }) };
         // Under the lock, so that of two publications the later one stays; the table first, so that what is shown holds.
         self.table.store(Arc::new(table));
         self.listing.store(Arc::new(listing));

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 
 /// It grows no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
+/// Numbers every attempt of the program.
+static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
+
 /// What is tried again, by its place in the folder.
 #[derive(Default)]
 pub(crate) struct Retries(Mutex<HashMap<PathBuf, Retry>>);
@@ -21,32 +25,32 @@ pub(crate) struct Retries(Mutex<HashMap<PathBuf, Retry>>);
 #[derive(Default)]
 struct Retry {
     failed: u32,
-    /// Somebody waits to try it again.
-    is_due: bool,
+    /// The attempt that somebody waits to make.
+    due: Option<u64>,
 }
 
 impl Retries {
-    /// How long to wait with the next attempt; none when somebody waits already.
-    fn next(&self, path: &Path) -> Option<Duration> {
+    /// How long to wait with the next attempt, and its number; none when somebody waits already.
+    fn next(&self, path: &Path) -> Option<(Duration, u64)> {
         let mut retries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let retry = retries.entry(path.to_path_buf()).or_default();
-        if retry.is_due {
+        if retry.due.is_some() {
             return None;
         }
-        retry.is_due = true;
+        let number = *retry.due.insert(ATTEMPTS.fetch_add(1, Ordering::Relaxed));
         let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(retry.failed)).min(LONGEST_PAUSE);
         retry.failed = retry.failed.saturating_add(1);
-        Some(pause)
+        Some((pause, number))
     }
 
-    fn begun(&self, path: &Path) {
+    /// Whether this attempt is still to be made; whoever asks makes it. It is not when it was forgotten meanwhile, although
+    /// another one may be waited for.
+    fn begin(&self, path: &Path, number: u64) -> bool {
         let mut retries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(retry) = retries.get_mut(path) {
-            retry.is_due = false;
-        }
+        retries.get_mut(path).is_some_and(|retry| retry.due.take_if(|due| *due == number).is_some())
     }
 
-    /// It could be read, or is not there any more.
+    /// It could be read, or is not there any more. An attempt that is waited for will not be made.
     pub(crate) fn forget(&self, path: &Path) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
     }
@@ -58,7 +62,7 @@ impl Inner {
         if self.mode == Mode::Passive {
             return;
         }
-        let Some(pause) = self.retries.next(path) else { return };
+        let Some((pause, number)) = self.retries.next(path) else { return };
         let (program, path) = (Weak::clone(&self.loader.program), path.to_path_buf());
         let ending = self.loader.ending.clone();
         tokio::spawn(async move {
@@ -67,7 +71,10 @@ impl Inner {
                 () = tokio::time::sleep(pause) => {}
             }
             let Some(inner) = program.upgrade() else { return };
-            inner.retries.begun(&path);
+            if !inner.retries.begin(&path, number) {
+                // Loaded by somebody else meanwhile: loading it again would take its state for nothing.
+                return;
+            }
             if path.symlink_metadata().is_err() {
                 // The folder's watcher sees that it went, and when it comes again.
                 return inner.retries.forget(&path);
@@ -89,13 +96,28 @@ mod tests {
         let place = Path::new("/plugins/a");
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            pauses.extend(retries.next(place));
+            let (pause, number) = retries.next(place).unwrap();
+            pauses.push(pause);
             assert_eq!(retries.next(place), None, "one waits");
-            retries.begun(place);
+            assert!(retries.begin(place, number));
         }
         assert_eq!(pauses[..3], [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4]);
         assert_eq!(pauses[39], LONGEST_PAUSE);
         retries.forget(place);
-        assert_eq!(retries.next(place), Some(FIRST_PAUSE));
+        assert_eq!(retries.next(place).map(|(pause, _)| pause), Some(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn an_attempt_that_was_forgotten_is_not_made_and_disturbs_no_later_one() {
+        let retries = Retries::default();
+        let place = Path::new("/plugins/a");
+        let (_, forgotten) = retries.next(place).unwrap();
+        retries.forget(place);
+        assert!(!retries.begin(place, forgotten));
+        let (_, later) = retries.next(place).unwrap();
+        assert!(!retries.begin(place, forgotten));
+        assert_eq!(retries.next(place), None, "the later one still waits");
+        assert!(retries.begin(place, later));
+        assert!(!retries.begin(place, later), "once");
     }
 }

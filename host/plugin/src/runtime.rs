@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use leanclaw_egress::Egress;
-use leanclaw_types::plugin::{LogLine, PluginEvent, PluginInfo};
+use leanclaw_types::plugin::{LogLine, PluginEvent, PluginInfo, PluginState};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use leanclaw_wasm::Wasm;
 use tokio::sync::{broadcast, mpsc};
@@ -29,6 +29,9 @@ use crate::watch::EgressWatch;
 
 /// Events that may wait for a slow subscriber before it misses some.
 const EVENT_BACKLOG: usize = 1024;
+
+/// The event that tells that the listing changed.
+pub(crate) const CHANGED: &str = "plugins.changed";
 
 /// What the runtime is made of.
 pub struct PluginsOptions {
@@ -164,6 +167,21 @@ impl Plugins {
             }
             inner.stop_all();
         });
+    }
+
+    /// Waits until no plugin is being loaded for the first time or with other rights.
+    pub async fn settled(&self) {
+        let mut events = self.subscribe();
+        while self.inner.listing.load().plugins.iter().any(|info| info.state == PluginState::Loading) {
+            loop {
+                match events.recv().await {
+                    // What plugins say themselves changes nothing here; what was missed may have.
+                    Ok(event) if event.event != CHANGED => {}
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        }
     }
 
     /// Tells every call that runs, and every later one, that the program is about to end. Guests that ask (`cancelled`)

@@ -16,6 +16,8 @@ use crate::schema_bounds::same_place;
 const MAX_STEPS: u64 = 20_000_000;
 /// What a regular expression costs for one unit of text.
 const PATTERN_STEPS: i64 = 16;
+/// What it costs to divide by a number that is not whole: fractions of many digits are reduced for it.
+const DIVISION_STEPS: i64 = 1024;
 /// Bytes of text in one unit.
 const UNIT_BYTES: usize = 16;
 /// Levels of a value that are told apart. JSON that is read is not nested deeper.
@@ -55,15 +57,15 @@ impl Load {
         Ok(Self(loads))
     }
 
-    /// Whether `value` may be checked.
+    /// Whether `value` may be checked; gives the most steps that this takes.
     ///
     /// # Errors
     /// It may not; for people.
-    pub(crate) fn admits(&self, value: &Value) -> Result<(), String> {
+    pub(crate) fn admits(&self, value: &Value) -> Result<u64, String> {
         let mut steps = 0;
         self.add(value, 0, &mut steps);
         if steps <= MAX_STEPS {
-            return Ok(());
+            return Ok(steps);
         }
         Err(format!(
             "checking it could take more than {MAX_STEPS} steps: it is too large or too deep for a schema with so many parts that apply to one place"
@@ -201,7 +203,9 @@ impl Layer {
         if level == 0 {
             let compared = array("enum").map_or(0, Vec::len) + array("required").map_or(0, Vec::len);
             let pattern = if schema.contains_key("pattern") { PATTERN_STEPS } else { 0 };
-            return Below { place: 1 + count(compared) + pattern, ..Below::default() };
+            let divisor = schema.get("multipleOf").and_then(Value::as_f64);
+            let division = if divisor.is_some_and(|divisor| divisor.fract() != 0.0) { DIVISION_STEPS } else { 0 };
+            return Below { place: 1 + count(compared) + pattern + division, ..Below::default() };
         }
         let mut below = Below::default();
         let other = self.at(schema.get("additionalProperties")) + self.at(schema.get("unevaluatedProperties"));
@@ -310,6 +314,15 @@ mod tests {
         let patterned = Schema::compile(&json!({"patternProperties": patterns})).unwrap();
         assert_eq!(patterned.check(&json!({"ab": 1})), Ok(()));
         assert!(patterned.check(&Value::Object(names)).unwrap_err().contains("could take more than"));
+    }
+
+    #[test]
+    fn dividing_by_a_fraction_is_dear_and_by_a_whole_number_is_not() {
+        let divided = |divisor: Value| Schema::compile(&json!({"items": {"multipleOf": divisor}})).unwrap();
+        let many = Value::Array(vec![json!(4); 100_000]);
+        assert_eq!(divided(json!(2)).check(&many), Ok(()));
+        assert!(divided(json!(1e-300)).check(&many).unwrap_err().contains("could take more than"));
+        assert_eq!(divided(json!(0.5)).check(&json!([1.5, 4])), Ok(()));
     }
 
     #[test]

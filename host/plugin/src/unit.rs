@@ -3,7 +3,7 @@
 //! Per-call: every call has a store of its own, dropped with it. Resident: calls go through the mailbox of an actor
 //! ([`crate::actor`]). Whether a caller may call at all is decided before this.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
@@ -103,11 +103,13 @@ pub(crate) struct Unit {
     number: u64,
     /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
     pub(crate) stop: CancellationToken,
-    /// Whether rights of this unit were taken back: nothing begins in it any more.
+    /// Whether rights of this unit were taken back.
     is_revoked: AtomicBool,
     /// Cancelled after that: what runs in it ends.
     revoked: CancellationToken,
-    /// Cancelled when rights were taken back and when the plugin was unloaded: what has not begun will not.
+    /// Whether rights were taken back or the plugin was unloaded: nothing begins in it any more.
+    is_closed: AtomicBool,
+    /// Cancelled after that: what waits is turned away.
     closed: CancellationToken,
 }
 
@@ -125,6 +127,7 @@ impl Unit {
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
             is_revoked: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             revoked: CancellationToken::new(),
             closed: CancellationToken::new(),
             parts,
@@ -232,7 +235,7 @@ impl Unit {
     async fn unless_closed<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::select! {
             biased;
-            () = self.closed.cancelled() => Err(self.check_rights().err().unwrap_or_else(|| crate::actor::gone(self))),
+            () = self.closed.cancelled() => Err(self.refusal()),
             done = work => Ok(done),
         }
     }
@@ -264,6 +267,7 @@ impl Unit {
     /// for it any more. Whoever revokes takes it out of the table first.
     pub(crate) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::SeqCst);
+        self.is_closed.store(true, Ordering::SeqCst);
         self.revoked.cancel();
         self.closed.cancel();
         self.stop.cancel();
@@ -272,6 +276,7 @@ impl Unit {
     /// The plugin was taken away: what waits is turned away, and what runs is told that nobody is there any more. Other
     /// than for a version that is replaced, whose calls end as they would have.
     pub(crate) fn unload(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         self.parts.shared.ending.cancel();
         self.closed.cancel();
         self.stop.cancel();
@@ -280,12 +285,17 @@ impl Unit {
     /// Whether a call may begin.
     ///
     /// # Errors
-    /// `unavailable`, to be tried again, when rights were taken back.
-    pub(crate) fn check_rights(&self) -> Result<(), Failure> {
-        if self.is_revoked.load(Ordering::SeqCst) { Err(self.withdrawn()) } else { Ok(()) }
+    /// `unavailable`, to be tried again, when rights were taken back or the plugin was unloaded.
+    pub(crate) fn check_open(&self) -> Result<(), Failure> {
+        if self.is_closed.load(Ordering::SeqCst) { Err(self.refusal()) } else { Ok(()) }
     }
 
-    fn withdrawn(&self) -> Failure {
+    /// Why nothing begins in it any more.
+    fn refusal(&self) -> Failure {
+        if self.is_revoked.load(Ordering::SeqCst) { self.withdrawn() } else { crate::actor::gone(self) }
+    }
+
+    pub(crate) fn withdrawn(&self) -> Failure {
         let key = &self.parts.shared.key;
         Failure::unavailable(format!("Rights of the plugin `{key}` were taken back before this call began."))
             .hint("call again: it is being loaded with the rights that are left")
@@ -297,18 +307,10 @@ impl Unit {
     /// # Errors
     /// `unavailable` when rights were taken back before or meanwhile: a guest that could go on would keep using them.
     pub(crate) async fn run(&self, live: &mut Live, export: &'static str) -> Result<Outcome, Failure> {
-        self.check_rights()?;
+        self.check_open()?;
         let wall_clock = self.parts.shared.limits.wall_clock;
-        let mut work = pin!(live.run(export, wall_clock, calls::run));
-        let mut revoked = None;
-        let outcome = std::future::poll_fn(|task| {
-            if let Poll::Ready(result) = work.as_mut().poll(task) {
-                return Poll::Ready(Some(result));
-            }
-            // Asked only when the guest waits or yields, so that a call that does neither pays nothing.
-            revoked.get_or_insert_with(|| Box::pin(self.revoked.cancelled())).as_mut().poll(task).map(|()| None)
-        });
-        let Some(result) = outcome.await else {
+        let work = pin!(live.run(export, wall_clock, calls::run));
+        let Some(result) = self.unless_revoked(work).await else {
             let shared = &self.parts.shared;
             shared.logs.write(Level::Warn, "host", "", &format!("{export} was ended: rights were taken back"));
             let message = format!("Rights of the plugin `{}` were taken back while this call ran.", shared.key);
@@ -317,6 +319,19 @@ impl Unit {
             );
         };
         Ok(result)
+    }
+
+    /// Drives `work` to its end; none when rights are taken back before that.
+    pub(crate) async fn unless_revoked<W: Future>(&self, mut work: Pin<&mut W>) -> Option<W::Output> {
+        let mut revoked = None;
+        std::future::poll_fn(|task| {
+            if let Poll::Ready(result) = work.as_mut().poll(task) {
+                return Poll::Ready(Some(result));
+            }
+            // Asked only when the guest waits or yields, so that a call that does neither pays nothing.
+            revoked.get_or_insert_with(|| Box::pin(self.revoked.cancelled())).as_mut().poll(task).map(|()| None)
+        })
+        .await
     }
 
     /// Counts, logs and audits how a call ended, and makes a bad end a failure.

@@ -11,6 +11,11 @@ use crate::schema_bounds::{Bounds, examine, nesting};
 
 /// Problems named in one error.
 const MAX_PROBLEMS: usize = 8;
+/// The most bytes that listing problems may take. Each problem may hold a copy of the value and of a part of the schema,
+/// and all of them are found before the first one is named.
+const MAX_LISTING_BYTES: u64 = 16 * 1024 * 1024;
+/// What a part of a value takes up beside its text.
+const PART_BYTES: usize = 32;
 /// What one regular expression may take up once it is compiled.
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
 
@@ -22,7 +27,15 @@ pub fn schema_problem(schema: &Value) -> Option<String> {
 
 /// A compiled schema; none when every value passes.
 #[derive(Debug)]
-pub(crate) struct Schema(Option<(jsonschema::Validator, Bounds)>);
+pub(crate) struct Schema(Option<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
+    validator: jsonschema::Validator,
+    bounds: Bounds,
+    /// What the schema itself takes up.
+    bytes: usize,
+}
 
 impl Schema {
     /// Compiles `schema`. `{}` and `true` accept anything and cost nothing.
@@ -41,7 +54,7 @@ impl Schema {
             // It quotes what it was given.
             crate::logs::escape(crate::logs::cut(&error.to_string(), 500))
         })?;
-        Ok(Self(Some((validator, bounds))))
+        Ok(Self(Some(Compiled { validator, bounds, bytes: size(schema) })))
     }
 
     /// Whether every value passes.
@@ -51,13 +64,19 @@ impl Schema {
 
     /// Checks `value`; the error lists what is wrong, each as `at /pointer: problem`.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
-        let Some((validator, bounds)) = &self.0 else { return Ok(()) };
+        let Some(Compiled { validator, bounds, bytes }) = &self.0 else { return Ok(()) };
         if let Some(most) = bounds.value_nesting.filter(|most| nesting(value) > *most) {
             return Err(format!("it is nested more than {most} levels deep"));
         }
-        bounds.load.admits(value)?;
+        let steps = bounds.load.admits(value)?;
         if validator.is_valid(value) {
             return Ok(());
+        }
+        let copied_bytes = u64::try_from(size(value).saturating_add(*bytes)).unwrap_or(u64::MAX);
+        if steps.saturating_mul(copied_bytes) > MAX_LISTING_BYTES {
+            return Err(
+                "it does not fit its schema; it and the schema are too large for what is wrong to be listed".into()
+            );
         }
         let problems: Vec<String> = validator
             .iter_errors(value)
@@ -82,6 +101,17 @@ impl Schema {
         let problem = problem.unwrap_or_else(|error| Some(format!("not JSON: {error}")));
         problem.map_or(Ok(()), |problem| Err(Failure::invalid(format!("invalid {what}: {problem}"))))
     }
+}
+
+/// About how many bytes a copy of `value` takes up.
+fn size(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(elements) => elements.iter().map(size).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, field)| PART_BYTES + name.len() + size(field)).sum(),
+        _ => 0,
+    };
+    PART_BYTES + inner
 }
 
 /// JSON that is read and not kept. Unlike serde's `IgnoredAny` it is read as a value would be, so that the bound on
@@ -149,6 +179,21 @@ mod tests {
         let problem = schema.check(&json!({"n": "x"})).unwrap_err();
         assert!(problem.contains("text") && problem.contains("at /n"), "{problem}");
         assert!(schema.check(&json!({"text": 1, "n": 2})).is_ok());
+    }
+
+    /// Listing what is wrong would copy the value once per alternative.
+    #[test]
+    fn problems_that_would_take_up_the_memory_are_not_listed() {
+        let alternatives: Vec<Value> = (0..900).map(|_| json!({"anyOf": [{"type": "string"}]})).collect();
+        let schema = Schema::compile(&json!({ "allOf": alternatives })).unwrap();
+        let problem = schema.check(&Value::Array(vec![json!(1); 20_000])).unwrap_err();
+        assert!(problem.contains("does not fit its schema"), "{}", &problem[..100]);
+        assert_eq!(schema.check(&json!("x".repeat(100_000))), Ok(()));
+        let parts: Vec<Value> = (0..39).map(|_| json!({"type": "string"})).collect();
+        let schema = Schema::compile(&json!({"items": {"allOf": parts}})).unwrap();
+        let problem = schema.check(&Value::Array(vec![json!(1); 10_000])).unwrap_err();
+        assert!(problem.contains("does not fit its schema"), "{}", &problem[..100]);
+        assert!(schema.check(&json!([1])).unwrap_err().contains("at /0"), "a few are");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Load, grant, call, replace, remove.
 
+use std::sync::Arc;
+
 use leanclaw_test_guests as guests;
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::PluginState;
 use serde_json::json;
 
-use super::support::{Bench, caller, manifest, with};
+use super::support::{Bench, caller, manifest, poll_once, settings, with};
+use crate::Recycling;
 
 fn answers(text: &str) -> Vec<u8> {
     guests::answers(text).unwrap()
@@ -129,4 +132,20 @@ async fn settings_are_checked_against_the_schema() {
     bench.memory.settings.lock().unwrap().insert("p".into(), json!({"size": 3}));
     bench.plugins.reload(&caller(), Some(&"p".parse().unwrap())).await.unwrap();
     bench.until("p", |info| info.state == PluginState::Ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_over_once_nothing_is_being_loaded() {
+    let (memory, folder) = (Arc::default(), Arc::new(tempfile::tempdir().unwrap()));
+    let bench = Bench::not_started(memory, folder, settings(), Recycling::default());
+    bench.drop_in(&manifest("early"), &guests::echo().unwrap());
+    let gate = bench.plugins.inner.gate(&"early".parse().unwrap());
+    let held = gate.lock().await;
+    bench.start().await;
+    let mut settled = Box::pin(bench.plugins.settled());
+    assert!(poll_once(&mut settled).await.is_pending());
+    drop(held);
+    settled.await;
+    assert_eq!(bench.inspect("early").state, PluginState::NeedsGrant);
+    bench.plugins.settled().await;
 }

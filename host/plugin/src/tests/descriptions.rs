@@ -52,6 +52,17 @@ async fn a_component_has_to_be_what_its_manifest_says() {
     bench.close().await;
 }
 
+/// What a guest says of its own failure does not have it loaded again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_fails_to_describe_itself_is_not_tried_again() {
+    let bench = Bench::with_witness().await;
+    let failure = json!({"err": {"code": "unavailable", "message": "not now", "retryable": true}});
+    let guest = Guest::new("export method;").answer("method.methods", failure);
+    let info = refused(&bench, manifest("busy"), &guest).await;
+    assert!(info.reason.contains("not now") && !info.reason.contains("tried again"), "{}", info.reason);
+    bench.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_description_that_cannot_be_used_is_refused() {
     let bench = Bench::with_witness().await;

@@ -182,6 +182,33 @@ async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_mailbox_does_not_begin_once_the_plugin_is_removed() {
+    let bench = Bench::with_witness().await;
+    let gate = Gate::start("7").await;
+    let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
+    bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
+    let url = json!(gate.server.url("/")).to_string();
+    let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
+    let mut first = call();
+    assert!(poll_once(&mut first).await.is_pending());
+    let rest = async {
+        gate.arrived().await;
+        let mut second = call();
+        assert!(poll_once(&mut second).await.is_pending());
+        std::fs::remove_dir_all(bench.folder.path().join("waits")).unwrap();
+        bench.wait("it stays", || bench.plugins.inspect(&"waits".parse().unwrap()).is_err().then_some(())).await;
+        gate.open(2);
+        second.await.unwrap_err()
+    };
+    let (first, second) = tokio::join!(first, rest);
+    assert_eq!(first.unwrap(), "7", "what had begun goes on");
+    assert_failed(&second, "unavailable");
+    assert!(second.message.contains("was unloaded"), "{second:?}");
+    assert_eq!(gate.server.requests().len(), 1);
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_webhooks_leaves_places_for_polls_and_sockets() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;

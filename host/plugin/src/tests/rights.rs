@@ -119,6 +119,80 @@ async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
     bench.close().await;
 }
 
+/// A plugin that fetches from `gate` one call at a time, with a right beside that.
+fn fetches(gate: &Gate, lifecycle: &str) -> Value {
+    let rights = json!({"privateHttp": [gate.server.origin()], "events": ["a"]});
+    with(asking("waits", rights), json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}}))
+}
+
+/// Neither a version that was replaced nor one that was removed goes on with rights that were taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back() {
+    let bench = Bench::with_witness().await;
+    for lifecycle in ["per-call", "resident"] {
+        for is_replaced in [true, false] {
+            let gate = Gate::start("7").await;
+            let wasm = guests::fetch(&[]).build().unwrap();
+            bench.install(&fetches(&gate, lifecycle), &wasm).await;
+            let url = json!(gate.server.url("/")).to_string();
+            let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
+            let mut first = call();
+            assert!(poll_once(&mut first).await.is_pending());
+            let rest = async {
+                gate.arrived().await;
+                let mut second = call();
+                assert!(poll_once(&mut second).await.is_pending());
+                if is_replaced {
+                    bench.drop_in(&with(fetches(&gate, lifecycle), json!({"version": "2.0.0"})), &wasm);
+                    bench.until("waits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
+                    assert!(poll_once(&mut second).await.is_pending(), "replacing it ends nothing");
+                } else {
+                    removed(&bench, "waits").await;
+                }
+                bench.revoke_item("waits", "event:a").await;
+                second.await.unwrap_err()
+            };
+            let (first, second) = tokio::join!(first, rest);
+            let first = first.unwrap_err();
+            assert_failed(&first, "unavailable");
+            assert_failed(&second, "unavailable");
+            assert!(!first.retryable && second.retryable, "{lifecycle}: {first:?} {second:?}");
+            assert_eq!(gate.server.requests().len(), 1, "{lifecycle}: what waited was never sent");
+            if is_replaced {
+                removed(&bench, "waits").await;
+            }
+        }
+    }
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_is_asked_what_it_is_ends_when_a_right_is_taken_back() {
+    let bench = Bench::with_witness().await;
+    let gate = Gate::start("7").await;
+    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (call $room))";
+    let guest = Guest::new("import http; export hook;")
+        .text("get", "GET")
+        .text("url", &gate.server.url("/"))
+        .run("hook.events", &format!("{fetch} (call $room)"))
+        .answer("hook.handle", json!({"ok": {"verdict": "deny"}}));
+    bench.drop_in(&fetches(&gate, "per-call"), &guest.build().unwrap());
+    bench.until("waits", |info| info.state == PluginState::NeedsGrant).await;
+    let rest = async {
+        gate.arrived().await;
+        let revoked = async {
+            // It is asked again, with the rights that are left, only once the first time has ended.
+            gate.arrived().await;
+            gate.open(2);
+        };
+        tokio::join!(bench.revoke_item("waits", "event:a"), revoked).0.unwrap()
+    };
+    let (_, info) = tokio::join!(bench.grant("waits"), rest);
+    assert_eq!((info.state, info.missing), (PluginState::Ready, vec!["event:a".to_owned()]));
+    bench.close().await;
+}
+
 /// On one thread, so that two decisions surely begin before one ends.
 #[tokio::test]
 async fn of_two_decisions_at_once_none_is_lost() {
