@@ -9,3 +9,4 @@ mod json;
 mod log_and_settings;
 mod sessions;
 mod settings;
+mod status;

@@ -181,6 +181,30 @@ async fn two_accounts_of_a_plugin_share_nothing() {
         assert_eq!(received.line, line);
         assert_eq!(verified(&received, key)["sender"], "Home", "what an account does not set is the plugin's");
     }
+
+    // One account is stopped and the other goes on; it stays so, and starts with what it had.
+    let switch = async |what: &str| place.run(&["channels", what, "webhook", "--account", "work"]).await;
+    assert_eq!(switch("stop").await.ok(), "webhook, account work, is stopped\n");
+    assert_eq!(switch("stop").await.ok(), "webhook, account work, is stopped\n", "it is already");
+    assert_eq!(hand_in(&program, "webhook-channel~work", "key-work").await, 503);
+    assert_eq!(hand_in(&program, "webhook-channel", "key-home").await, 409, "that one still takes them, and knows it");
+    program.stop().await;
+    let program = place.start().await;
+    program.plugin_until("webhook-channel", "it is loaded", |found| found["state"] == "ready").await;
+    let accounts = async || {
+        let listed = place.run(&["channels", "--json"]).await.json()["channelAccounts"]["webhook"].clone();
+        let shown = listed.as_array().unwrap().clone();
+        shown.into_iter().map(|own| (own["accountId"].clone(), own["running"] == true)).collect::<Vec<_>>()
+    };
+    assert_eq!(accounts().await, [(json!("default"), true), (json!("work"), false)]);
+    let shown = place.run(&["channels"]).await.ok();
+    assert!(shown.contains("stopped") && shown.contains("running"), "{shown}");
+    assert!(shown.contains("plugins.entries.webhook-channel.accounts.work.enabled"), "{shown}");
+    assert_eq!(switch("start").await.ok(), "webhook, account work, runs\n");
+    assert_eq!(accounts().await, [(json!("default"), true), (json!("work"), true)]);
+    assert_eq!(hand_in(&program, "webhook-channel~work", "key-work").await, 409);
+    let other = place.run(&["channels", "stop", "nope"]).await.failed(1);
+    assert!(other.contains("invalid channels.stop channel"), "{other}");
     program.stop().await;
 }
 

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::commands::gateway::Plain;
 use crate::commands::{
-    agents, audit, call, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings, start,
-    version,
+    agents, audit, call, channels, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings, start,
+    status, version,
 };
 use crate::config::Flags;
 use crate::output;
@@ -40,6 +41,12 @@ enum Command {
     Version(version::Arguments),
     /// Call a method of a gateway and print its result as JSON
     Call(call::Arguments),
+    /// Show what a gateway has and what waits there
+    Status(Plain),
+    /// Show whether a gateway is well
+    Health(Plain),
+    /// Look at the channels of a gateway, start and stop them
+    Channels(channels::Arguments),
     /// Manage plugins and what they may do
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -96,6 +103,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::Config(arguments) => settings::run(flags, &arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Call(arguments) => call::run(flags, arguments),
+        Command::Status(plain) => status::run(flags, plain),
+        Command::Health(plain) => status::health(flags, plain),
+        Command::Channels(arguments) => channels::run(flags, arguments),
         Command::Plugin(command) => plugin::run(flags, command),
         Command::Devices(arguments) => devices::run(flags, arguments),
         Command::Nodes(arguments) => nodes::run(flags, arguments),

@@ -164,7 +164,7 @@ impl Loader {
     pub(crate) async fn load(&self, package: &Package, account: &AccountId, code: Code) -> Slot {
         let manifest = &package.manifest;
         let key = PluginKey { plugin: manifest.id.clone(), account: account.clone() };
-        if let Some(reason) = self.services.settings.refusal(&manifest.id) {
+        if let Some(reason) = self.services.settings.refusal(&key) {
             return Slot::new(key, PluginState::Disabled, reason);
         }
         let Some(component) = &package.component else {

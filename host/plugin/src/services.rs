@@ -79,8 +79,8 @@ pub trait Grants: Send + Sync {
 
 /// Settings from the configuration.
 pub trait Settings: Send + Sync {
-    /// Why the configuration keeps the plugin from being loaded and what to change; none when it does not.
-    fn refusal(&self, plugin: &PluginId) -> Option<String>;
+    /// Why the configuration keeps this account of a plugin from being loaded and what to change; none when it does not.
+    fn refusal(&self, key: &PluginKey) -> Option<String>;
     /// The accounts that are configured beside the default one.
     fn accounts(&self, plugin: &PluginId) -> Vec<AccountId>;
     /// The settings of one account, not yet validated; an empty object when there are none.

@@ -1,10 +1,10 @@
 //! `channels.*`: the channels that plugins serve.
 //!
-//! A plugin runs as a whole; a channel of it is not started or stopped by itself. Whoever asks for that is told which
-//! setting does it.
+//! One account of a channel is started and stopped by the setting that says whether the account is loaded, so that it stays
+//! as it was left. A plugin that is switched off as a whole is not switched on from here: whoever asks is told the setting.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::PluginState;
@@ -12,9 +12,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::config;
 use crate::connection::{Answer, Call};
+use crate::error::unavailable;
 use crate::gateway::State;
 use crate::phrase::Shape;
+use crate::wire::Payload;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -51,6 +54,9 @@ pub(crate) struct Shown {
     pub(crate) label: String,
     plugin: String,
     account: String,
+    /// Whether nothing in the configuration keeps it from running.
+    enabled: bool,
+    /// Whether an admin decided on it.
     configured: bool,
     running: bool,
     /// Why it does not run; empty when it does.
@@ -75,15 +81,15 @@ impl Shown {
     fn to_json(&self) -> Value {
         let error = if self.reason.is_empty() { Value::Null } else { json!(self.reason) };
         json!({
-            "accountId": self.account, "enabled": self.configured, "configured": self.configured,
+            "accountId": self.account, "enabled": self.enabled, "configured": self.configured,
             "running": self.running, "lastStartAt": null, "lastStopAt": null, "lastError": error,
             "lastInboundAt": null, "lastOutboundAt": null,
         })
     }
 }
 
-/// Every channel of every plugin and account. A plugin that is not ready has not told what its channel is called; it is
-/// shown by its own name.
+/// Every channel of every plugin and account. A plugin of which no account is ready has not told what its channel is
+/// called; it is shown by its own name.
 pub(crate) fn all(state: &State) -> Vec<Shown> {
     let ready = state.services.plugins.channels();
     let mut shown = Vec::new();
@@ -91,13 +97,17 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
         if !plugin.exports.iter().any(|export| export == "channel") {
             continue;
         }
-        let own = ready.iter().find(|channel| channel.key.plugin == plugin.id && channel.key.account == plugin.account);
+        let of_plugin = || ready.iter().filter(|channel| channel.key.plugin == plugin.id);
+        let own = of_plugin().find(|channel| channel.key.account == plugin.account);
+        // Every account of a plugin serves the same channel.
+        let named = own.or_else(|| of_plugin().next());
         shown.push(Shown {
-            id: own.map_or_else(|| plugin.id.to_string(), |channel| channel.id.clone()),
-            label: own.map(|channel| channel.title.clone()).filter(|title| !title.is_empty()).unwrap_or(plugin.name),
+            id: named.map_or_else(|| plugin.id.to_string(), |channel| channel.id.clone()),
+            label: named.map(|channel| channel.title.clone()).filter(|title| !title.is_empty()).unwrap_or(plugin.name),
             plugin: plugin.id.to_string(),
             account: plugin.account.to_string(),
-            configured: !matches!(plugin.state, PluginState::Disabled | PluginState::NeedsGrant),
+            enabled: plugin.state != PluginState::Disabled,
+            configured: plugin.state != PluginState::NeedsGrant,
             running: own.is_some(),
             reason: plugin.reason,
         });
@@ -164,30 +174,39 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     Answer::json(&status)
 }
 
-/// `channels.start {channel, accountId?}`: fine when it runs, else how to start it.
+/// `channels.start {channel, accountId?}` → `{channel, accountId, started: true}`, once it runs. It stays so.
 pub(crate) fn start(call: &Call<'_>) -> Answer {
-    answer(call, |channel| {
-        if channel.running {
-            return Ok(json!({"channel": channel.id, "accountId": channel.account, "started": true}));
-        }
-        Err(format!(
-            "channel {} does not run: {}\nif its plugin is switched off: leanclaw config set plugins.entries.{}.enabled true",
-            channel.id, channel.reason, channel.plugin
-        ))
-    })
+    switch(call, true)
 }
 
-/// `channels.stop {channel, accountId?}`: fine when it does not run, else how to stop it.
+/// `channels.stop {channel, accountId?}` → `{channel, accountId, stopped: true}`, once it does not. It stays so.
 pub(crate) fn stop(call: &Call<'_>) -> Answer {
-    answer(call, |channel| {
-        if !channel.running {
-            return Ok(json!({"channel": channel.id, "accountId": channel.account, "stopped": true}));
+    switch(call, false)
+}
+
+fn switch(call: &Call<'_>, on: bool) -> Answer {
+    let channel = match which(call) {
+        Ok(channel) => channel,
+        Err(error) => return Answer::error(error),
+    };
+    let word = if on { "started" } else { "stopped" };
+    let done = json!({"channel": channel.id, "accountId": channel.account, word: true});
+    if channel.running == on {
+        return Answer::json(&done);
+    }
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let account = Map::from_iter([(channel.account.clone(), json!({"enabled": on}))]);
+        let entry = Map::from_iter([(channel.plugin.clone(), json!({"accounts": account}))]);
+        config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
+        state.broadcast_health();
+        let now = all(&state).into_iter().find(|own| own.plugin == channel.plugin && own.account == channel.account);
+        match now.filter(|now| now.running != on) {
+            None => Ok(Payload::json(&done)),
+            Some(now) if on => Err(unavailable(&format!("channel {} does not run: {}", now.id, now.reason))),
+            Some(now) => Err(unavailable(&format!("channel {} still runs; its account could not be stopped", now.id))),
         }
-        Err(format!(
-            "channel {} runs as long as its plugin does\nto stop the plugin: leanclaw config set plugins.entries.{}.enabled false",
-            channel.id, channel.plugin
-        ))
-    })
+    }))
 }
 
 /// `channels.logout {channel, accountId?}`: how to take the login away; the gateway cannot see which secret it is.
@@ -202,18 +221,18 @@ pub(crate) fn logout(call: &Call<'_>) -> Answer {
 }
 
 fn answer(call: &Call<'_>, act: impl FnOnce(&Shown) -> Result<Value, String>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
-    let account = which.account_id.as_deref().filter(|account| !account.is_empty()).unwrap_or("default");
-    let channels = all(call.state);
-    let found = channels.iter().find(|channel| channel.id == which.channel && channel.account == account);
-    let Some(channel) = found else {
-        return Answer::error(ErrorShape::invalid(format!("invalid {} channel", call.method)));
-    };
-    match act(channel) {
+    match which(call).and_then(|channel| act(&channel).map_err(ErrorShape::invalid)) {
         Ok(payload) => Answer::json(&payload),
-        Err(message) => Answer::error(ErrorShape::invalid(message)),
+        Err(error) => Answer::error(error),
     }
+}
+
+/// The channel and account that are meant. A plugin's own name is one of its channel as well: while none of its accounts is
+/// ready there is no other.
+fn which(call: &Call<'_>) -> Result<Shown, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    let account = which.account_id.as_deref().filter(|account| !account.is_empty()).unwrap_or("default");
+    let is_meant = |channel: &Shown| channel.id == which.channel || channel.plugin == which.channel;
+    let found = all(call.state).into_iter().find(|channel| is_meant(channel) && channel.account == account);
+    found.ok_or_else(|| ErrorShape::invalid(format!("invalid {} channel", call.method)))
 }

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
@@ -81,6 +82,8 @@ enum How {
     Set,
     Apply,
     Patch,
+    /// A patch of keys that a method knows, whatever else is there.
+    Lay,
 }
 
 impl How {
@@ -88,7 +91,7 @@ impl How {
         match self {
             Self::Set => "set",
             Self::Apply => "apply",
-            Self::Patch => "patch",
+            Self::Patch | Self::Lay => "patch",
         }
     }
 }
@@ -288,27 +291,47 @@ fn issues(issues: &[SettingsIssue]) -> Value {
 
 fn write(call: &Call<'_>, wish: Wish) -> Answer {
     with_settings(call, |state, session, settings| async move {
-        // One writer at a time: what a hash was checked against is still there when the file is replaced.
-        let turn = state.settings_turn.lock().await;
-        let version = session.version;
-        let before = load(&settings, version).await?;
-        let plan = plan(&state, version, &settings, before.as_deref(), &wish)?;
-        let (store, text) = (Arc::clone(&settings), plan.text.clone());
-        let stored = tokio::task::spawn_blocking(move || store.store(&text)).await;
-        let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
-        stored.map_err(|failure| failure_to_error(version, &failure))?;
-        note(&state, &session, &settings, &wish, &plan).await;
-        drop(turn);
-        let applied = settings.apply(&session.caller, &plan.changed).await;
-        Ok(Payload::json(&answer(
-            &state,
-            version,
-            &settings,
-            &wish,
-            &plan,
-            applied.err().map(|error| error.to_string()),
-        )))
+        let (plan, applied) = store(&state, &session, &settings, &wish).await?;
+        let not_applied = applied.err().map(|error| error.to_string());
+        Ok(Payload::json(&answer(&state, session.version, &settings, &wish, &plan, not_applied)))
     })
+}
+
+/// Lays a patch over the file, for a method that knows which keys it changes, and applies it.
+///
+/// # Errors
+/// There is no file, it cannot be written, or the result would be wrong; or it is stored and cannot be applied.
+pub(super) async fn lay_over(state: &State, session: &Session, patch: &Value) -> Result<(), ErrorShape> {
+    let settings = state.services.settings.clone().ok_or_else(no_settings)?;
+    let (how, raw) = (How::Lay, patch.to_string());
+    let wish = Wish { how, raw, base_hash: None, replace: Vec::new() };
+    let (_, applied) = store(state, session, &settings, &wish).await?;
+    applied.map_err(|failure| failure_to_error(session.version, &failure))
+}
+
+/// Carries out a wish: what was stored, and whether it counts already.
+async fn store(
+    state: &State,
+    session: &Session,
+    settings: &Arc<dyn Settings>,
+    wish: &Wish,
+) -> Result<(Plan, Result<(), Failure>), ErrorShape> {
+    // One writer at a time: what a hash was checked against is still there when the file is replaced.
+    let turn = state.settings_turn.lock().await;
+    let version = session.version;
+    let before = load(settings, version).await?;
+    let plan = plan(state, version, settings, before.as_deref(), wish)?;
+    if wish.how == How::Lay && plan.changed.is_empty() {
+        return Ok((plan, Ok(())));
+    }
+    let (file, text) = (Arc::clone(settings), plan.text.clone());
+    let stored = tokio::task::spawn_blocking(move || file.store(&text)).await;
+    let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
+    stored.map_err(|failure| failure_to_error(version, &failure))?;
+    note(state, session, settings, wish, &plan).await;
+    drop(turn);
+    let applied = settings.apply(&session.caller, &plan.changed).await;
+    Ok((plan, applied))
 }
 
 /// What will be stored.
@@ -327,7 +350,7 @@ fn plan(
     wish: &Wish,
 ) -> Result<Plan, ErrorShape> {
     let newest_patch = wish.how == How::Patch && version == ProtocolVersion::V4;
-    if !newest_patch {
+    if !newest_patch && wish.how != How::Lay {
         check_base(state, version, before, wish, "")?;
     }
     let given = settings.check(&wish.raw);
@@ -336,7 +359,7 @@ fn plan(
     }
     let stored = settings.check(before.unwrap_or("{}"));
     let wanted = match wish.how {
-        How::Patch => patched(&stored, &given, wish)?,
+        How::Patch | How::Lay => patched(&stored, &given, wish)?,
         How::Set | How::Apply => given.parsed.clone(),
     };
     if newest_patch {
@@ -355,7 +378,11 @@ fn plan(
     }
     let parsed = found.value.unwrap_or_else(|| json!({}));
     // The text as it was written keeps its comments, where nothing had to be put into it.
-    let text = if parsed == given.parsed && wish.how != How::Patch { wish.raw.clone() } else { rendered(&parsed) };
+    let text = if parsed == given.parsed && matches!(wish.how, How::Set | How::Apply) {
+        wish.raw.clone()
+    } else {
+        rendered(&parsed)
+    };
     let checked = settings.check(&text);
     if !checked.issues.is_empty() {
         return Err(invalid(&checked.issues));

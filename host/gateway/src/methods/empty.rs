@@ -10,7 +10,6 @@ use serde_json::{Map, Value, json};
 use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
-use crate::snapshot::DEFAULT_AGENT;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -75,17 +74,6 @@ pub(crate) fn providers(call: &Call<'_>) -> Answer {
         Ok(_) => Answer::json(&json!([])),
         Err(error) => Answer::error(error),
     }
-}
-
-/// `skills.status`: what plugins bring are tools, which `tools.catalog` lists; there are no folders with SKILL.md files.
-pub(crate) fn skills(call: &Call<'_>) -> Answer {
-    let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": []});
-    if newest(call)
-        && let Some(status) = status.as_object_mut()
-    {
-        status.insert("agentId".into(), json!(DEFAULT_AGENT));
-    }
-    Answer::json(&status)
 }
 
 /// `skills.bins {}`: which programs the skills of this gateway need on a node. There are no skills that need any.

@@ -18,6 +18,7 @@ pub(crate) mod none;
 pub(crate) mod plugins;
 pub(crate) mod send;
 pub(crate) mod sessions;
+pub(crate) mod skills;
 pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tools;
@@ -208,7 +209,10 @@ pub(crate) static TABLE: &[Method] = &[
     method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
     method("skills.bins", Scope::Node, empty::skill_programs),
     method("skills.library.list", Scope::Needs(READ), none::answer),
-    method("skills.status", Scope::Needs(READ), empty::skills),
+    method("skills.install", Scope::Needs(ADMIN), skills::install),
+    method("skills.search", Scope::Needs(READ), skills::search),
+    method("skills.status", Scope::Needs(READ), skills::status),
+    method("skills.update", Scope::Needs(ADMIN), skills::update),
     method("status", Scope::Needs(READ), status::status),
     method("system-event", Scope::Needs(ADMIN), system::event),
     method("system-presence", Scope::Needs(READ), system::presence),

@@ -220,3 +220,44 @@ async fn the_schema_can_be_read_as_a_whole_and_by_path() {
     let node = old.call("config.schema.lookup", json!({"path": "gateway"})).await["payload"].clone();
     assert_eq!(node.get("reloadKind"), None);
 }
+
+#[tokio::test]
+async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
+    let (server, settings) = start(Some("// mine\n{\"gateway\": {\"token\": \"hunter2\"}}")).await;
+    let mut skill = super::fake::plugin("tools", "ready", "");
+    skill.exports = vec!["skill".into()];
+    let mut channel = super::fake::plugin("hook", "ready", "");
+    channel.exports = vec!["channel".into()];
+    *server.host.more.lock().unwrap() = vec![skill, channel];
+    let mut admin = server.admin().await;
+    let shown = admin.call("skills.status", json!({})).await["payload"]["skills"][0].clone();
+    assert_eq!((&shown["skillKey"], &shown["eligible"]), (&json!("tools"), &json!(true)), "{shown}");
+    let off = admin.call("skills.update", json!({"skillKey": "tools", "enabled": false})).await["payload"].clone();
+    assert_eq!(off, json!({"ok": true, "skillKey": "tools", "config": {"enabled": false}}));
+    let stored = || settings.check(&settings.load().unwrap().unwrap()).parsed;
+    assert_eq!(stored()["plugins"]["entries"]["tools"], json!({"enabled": false}));
+    assert_eq!(stored()["gateway"]["token"], "hunter2", "what else is there stays");
+    assert_eq!(*settings.applied.lock().unwrap(), ["plugins.entries.tools.enabled"]);
+    let rows = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
+    assert_eq!(rows[0]["keys"], json!(["plugins.entries.tools.enabled"]));
+    for (params, why) in [
+        (json!({"skillKey": "nope", "enabled": true}), "unknown skill: nope"),
+        (json!({"skillKey": "tools", "apiKey": "k"}), "leanclaw plugin secret set tools NAME"),
+        (json!({"skillKey": "tools"}), "say `enabled`"),
+    ] {
+        let refused = admin.call("skills.update", params).await;
+        assert!(refused["error"]["message"].as_str().unwrap().contains(why), "{refused}");
+    }
+    let found = admin.call("skills.search", json!({"query": "TOOL"})).await["payload"]["results"].clone();
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["installRef"]), (1, &json!("tools")));
+    assert_eq!(admin.call("skills.search", json!({"query": "zz"})).await["payload"]["results"], json!([]));
+    let there = admin.call("skills.install", json!({"name": "tools", "installId": "x"})).await;
+    assert_eq!(there["payload"]["code"], 0);
+    let elsewhere = admin.call("skills.install", json!({"source": "clawhub", "slug": "x"})).await;
+    assert!(elsewhere["error"]["message"].as_str().unwrap().contains("leanclaw plugin install"), "{elsewhere}");
+
+    // The host of this test goes on whatever the file says, and that is said.
+    let stop = admin.call("channels.stop", json!({"channel": "hook"})).await;
+    assert!(stop["error"]["message"].as_str().unwrap().contains("still runs"), "{stop}");
+    assert_eq!(stored()["plugins"]["entries"]["hook"], json!({"accounts": {"default": {"enabled": false}}}));
+}

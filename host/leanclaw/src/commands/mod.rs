@@ -8,6 +8,7 @@ use crate::output;
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod call;
+pub(crate) mod channels;
 pub(crate) mod completions;
 pub(crate) mod db;
 pub(crate) mod devices;
@@ -23,6 +24,7 @@ pub(crate) mod sessions;
 pub(crate) mod settings;
 mod settings_edit;
 pub(crate) mod start;
+pub(crate) mod status;
 pub(crate) mod version;
 
 /// Who acts in the audit rows of commands that work on the stored data themselves.

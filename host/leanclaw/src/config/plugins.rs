@@ -1,6 +1,6 @@
 //! The `plugins` section of the configuration file: which plugins may be loaded and with what settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use leanclaw_types::{AccountId, PluginId, PluginKey};
@@ -30,23 +30,30 @@ pub struct PluginEntry {
     pub config: Map<String, Value>,
     /// Settings of its accounts, each an object laid over `config`.
     pub accounts: BTreeMap<AccountId, Map<String, Value>>,
+    /// Accounts that are not loaded.
+    pub stopped: BTreeSet<AccountId>,
 }
 
 impl Default for PluginEntry {
     fn default() -> Self {
-        Self { enabled: true, config: Map::new(), accounts: BTreeMap::new() }
+        Self { enabled: true, config: Map::new(), accounts: BTreeMap::new(), stopped: BTreeSet::new() }
     }
 }
 
 impl PluginsConfig {
-    /// Why the configuration keeps this plugin from being loaded and what to change; none when it does not.
+    /// Why the configuration keeps this account of a plugin from being loaded and what to change; none when it does not.
     #[must_use]
-    pub fn refusal(&self, plugin: &PluginId) -> Option<String> {
+    pub fn refusal(&self, key: &PluginKey) -> Option<String> {
+        let PluginKey { plugin, account } = key;
         if !self.enabled {
             return Some("`plugins.enabled` is false in the configuration; remove it or set it to true".to_owned());
         }
         if self.deny.contains(plugin) {
             return Some(format!("`plugins.deny` in the configuration names `{plugin}`; take it out of that list"));
+        }
+        if self.entries.get(plugin).is_some_and(|entry| entry.stopped.contains(account)) {
+            let key = format!("plugins.entries.{plugin}.accounts.{account}.enabled");
+            return Some(format!("`{key}` is false in the configuration: this account is stopped; set it to true"));
         }
         if self.entries.get(plugin).is_some_and(|entry| !entry.enabled) {
             return Some(format!("`plugins.entries.{plugin}.enabled` is false in the configuration; set it to true"));
@@ -133,15 +140,20 @@ impl Section {
             match key.as_str() {
                 "enabled" => entry.enabled = self.truth(&path, value).unwrap_or(true),
                 "config" => entry.config = self.object(&path, value).cloned().unwrap_or_default(),
-                "accounts" => entry.accounts = self.accounts(&path, value),
+                "accounts" => (entry.accounts, entry.stopped) = self.accounts(&path, value),
                 _ => self.unknown.push(path),
             }
         }
         entry
     }
 
-    fn accounts(&mut self, path: &str, value: &Value) -> BTreeMap<AccountId, Map<String, Value>> {
-        let mut accounts = BTreeMap::new();
+    /// The settings of accounts, and which of them are stopped.
+    fn accounts(
+        &mut self,
+        path: &str,
+        value: &Value,
+    ) -> (BTreeMap<AccountId, Map<String, Value>>, BTreeSet<AccountId>) {
+        let (mut accounts, mut stopped) = (BTreeMap::new(), BTreeSet::new());
         for (name, value) in self.object(path, value).into_iter().flatten() {
             let path = format!("{path}.{}", name.escape_debug());
             let account = match AccountId::new(name.clone()) {
@@ -156,12 +168,14 @@ impl Section {
                 let path = format!("{path}.{}", key.escape_debug());
                 match key.as_str() {
                     "config" => config = self.object(&path, value).cloned().unwrap_or_default(),
+                    "enabled" if self.truth(&path, value) == Some(false) => drop(stopped.insert(account.clone())),
+                    "enabled" => {}
                     _ => self.unknown.push(path),
                 }
             }
             accounts.insert(account, config);
         }
-        accounts
+        (accounts, stopped)
     }
 
     fn truth(&mut self, path: &str, value: &Value) -> Option<bool> {
@@ -221,19 +235,33 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn key(text: &str) -> PluginKey {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn every_way_to_keep_a_plugin_out_names_its_key() {
-        assert_eq!(config(json!({})).refusal(&id("a")), None);
-        for (section, key) in [
+        assert_eq!(config(json!({})).refusal(&key("a")), None);
+        for (section, name) in [
             (json!({"enabled": false}), "plugins.enabled"),
             (json!({"deny": ["a"], "allow": ["a"]}), "plugins.deny"),
             (json!({"entries": {"a": {"enabled": false}}, "allow": ["a"]}), "plugins.entries.a.enabled"),
             (json!({"allow": ["b"]}), "plugins.allow"),
         ] {
-            let refusal = config(section).refusal(&id("a")).unwrap();
-            assert!(refusal.contains(key), "{refusal}");
+            let refusal = config(section).refusal(&key("a")).unwrap();
+            assert!(refusal.contains(name), "{refusal}");
         }
-        assert_eq!(config(json!({"allow": ["a"], "deny": ["b"]})).refusal(&id("a")), None);
+        assert_eq!(config(json!({"allow": ["a"], "deny": ["b"]})).refusal(&key("a")), None);
+    }
+
+    #[test]
+    fn one_account_can_be_stopped_and_the_others_are_not() {
+        let accounts = json!({"work": {"enabled": false, "config": {"x": 1}}, "home": {"enabled": true}});
+        let config = config(json!({"entries": {"a": {"accounts": accounts}}}));
+        let refusal = config.refusal(&key("a/work")).unwrap();
+        assert!(refusal.contains("`plugins.entries.a.accounts.work.enabled`"), "{refusal}");
+        assert_eq!((config.refusal(&key("a")), config.refusal(&key("a/home"))), (None, None));
+        assert_eq!(config.settings(&key("a/work"))["x"], 1, "it keeps its settings");
     }
 
     #[test]

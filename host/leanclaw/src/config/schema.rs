@@ -48,7 +48,7 @@ pub(crate) fn schema() -> Value {
     }
     let ids = || json!({"type": "array", "items": {"type": "string"}});
     let settings = || json!({"type": "object", "additionalProperties": true});
-    let account = json!({"type": "object", "properties": {"config": settings()}});
+    let account = json!({"type": "object", "properties": {"enabled": {"type": "boolean"}, "config": settings()}});
     let entry = json!({
         "type": "object",
         "properties": {

@@ -338,6 +338,10 @@ pub const FILE_ONLY_KEYS: &[(&str, &str)] = &[
     ("plugins.deny", "Plugin ids that are never loaded; wins over everything else."),
     ("plugins.entries.<id>.enabled", "`false` switches one plugin off."),
     ("plugins.entries.<id>.config", "Settings of the plugin, checked against its `configSchema`."),
+    (
+        "plugins.entries.<id>.accounts.<name>.enabled",
+        "`false` stops one account; `default` names the one that is always there. `leanclaw channels stop` writes it.",
+    ),
     ("plugins.entries.<id>.accounts.<name>.config", "Settings of one account, laid over the plugin's own."),
 ];
 

@@ -98,8 +98,8 @@ impl Backing {
 }
 
 impl Settings for Backing {
-    fn refusal(&self, plugin: &PluginId) -> Option<String> {
-        self.plugins().refusal(plugin)
+    fn refusal(&self, key: &PluginKey) -> Option<String> {
+        self.plugins().refusal(key)
     }
 
     fn accounts(&self, plugin: &PluginId) -> Vec<AccountId> {

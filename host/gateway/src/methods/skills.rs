@@ -1,0 +1,168 @@
+//! `skills.*`: what plugins bring that agents can use. A skill is a plugin that exports tools; there are no folders with
+//! SKILL.md files.
+
+use std::sync::{Arc, LazyLock};
+
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::plugin::{PluginInfo, PluginState};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::config;
+use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::phrase::{Shape, no_nulls};
+use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::Payload;
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Update {
+    #[schemars(length(min = 1))]
+    skill_key: String,
+    enabled: Option<bool>,
+    api_key: Option<String>,
+    env: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Search {
+    #[schemars(length(min = 1))]
+    query: Option<String>,
+    #[schemars(range(min = 1, max = 100))]
+    limit: Option<usize>,
+}
+
+/// In each of the forms a client may have: they all name something to fetch.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = no_nulls)]
+struct Install {
+    #[schemars(length(min = 1))]
+    name: Option<String>,
+    #[schemars(length(min = 1))]
+    slug: Option<String>,
+}
+
+static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
+static SEARCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Search>);
+static INSTALL: LazyLock<Shape> = LazyLock::new(Shape::of::<Install>);
+
+/// The plugins that are skills, by the account that is always there.
+fn skills(state: &State) -> Vec<PluginInfo> {
+    let is_skill = |plugin: &PluginInfo| {
+        plugin.account == leanclaw_types::AccountId::default() && plugin.exports.iter().any(|export| export == "skill")
+    };
+    state.services.plugins.list().into_iter().filter(is_skill).collect()
+}
+
+fn shown(plugin: &PluginInfo, version: ProtocolVersion) -> Value {
+    let nothing = || json!({"bins": [], "anyBins": [], "env": [], "config": [], "os": []});
+    let (is_ready, is_off) = (plugin.state == PluginState::Ready, plugin.state == PluginState::Disabled);
+    let mut shown = json!({
+        "name": plugin.name, "description": plugin.description, "source": "plugin", "bundled": false,
+        "filePath": plugin.path, "baseDir": plugin.path, "skillKey": plugin.id, "always": false, "disabled": is_off,
+        "blockedByAllowlist": plugin.state == PluginState::NeedsGrant, "eligible": is_ready,
+        "requirements": nothing(), "missing": nothing(), "configChecks": [], "install": [],
+    });
+    if let (ProtocolVersion::V4, Some(shown)) = (version, shown.as_object_mut()) {
+        for (name, value) in [
+            ("blockedByAgentFilter", false),
+            ("platformIncompatible", false),
+            ("modelVisible", is_ready),
+            ("userInvocable", false),
+            ("commandVisible", false),
+        ] {
+            shown.insert(name.into(), json!(value));
+        }
+    }
+    shown
+}
+
+/// `skills.status {agentId?}` → `{workspaceDir, managedSkillsDir, skills}`.
+pub(crate) fn status(call: &Call<'_>) -> Answer {
+    let version = call.session.version;
+    let skills: Vec<Value> = skills(call.state).iter().map(|plugin| shown(plugin, version)).collect();
+    let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
+    if let (ProtocolVersion::V4, Some(status)) = (version, status.as_object_mut()) {
+        status.insert("agentId".into(), json!(DEFAULT_AGENT));
+    }
+    Answer::json(&status)
+}
+
+/// `skills.update {skillKey, enabled?}` → `{ok, skillKey, config}`: switches a plugin on or off, and it stays so.
+pub(crate) fn update(call: &Call<'_>) -> Answer {
+    let asked = call.read::<Update>(&UPDATE, &[]).and_then(|asked| {
+        if !skills(call.state).iter().any(|plugin| plugin.id.as_str() == asked.skill_key) {
+            let shown: String = asked.skill_key.chars().take(80).collect();
+            let message = format!("unknown skill: {}; skills.status lists those there are", shown.escape_debug());
+            return Err(ErrorShape::invalid(message));
+        }
+        if asked.api_key.as_ref().is_some_and(|key| !key.is_empty())
+            || asked.env.as_ref().is_some_and(|env| !env.is_empty())
+        {
+            return Err(ErrorShape::invalid(format!(
+                "a plugin has neither `apiKey` nor `env`; give it a secret with `leanclaw plugin secret set {} NAME`",
+                asked.skill_key
+            )));
+        }
+        asked
+            .enabled
+            .map(|enabled| (asked.skill_key, enabled))
+            .ok_or_else(|| ErrorShape::invalid("skills.update changes whether a skill is switched on: say `enabled`"))
+    });
+    let (skill, enabled) = match asked {
+        Ok(both) => both,
+        Err(error) => return Answer::error(error),
+    };
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    Answer::Later(Box::pin(async move {
+        let entry = Map::from_iter([(skill.clone(), json!({"enabled": enabled}))]);
+        config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
+        Ok(Payload::json(&json!({"ok": true, "skillKey": skill, "config": {"enabled": enabled}})))
+    }))
+}
+
+/// `skills.search {query?, limit?}` → `{results}`: of the skills there are, those whose id, name or description holds the
+/// query. Nothing is looked up elsewhere.
+pub(crate) fn search(call: &Call<'_>) -> Answer {
+    let search: Search = match call.read(&SEARCH, &[]) {
+        Ok(search) => search,
+        Err(error) => return Answer::error(error),
+    };
+    let wanted = search.query.unwrap_or_default().to_lowercase();
+    let fits = |plugin: &PluginInfo| {
+        let text = format!("{}\n{}\n{}", plugin.id, plugin.name, plugin.description);
+        text.to_lowercase().contains(&wanted)
+    };
+    let result = |plugin: PluginInfo| {
+        json!({
+            "score": 1.0, "slug": plugin.id, "installRef": plugin.id, "displayName": plugin.name,
+            "summary": plugin.description, "version": plugin.version,
+        })
+    };
+    let found = skills(call.state).into_iter().filter(fits).take(search.limit.unwrap_or(100));
+    let results: Vec<Value> = found.map(result).collect();
+    Answer::json(&json!({"results": results}))
+}
+
+/// `skills.install {…}`: fine for a skill that is there, as it needs nothing else; other ones are not fetched.
+pub(crate) fn install(call: &Call<'_>) -> Answer {
+    let install: Install = match call.read(&INSTALL, &[]) {
+        Ok(install) => install,
+        Err(error) => return Answer::error(error),
+    };
+    let wanted = install.name.or(install.slug).unwrap_or_default();
+    let is_it = |plugin: &PluginInfo| plugin.id.as_str() == wanted || plugin.name == wanted;
+    if skills(call.state).iter().any(is_it) {
+        let message = "it is there, and needs nothing else installed";
+        return Answer::json(&json!({"ok": true, "message": message, "stdout": "", "stderr": "", "code": 0}));
+    }
+    Answer::error(ErrorShape::invalid(
+        "skills are plugins, and none is fetched from elsewhere: `leanclaw plugin install PATH` puts one into the plugin folder",
+    ))
+}

@@ -1,0 +1,35 @@
+//! `leanclaw status`, `health` and `channels`, and where they find the gateway.
+
+use serde_json::json;
+
+use crate::support::{Place, env};
+
+#[tokio::test]
+async fn how_a_gateway_stands_is_told_in_lines_and_as_json() {
+    let place = Place::with_examples(&["notes"]).await;
+    let program = place.start_with(env("LEANCLAW_GATEWAY_API_KEY", "right")).await;
+    program.plugin_until("notes", "it is there", |found| found["state"] == "needs-grant").await;
+    let elsewhere = Place::empty();
+    let url = format!("ws://{}", program.address);
+    let ask = async |command: &[&str]| elsewhere.run(&[command, &["--url", &url, "--token", "right"]].concat()).await;
+    let lines = ask(&["status"]).await.ok();
+    assert!(lines.contains("plugins    1 needs-grant") && lines.contains("sessions   0"), "{lines}");
+    let status = ask(&["status", "--json"]).await.json();
+    assert_eq!((&status["health"]["ok"], &status["plugins"][0]["id"]), (&json!(true), &json!("notes")));
+    assert_eq!(ask(&["health"]).await.ok(), "ok\nsessions: 0\n");
+    assert_eq!(ask(&["health", "--json"]).await.json()["ok"], true);
+    let none = "No plugin serves a channel; `leanclaw plugin list` shows what is installed.\n";
+    assert_eq!(ask(&["channels"]).await.ok(), none);
+    assert_eq!(ask(&["channels", "list", "--json"]).await.json()["channelOrder"], json!([]));
+
+    let mut client = program.client().await;
+    client.ok("sessions.patch", json!({"key": "a"})).await;
+    client.ok("wake", json!({"mode": "now", "text": "look"})).await;
+    let lines = ask(&["status"]).await.ok();
+    assert!(lines.contains("sessions   1") && lines.contains("1 waiting for an agent"), "{lines}");
+    let wrong = elsewhere.run(&["health", "--url", &url, "--token", "wrong"]).await.failed(1);
+    assert!(wrong.contains("token"), "{wrong}");
+    program.stop().await;
+    let gone = elsewhere.run(&["status", "--url", &url]).await.failed(1);
+    assert!(gone.contains("error:"), "{gone}");
+}
