@@ -8,6 +8,7 @@ use leanclaw_types::redact::Secret;
 
 use crate::auth::Role;
 use crate::error::GatewayError;
+use crate::hooks::Hooks;
 use crate::rate::RateLimits;
 
 /// How callers prove themselves.
@@ -52,6 +53,19 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// How often may be called.
     pub rates: RateLimits,
+    /// Hooks; none takes none.
+    pub hooks: Option<Hooks>,
+    /// What may be asked of nodes beside what their platform allows, and what may not.
+    pub node_commands: NodeCommands,
+}
+
+/// Commands of nodes that an admin decided on, whatever the platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeCommands {
+    /// Asked of nodes that declare them, too.
+    pub allow: Vec<String>,
+    /// Never asked; wins over everything else.
+    pub deny: Vec<String>,
 }
 
 /// An installed Control UI.
@@ -74,6 +88,8 @@ impl GatewayConfig {
             control_ui: ControlUi::default(),
             limits: Limits::default(),
             rates: RateLimits::default(),
+            hooks: None,
+            node_commands: NodeCommands::default(),
         }
     }
 }
@@ -152,6 +168,8 @@ pub struct Limits {
     pub auth_window: Duration,
     /// How long a lockout lasts.
     pub auth_lockout: Duration,
+    /// Wrong hook tokens from one address within [`Self::auth_window`] after which no further one is looked at for as long.
+    pub hook_attempts: usize,
 }
 
 impl Default for Limits {
@@ -179,6 +197,7 @@ impl Default for Limits {
             auth_attempts: 10,
             auth_window: Duration::from_secs(60),
             auth_lockout: Duration::from_secs(300),
+            hook_attempts: 20,
         }
     }
 }

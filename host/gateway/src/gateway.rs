@@ -107,6 +107,7 @@ impl Gateway {
             keys,
             devices,
             lockout: Lockout::new(&config.limits),
+            hook_lockout: Lockout::of_hooks(&config.limits),
             refusals: Refusals::default(),
             denials: Refusals::default(),
             rates: Rates::new(config.rates.clone()),
@@ -125,6 +126,7 @@ impl Gateway {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             settings_turn: tokio::sync::Mutex::default(),
+            agent_files: tokio::sync::Mutex::default(),
             config,
             services,
         };
@@ -146,6 +148,8 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
+    /// Wrong tokens of hooks.
+    pub(crate) hook_lockout: Lockout,
     /// Clients refused at the door, by network.
     refusals: Refusals<IpAddr>,
     /// Calls refused to those who came in, by actor.
@@ -169,6 +173,8 @@ pub(crate) struct State {
     pub(crate) boot_id: String,
     pub(crate) started: Instant,
     pub(crate) draining: AtomicBool,
+    /// Held while files of agents are written, or moved away with their agent.
+    pub(crate) agent_files: tokio::sync::Mutex<()>,
     /// Held while the configuration file is changed.
     pub(crate) settings_turn: tokio::sync::Mutex<()>,
 }

@@ -1,13 +1,17 @@
 //! The few files of an agent's workspace that clients may read and write, by name.
 //!
 //! What an agent runs may write to the same folder, so nothing that lies there is followed: a folder on the way that is a
-//! link, and a file that is no plain file, are refused. Everything here blocks.
+//! link, and a file that is no plain file, are refused. Every step is taken from the open folder before it, so that nothing
+//! can be exchanged between a look and what follows from it. Everything here blocks.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
 
 /// The files there may be, in the order in which they are listed.
 pub(crate) const FILES: [&str; 8] =
@@ -47,42 +51,23 @@ impl Workspace {
     /// # Errors
     /// It is no plain file, or cannot be looked at.
     pub(crate) fn look(&self, name: &str) -> io::Result<Option<Found>> {
-        if !self.is_there()? {
-            return Ok(None);
-        }
-        match fs::symlink_metadata(self.path().join(name)) {
-            Ok(found) => plain(&found, name).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let Some(folder) = self.open(false)? else { return Ok(None) };
+        Ok(open_plain(&folder, name)?.map(|(_, found)| found))
     }
 
     /// A file's content; none when it is not there. What is not UTF-8 in it is replaced.
     ///
     /// # Errors
-    /// As [`Self::look`]; it is larger than [`MAX_FILE_BYTES`]; it is exchanged at this very moment.
+    /// As [`Self::look`]; it is larger than [`MAX_FILE_BYTES`].
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<(Found, String)>> {
-        if !self.is_there()? {
-            return Ok(None);
-        }
-        let path = self.path().join(name);
-        let before = match fs::symlink_metadata(&path) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        plain(&before, name)?;
-        let file = File::open(&path)?;
-        let opened = file.metadata()?;
-        if (opened.dev(), opened.ino()) != (before.dev(), before.ino()) {
-            return Err(io::Error::other(format!("{name} is being replaced; try again")));
-        }
+        let Some(folder) = self.open(false)? else { return Ok(None) };
+        let Some((file, found)) = open_plain(&folder, name)? else { return Ok(None) };
         let mut content = Vec::new();
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
         if content.len() as u64 > MAX_FILE_BYTES {
             return Err(io::Error::other(format!("{name} has more than {MAX_FILE_BYTES} bytes")));
         }
-        Ok(Some((plain(&opened, name)?, String::from_utf8_lossy(&content).into_owned())))
+        Ok(Some((found, String::from_utf8_lossy(&content).into_owned())))
     }
 
     /// Writes a file whole, or leaves it as it is. It is on disk when this returns.
@@ -93,22 +78,23 @@ impl Workspace {
         if content.len() as u64 > MAX_FILE_BYTES {
             return Err(io::Error::other(format!("the content has more than {MAX_FILE_BYTES} bytes")));
         }
-        self.make()?;
-        let (folder, staged) = (self.path(), self.path().join(format!(".{name}.{}", uuid::Uuid::new_v4())));
+        let folder = self.open(true)?.ok_or(io::ErrorKind::NotFound)?;
+        let staged = format!(".{name}.{}", uuid::Uuid::new_v4());
         let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut file = File::from(openat(&folder, &staged, flags, Mode::RUSR | Mode::WUSR)?);
             file.write_all(content.as_bytes())?;
             file.sync_all()?;
             // A link that lies there is replaced, not followed.
-            fs::rename(&staged, folder.join(name))?;
-            File::open(&folder)?.sync_all()
+            renameat(&folder, &staged, &folder, name)?;
+            File::from(folder.try_clone()?).sync_all()?;
+            plain(&file, name)
         })();
         if written.is_err() {
             // Nothing is there when it could not even be made.
-            let _ = fs::remove_file(&staged);
+            let _ = unlinkat(&folder, &staged, AtFlags::empty());
         }
-        written?;
-        self.look(name)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        written
     }
 
     /// Moves the agent's folder into the bin beside the agents; the path it had, and whether it was there.
@@ -117,59 +103,67 @@ impl Workspace {
     /// It cannot be moved.
     pub(crate) fn discard(&self, at_ms: u64) -> io::Result<(PathBuf, bool)> {
         let folder = self.root.join(&self.agent);
-        let bin = self.root.join(".trash");
-        match fs::symlink_metadata(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((folder, false)),
-            Err(error) => return Err(error),
-            Ok(_) => {}
+        let Some(root) = step(&CWD, &self.root, &self.root, false)? else { return Ok((folder, false)) };
+        match statat(&root, &self.agent, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok((folder, false)),
+            other => drop(other?),
         }
-        make_folder(&bin)?;
-        fs::rename(&folder, bin.join(format!("{}-{at_ms}", self.agent)))?;
+        let trash =
+            step(&root, Path::new(".trash"), &self.root.join(".trash"), true)?.ok_or(io::ErrorKind::NotFound)?;
+        renameat(&root, &self.agent, &trash, format!("{}-{at_ms}", self.agent))?;
         Ok((folder, true))
     }
 
-    fn steps(&self) -> [PathBuf; 3] {
-        [self.root.clone(), self.root.join(&self.agent), self.path()]
+    /// The open workspace; none when it is not there and is not to be made.
+    fn open(&self, make: bool) -> io::Result<Option<OwnedFd>> {
+        let Some(root) = step(&CWD, &self.root, &self.root, make)? else { return Ok(None) };
+        let Some(agent) = step(&root, Path::new(&self.agent), &self.root.join(&self.agent), make)? else {
+            return Ok(None);
+        };
+        step(&agent, Path::new("workspace"), &self.path(), make)
     }
+}
 
-    fn is_there(&self) -> io::Result<bool> {
-        for step in self.steps() {
-            match fs::symlink_metadata(&step) {
-                Ok(found) if found.is_dir() => {}
-                Ok(_) => return Err(no_folder(&step)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-                Err(error) => return Err(error),
-            }
+/// The folder of that name in an open one, itself opened. One that is made is closed to others.
+fn step(from: &impl std::os::fd::AsFd, name: &Path, shown: &Path, make: bool) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if make {
+        match mkdirat(from, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(true)
     }
-
-    fn make(&self) -> io::Result<()> {
-        self.steps().iter().try_for_each(|step| make_folder(step))
-    }
-}
-
-/// Makes a folder that others may not look into, or finds that there is one.
-fn make_folder(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if fs::symlink_metadata(path)?.is_dir() {
-                Ok(())
-            } else {
-                Err(no_folder(path))
-            }
-        }
-        made => made,
+    match openat(from, name, flags, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => Err(io::Error::other(format!("{} is no folder", shown.display()))),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn no_folder(path: &Path) -> io::Error {
-    io::Error::other(format!("{} is no folder", path.display()))
+/// A plain file in an open folder, itself opened; none when it is not there.
+fn open_plain(folder: &OwnedFd, name: &str) -> io::Result<Option<(File, Found)>> {
+    // Opening waits for nobody, whatever lies there.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        // A link, or a socket.
+        Err(Errno::LOOP | Errno::NXIO) => return Err(no_plain_file(name)),
+        Err(error) => return Err(error.into()),
+    };
+    let found = plain(&file, name)?;
+    Ok(Some((file, found)))
 }
 
-fn plain(found: &fs::Metadata, name: &str) -> io::Result<Found> {
+fn no_plain_file(name: &str) -> io::Error {
+    io::Error::other(format!("{name} is no plain file"))
+}
+
+fn plain(file: &File, name: &str) -> io::Result<Found> {
+    let found = file.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::other(format!("{name} is no plain file")));
+        return Err(no_plain_file(name));
     }
     let changed = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Found { bytes: found.len(), changed_at_ms: u64::try_from(changed.as_millis()).unwrap_or(u64::MAX) })

@@ -120,6 +120,8 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         GatewayAuth::Token(token) => Auth { token: Some(token.clone()), ..Auth::default() },
         GatewayAuth::Password(password) => Auth { password: Some(password.clone()), ..Auth::default() },
     };
+    gateway.hooks.clone_from(&config.gateway.hooks);
+    gateway.node_commands.clone_from(&config.gateway.access.node_commands);
     gateway.rates = config.gateway.access.rates.clone();
     gateway.auth.role = config.gateway.access.role;
     gateway.auth.named.clone_from(&config.gateway.access.users);

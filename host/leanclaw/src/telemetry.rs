@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,6 +17,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::log_file::LogFile;
@@ -34,13 +36,29 @@ pub struct AlreadySetUp;
 /// [`AlreadySetUp`] on a second call.
 pub fn init(config: &Config) -> Result<LogFile, AlreadySetUp> {
     let file = LogFile::default();
-    let registry = tracing_subscriber::registry().with(filter(config.log.level)).with(file.clone());
+    let (level, handle) = reload::Layer::new(filter(config.log.level));
+    let registry = tracing_subscriber::registry().with(level).with(file.clone());
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(Clock(config.time_zone.clone()));
     let result = match config.log.format {
         LogFormat::Json => registry.with(layer.json().flatten_event(true).with_ansi(false)).try_init(),
         LogFormat::Pretty => registry.with(layer.with_ansi(output::has_colours())).try_init(),
     };
-    result.map(|()| file).map_err(|_| AlreadySetUp)
+    result.map_err(|_| AlreadySetUp)?;
+    // Only the log that was set up has a level that counts.
+    let _ = LEVEL.set(handle);
+    Ok(file)
+}
+
+/// The level of this process's log.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Logs at another level from now on. Nothing happens in a process without a log.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get()
+        && let Err(error) = handle.reload(filter(level))
+    {
+        tracing::warn!(%error, "the level of the log cannot be changed");
+    }
 }
 
 fn filter(level: LogLevel) -> Targets {

@@ -154,6 +154,13 @@ pub enum AuditEvent {
         /// The keys that changed; never their values.
         keys: Vec<String>,
     },
+    /// A hook of another program was taken.
+    HookTaken {
+        /// Its name: what follows the path of the hooks.
+        hook: String,
+        /// When it counts: `now` or `next-heartbeat`.
+        mode: String,
+    },
     /// A caller lacked the scope for a method.
     ScopeDenied {
         /// The method.
@@ -244,6 +251,7 @@ impl AuditEvent {
             Self::NodeChanged { .. } => "node-changed",
             Self::ApprovalDecided { .. } => "approval-decided",
             Self::ConfigChanged { .. } => "config-changed",
+            Self::HookTaken { .. } => "hook-taken",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::CallRefused { .. } => "call-refused",
             Self::DatabasesCopied { .. } => "databases-copied",
@@ -272,6 +280,7 @@ impl AuditEvent {
             | Self::GroupChanged { .. }
             | Self::ApprovalDecided { .. }
             | Self::ConfigChanged { .. }
+            | Self::HookTaken { .. }
             | Self::NodeChanged { .. }
             | Self::DeviceChanged { .. }
             | Self::ScopeDenied { .. } => None,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::support::{Place, eventually};
 
 #[tokio::test]
 async fn the_log_is_read_while_the_program_runs_and_afterwards() {
@@ -32,7 +32,13 @@ async fn a_key_is_set_through_the_program_and_without_it() {
     let program = place.start().await;
     let mut watcher = program.client().await;
     let set = place.run(&["config", "set", "logging.level", "debug", "--json"]).await.json();
-    assert_eq!(set["restart"]["keys"], json!(["logging.level"]), "{set}");
+    assert_eq!(set["restart"]["required"], false, "{set}");
+    program.client().await.ok("status", json!({})).await;
+    eventually("the level counts at once", async || program.log().contains("DEBUG").then_some(())).await;
+    let later = place.run(&["config", "set", "audit.maxRows", "5000", "--json"]).await.json();
+    assert_eq!(later["restart"]["keys"], json!(["audit.maxRows"]), "{later}");
+    assert_eq!(watcher.event("config.changed").await["hash"], set["hash"]);
+    let set = later;
     assert_eq!(watcher.event("config.changed").await["hash"], set["hash"]);
     let file = watcher.ok("config.get", json!({})).await;
     assert_eq!((&file["config"]["logging"]["level"], &file["exists"]), (&json!("debug"), &json!(true)));
@@ -47,7 +53,8 @@ async fn a_key_is_set_through_the_program_and_without_it() {
 
     let again = place.start().await;
     let file = again.client().await.ok("config.get", json!({})).await;
-    assert_eq!(file["config"], json!({"logging": {"level": "debug"}, "plugins": {"deny": ["notes"]}}));
+    let expected = json!({"logging": {"level": "debug"}, "audit": {"maxRows": 5000}, "plugins": {"deny": ["notes"]}});
+    assert_eq!(file["config"], expected);
     again.stop().await;
     place.run(&["config", "set", "wasm.maxInstances", "7"]).await;
     assert_eq!(place.run(&["config", "get", "LEANCLAW_MAX_INSTANCES"]).await.out, "7\n");

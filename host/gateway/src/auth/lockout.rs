@@ -18,6 +18,8 @@ pub(crate) struct Lockout {
     attempts: usize,
     window_ms: u64,
     lockout_ms: u64,
+    /// Whether programs on this machine are counted as well.
+    counts_local: bool,
     addresses: Mutex<HashMap<IpAddr, Failures>>,
 }
 
@@ -33,13 +35,24 @@ impl Lockout {
             attempts: limits.auth_attempts.max(1),
             window_ms: milliseconds(limits.auth_window),
             lockout_ms: milliseconds(limits.auth_lockout),
+            counts_local: false,
             addresses: Mutex::default(),
+        }
+    }
+
+    /// For the tokens of hooks: nobody is exempt, and it is over with the window.
+    pub(crate) fn of_hooks(limits: &Limits) -> Self {
+        Self {
+            attempts: limits.hook_attempts.max(1),
+            lockout_ms: milliseconds(limits.auth_window),
+            counts_local: true,
+            ..Self::new(limits)
         }
     }
 
     /// How long the peer is still locked out; none when it is not. Local programs are exempt, web pages are not.
     pub(crate) fn locked(&self, peer: &Peer, now_ms: u64) -> Option<u64> {
-        let key = key(peer)?;
+        let key = self.key(peer)?;
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let until_ms = addresses.get(&key)?.locked_until_ms;
         (until_ms > now_ms).then(|| until_ms - now_ms)
@@ -47,7 +60,7 @@ impl Lockout {
 
     /// Notes a wrong credential.
     pub(crate) fn failed(&self, peer: &Peer, now_ms: u64) {
-        let Some(key) = key(peer) else { return };
+        let Some(key) = self.key(peer) else { return };
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&key) {
             let window_ms = self.window_ms;
@@ -69,20 +82,20 @@ impl Lockout {
         }
     }
 
+    fn key(&self, peer: &Peer) -> Option<IpAddr> {
+        let ip = peer.ip().to_canonical();
+        if ip.is_loopback() && !peer.from_page && !peer.hidden_behind_proxy && !self.counts_local {
+            return None;
+        }
+        Some(network(ip))
+    }
+
     /// Forgets the failures of a peer that has shown the right credential.
     pub(crate) fn succeeded(&self, peer: &Peer) {
-        if let Some(key) = key(peer) {
+        if let Some(key) = self.key(peer) {
             self.addresses.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         }
     }
-}
-
-fn key(peer: &Peer) -> Option<IpAddr> {
-    let ip = peer.ip().to_canonical();
-    if ip.is_loopback() && !peer.from_page && !peer.hidden_behind_proxy {
-        return None;
-    }
-    Some(network(ip))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -18,11 +18,13 @@ pub(crate) struct Wish {
     pub(crate) about: About,
     pub(crate) role: String,
     pub(crate) scopes: Vec<String>,
+    /// What it showed, as [`super::Device::paired_by`].
+    pub(crate) by: String,
 }
 
 impl From<Pending> for Wish {
     fn from(request: Pending) -> Self {
-        Self { about: request.about, role: request.role, scopes: request.scopes }
+        Self { about: request.about, role: request.role, scopes: request.scopes, by: request.by }
     }
 }
 
@@ -52,6 +54,12 @@ pub(crate) async fn admit(
     };
     let now_ms = state.now_ms();
     let mut access = shown.role;
+    if shown.method == "device-token"
+        && let Some(bound) = credential_behind(state, &identity.id)?
+    {
+        scopes = bound.allow(scopes);
+        access = access.min(bound);
+    }
     // What an admin made of a device holds whatever it shows.
     if let Some(bound) = state.devices.get(&identity.id).and_then(|device| device.access) {
         scopes = bound.allow(scopes);
@@ -61,11 +69,13 @@ pub(crate) async fn admit(
         return Err(only_looks());
     }
     if shown.method != "device-token" {
-        let wish = wish(&identity, connect, peer, role, &scopes);
+        let wish = wish(&identity, connect, peer, (role, &scopes, &shown.principal));
         if let Some(reason) = state.devices.obstacle(&wish) {
             // A node does things for others, which a credential that pairs nobody cannot begin.
             let may_be_silent = role != "node" || access == Role::Admin;
             pair(state, peer, version, (&connect.client, may_be_silent), (wish, reason)).await?;
+        } else {
+            state.devices.shown_again(&identity.id, &shown.principal, now_ms).await?;
         }
     }
     state.devices.note_use(&identity.id, role, now_ms);
@@ -74,10 +84,36 @@ pub(crate) async fn admit(
     Ok(Access { method: shown.method, caller, device: Some(identity.id), token })
 }
 
-fn wish(identity: &Identity, connect: &ConnectParams, peer: &Peer, role: &str, scopes: &[String]) -> Wish {
+/// What the credential that a device was paired with is good for now, if it has a name.
+///
+/// # Errors
+/// It is gone, and so is what came of it.
+fn credential_behind(state: &State, device: &str) -> Result<Option<Role>, Refusal> {
+    let by = state.devices.get(device).and_then(|device| device.paired_by.clone());
+    let Some(name) = by.as_deref().and_then(|by| by.strip_prefix("user:")) else { return Ok(None) };
+    let credential = state.config.auth.named.iter().find(|credential| credential.name == name);
+    credential.map(|credential| Some(credential.role)).ok_or_else(|| {
+        let why = format!(
+            "unauthorized: device token mismatch: the credential `{name}` (gateway.auth.users) that this device was paired \
+             with is gone; connect it with another one"
+        );
+        let details = json!({
+            "code": "AUTH_DEVICE_TOKEN_MISMATCH", "authReason": "device_token_mismatch",
+            "canRetryWithDeviceToken": false, "recommendedNextStep": "update_auth_credentials",
+        });
+        Refusal { error: ErrorShape::invalid(why).details(details), code: "AUTH_DEVICE_TOKEN_MISMATCH" }
+    })
+}
+
+fn wish(
+    identity: &Identity,
+    connect: &ConnectParams,
+    peer: &Peer,
+    (role, scopes, by): (&str, &[String], &str),
+) -> Wish {
     let remote = (!peer.direct_loopback).then(|| peer.ip().to_string());
     let about = About::new(&identity.id, &identity.public_key, &connect.client, remote);
-    Wish { about, role: role.to_owned(), scopes: scopes.to_vec() }
+    Wish { about, role: role.to_owned(), scopes: scopes.to_vec(), by: by.to_owned() }
 }
 
 /// Who only looks is no node.

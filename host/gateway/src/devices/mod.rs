@@ -138,6 +138,7 @@ impl Devices {
             roles: vec![wish.role.clone()],
             role: wish.role,
             scopes: wish.scopes,
+            by: wish.by,
             about: wish.about,
             silent,
             is_repair: reason != Reason::NotPaired,
@@ -154,15 +155,25 @@ impl Devices {
         pending.clone()
     }
 
-    /// Takes a request off the list.
+    /// Takes a request off the list, if `check` finds nothing against it. What is taken is what was looked at: a device
+    /// that asks anew meanwhile keeps its request's id.
     ///
     /// # Errors
-    /// There is none with that id.
-    pub(crate) fn take(&self, request_id: &str, now_ms: u64) -> Result<Pending, ErrorShape> {
+    /// There is none with that id, or what `check` says: then it goes on waiting.
+    pub(crate) fn take(
+        &self,
+        request_id: &str,
+        now_ms: u64,
+        check: impl FnOnce(&Pending) -> Result<(), ErrorShape>,
+    ) -> Result<Pending, ErrorShape> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         forget_old(&mut pending, now_ms);
         let at = pending.iter().position(|request| request.request_id == request_id);
-        at.map(|at| pending.remove(at)).ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+        let at = at.ok_or_else(|| ErrorShape::invalid("unknown requestId"))?;
+        if let Some(request) = pending.get(at) {
+            check(request)?;
+        }
+        Ok(pending.remove(at))
     }
 
     /// Puts a request back that could not be carried out.
@@ -210,6 +221,23 @@ impl Devices {
                 Ok((Change::nothing().put(id, device).audit(audit), result))
             })
             .await
+    }
+
+    /// Notes that a paired device showed another credential than before: its own token is bound by that one from now on.
+    ///
+    /// # Errors
+    /// It cannot be stored: nobody could say later what the device came in by.
+    pub(crate) async fn shown_again(&self, id: &str, by: &str, now_ms: u64) -> Result<(), crate::auth::Refusal> {
+        let is_same = |device: &Device| device.paired_by.as_deref().is_none_or(|before| before == by);
+        if self.get(id).is_none_or(|device| is_same(&device)) {
+            return Ok(());
+        }
+        let actor = format!("client:{by}");
+        let noted = self.change(id, ("credential-changed", &actor, now_ms), |device| {
+            device.paired_by = Some(by.to_owned());
+            Ok(())
+        });
+        noted.await.map_err(|error| crate::auth::Refusal { error, code: "PAIRING_NOT_STORED" })
     }
 
     /// Forgets a device.
@@ -261,6 +289,7 @@ fn grown(before: Option<&Device>, wish: Wish, (via, salt, now_ms): (&str, String
         roles: Vec::new(),
         scopes: Vec::new(),
         access: None,
+        paired_by: None,
         label: None,
         approved_via: via.to_owned(),
         created_at_ms: now_ms,
@@ -268,6 +297,7 @@ fn grown(before: Option<&Device>, wish: Wish, (via, salt, now_ms): (&str, String
         tokens: Vec::new(),
     });
     device.about = wish.about;
+    device.paired_by = Some(wish.by);
     device.approved_at_ms = now_ms;
     via.clone_into(&mut device.approved_via);
     if !device.roles.contains(&wish.role) {

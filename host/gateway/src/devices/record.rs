@@ -20,6 +20,10 @@ pub(crate) struct Device {
     /// What it is good for at most, whatever it was approved for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) access: Option<Role>,
+    /// What it showed when it was paired: `token`, `password`, `loopback` or `user:<name>`. A credential with a name bounds
+    /// what the device's own token is good for, and ends it when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paired_by: Option<String>,
     /// A name an admin gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) label: Option<String>,
@@ -135,6 +139,9 @@ pub(crate) struct Pending {
     pub(crate) role: String,
     pub(crate) roles: Vec<String>,
     pub(crate) scopes: Vec<String>,
+    /// As [`Device::paired_by`].
+    #[serde(skip)]
+    pub(crate) by: String,
     /// Whether it would have been let in without asking.
     pub(crate) silent: bool,
     /// Whether the device is known already and wants more or has changed.

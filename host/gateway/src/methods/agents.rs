@@ -235,6 +235,7 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
         Err(error) => return Answer::error(error),
     };
     later(call, |state, by| async move {
+        let _turn = state.agent_files.lock().await;
         state.agents.delete(&params.agent_id, &by).await?;
         let mut deleted = json!({"ok": true, "agentId": params.agent_id, "removedBindings": 0});
         let wanted = params.delete_files.unwrap_or(true);
@@ -266,8 +267,15 @@ pub(crate) fn files(call: &Call<'_>) -> Answer {
         let workspace = workspace(&state, by.version, &which.agent_id)?;
         let (place, version) = (workspace.path(), by.version);
         let files = blocking(move || {
-            let look = |name: &&str| Ok(entry(version, &workspace, name, workspace.look(name)?.as_ref()));
-            FILES.iter().map(look).collect::<io::Result<Vec<_>>>()
+            let look = |name: &&str| {
+                // What cannot be read is not there for a client; the others are.
+                let found = workspace.look(name).unwrap_or_else(|error| {
+                    tracing::warn!(path = %workspace.path().display(), name, %error, "a file of an agent is left out");
+                    None
+                });
+                entry(version, &workspace, name, found.as_ref())
+            };
+            Ok(FILES.iter().map(look).collect::<Vec<_>>())
         });
         Ok(json!({"agentId": which.agent_id, "workspace": place, "files": files.await?}))
     })
@@ -303,6 +311,8 @@ pub(crate) fn set(call: &Call<'_>) -> Answer {
     };
     later(call, |state, by| async move {
         let Text { agent_id, name, content } = text;
+        // An agent that is deleted meanwhile gets no file any more.
+        let _turn = state.agent_files.lock().await;
         let workspace = workspace(&state, by.version, &agent_id)?;
         let name = supported(&name)?;
         let (place, version) = (workspace.path(), by.version);

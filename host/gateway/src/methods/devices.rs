@@ -122,12 +122,13 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
     };
     later(call, |state, session| async move {
         let now_ms = state.now_ms();
-        let pending = state.devices.take(&request.request_id, now_ms)?;
-        if !covers(&session.caller.scopes, &pending.scopes) {
+        let pending = state.devices.take(&request.request_id, now_ms, |pending| {
+            if covers(&session.caller.scopes, &pending.scopes) {
+                return Ok(());
+            }
             let missing = missing(&session.caller, &pending.scopes);
-            state.devices.put_back(pending);
-            return Err(ErrorShape::invalid(format!("missing scope: {missing}")));
-        }
+            Err(ErrorShape::invalid(format!("missing scope: {missing}")))
+        })?;
         let approved = state.devices.approve(pending.clone().into(), "owner", &actor(&session), now_ms).await;
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
         resolved(&state, &request.request_id, &device.about.device_id, "approved");
@@ -138,7 +139,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
 /// `device.pair.reject {requestId}` → `{requestId, deviceId}`.
 pub(crate) fn reject(call: &Call<'_>) -> Answer {
     let read = call.read::<Request>(&REQUEST, &[]);
-    let taken = read.and_then(|request| call.state.devices.take(&request.request_id, call.state.now_ms()));
+    let taken = read.and_then(|request| call.state.devices.take(&request.request_id, call.state.now_ms(), |_| Ok(())));
     match taken {
         Ok(request) => {
             let device = &request.about.device_id;

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::config::NodeCommands;
+
 /// Commands of every node with a screen and a person before it.
 const PERSONAL: &[&str] = &[
     "calendar.add",
@@ -61,8 +63,14 @@ const RUNS_PROGRAMS: &[&str] = &["browser.proxy", "system.execApprovals.set", "s
 const APPROVAL_FIELDS: &[&str] =
     &["approved", "approvalAuthority", "approvalDecision", "approvalId", "approvalRequest", "approvalSource"];
 
-/// Whether nodes of that platform may be asked for a command.
-pub(crate) fn allows(platform: &str, command: &str) -> bool {
+/// Whether nodes of that platform may be asked for a command: what is configured wins over what the platform allows.
+pub(crate) fn permits(own: &NodeCommands, platform: &str, command: &str) -> bool {
+    let has = |list: &[String]| list.iter().any(|known| known == command);
+    !has(&own.deny) && (has(&own.allow) || allows(platform, command))
+}
+
+/// Whether the platform allows a command.
+fn allows(platform: &str, command: &str) -> bool {
     let platform = platform.to_ascii_lowercase();
     let is = |names: &[&str]| names.iter().any(|name| platform.starts_with(name));
     let personal = PERSONAL.contains(&command);
@@ -110,6 +118,14 @@ mod tests {
             assert_eq!(unapproved(command, forged.clone()), kept, "{command}");
         }
         assert_eq!(unapproved("browser.proxy", forged.clone()), forged);
+    }
+
+    #[test]
+    fn what_is_configured_wins() {
+        let own =
+            NodeCommands { allow: vec!["camera.snap".into(), "x".into()], deny: vec!["x".into(), "system.run".into()] };
+        assert!(permits(&own, "linux", "camera.snap") && permits(&own, "linux", "system.which"));
+        assert!(!permits(&own, "linux", "x") && !permits(&own, "linux", "system.run"));
     }
 
     #[test]

@@ -127,6 +127,17 @@ async fn links_are_not_followed() {
     let get = json!({"agentId": "main", "name": "SOUL.md"});
     let refused = admin.call("agents.files.get", get.clone()).await;
     assert!(refused["error"]["message"].as_str().unwrap().contains("no plain file"), "{refused}");
+    std::fs::write(workspace.join("USER.md"), "me").unwrap();
+    let pipe = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, workspace.join("TOOLS.md"), pipe.0, pipe.1, 0).unwrap();
+    let listed = admin.call("agents.files.list", json!({"agentId": "main"})).await["payload"]["files"].clone();
+    let there = |name: &str| {
+        let files = listed.as_array().unwrap();
+        files.iter().find(|file| file["name"] == name).unwrap()["missing"] == false
+    };
+    assert_eq!((there("SOUL.md"), there("TOOLS.md"), there("USER.md")), (false, false, true), "{listed}");
+    let pipe = admin.call("agents.files.get", json!({"agentId": "main", "name": "TOOLS.md"})).await;
+    assert!(pipe["error"]["message"].as_str().unwrap().contains("no plain file"), "{pipe}");
     let set = json!({"agentId": "main", "name": "SOUL.md", "content": "kind"});
     assert_eq!(admin.call("agents.files.set", set.clone()).await["ok"], true);
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "hunter2");

@@ -339,3 +339,19 @@ async fn what_cannot_be_stored_is_not_granted() {
     server.records.broken.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await.1["ok"], true);
 }
+
+#[tokio::test]
+async fn a_request_goes_on_waiting_when_who_approves_may_not() {
+    let server = start(proxied()).await;
+    let phone = Phone::new(90);
+    let (_, refused) = phone.knock(&server, REMOTE, OPERATOR, &["operator.admin"], shared()).await;
+    let id = refused["error"]["details"]["requestId"].clone();
+    let mut pairer = server.connect(4, &["operator.pairing"]).await;
+    let denied = pairer.call("device.pair.approve", json!({"requestId": id})).await;
+    assert_eq!(denied["error"]["message"], "missing scope: operator.admin", "{denied}");
+    let mut admin = pairing_admin(&server).await;
+    let listed = admin.call("device.pair.list", json!({})).await["payload"]["pending"].clone();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["requestId"]), (1, &id));
+    assert!(listed[0].get("by").is_none(), "what it showed is nobody's business");
+    assert_eq!(admin.call("device.pair.approve", json!({"requestId": id})).await["ok"], true);
+}

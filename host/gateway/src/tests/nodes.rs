@@ -227,6 +227,17 @@ async fn what_may_not_be_asked_is_not_sent() {
         let refused = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
         assert_invalid(&admin.response(&json!("rules")).await, refused);
     }
+    let mut config = with_token();
+    config.node_commands.allow = vec!["camera.snap".into()];
+    config.node_commands.deny = vec!["system.which".into()];
+    let own = start(config).await;
+    let mut camera = host.connect(&own, 3, &COMMANDS).await;
+    let mut caller = own.connect(4, &["operator.write"]).await;
+    ask(&mut caller, "denied", &host.id(), "system.which", json!({})).await;
+    let denied = caller.response(&json!("denied")).await;
+    assert!(denied["error"]["message"].as_str().unwrap().contains("gateway.nodes.allowCommands"), "{denied}");
+    ask(&mut caller, "allowed", &host.id(), "camera.snap", json!({})).await;
+    assert_eq!(camera.event("node.invoke.request").await["payload"]["command"], "camera.snap");
     let mut reader = server.connect(4, &["operator.read"]).await;
     ask(&mut reader, "reader", &host.id(), "system.which", json!({})).await;
     assert_eq!(reader.response(&json!("reader")).await["error"]["message"], "missing scope: operator.write");

@@ -124,3 +124,40 @@ async fn a_device_is_good_for_what_an_admin_says_whatever_it_shows() {
     admin.call("device.role.set", json!({"deviceId": phone.id()})).await;
     assert_eq!(knock().await.1["payload"]["auth"]["scopes"], json!(["operator.admin"]));
 }
+
+#[tokio::test]
+async fn a_device_is_good_for_what_the_credential_it_was_paired_with_still_is() {
+    let server = start(with_roles()).await;
+    let (ann, vic) = (Phone::new(80), Phone::new(81));
+    let pair = async |server: &Server, phone: &Phone, auth: Value| {
+        let (_, hello) = phone.knock(server, LOCAL, (4, "operator"), &["operator.write"], auth).await;
+        hello["payload"]["auth"].clone()
+    };
+    let token = pair(&server, &ann, json!({"token": "of-ann"})).await["deviceToken"].clone();
+    let others = pair(&server, &vic, json!({"token": super::TOKEN})).await["deviceToken"].clone();
+    let own = async |server: &Server, phone: &Phone, token: &Value| {
+        phone.knock(server, LOCAL, (4, "operator"), &["operator.write"], json!({"deviceToken": token})).await.1
+    };
+    assert_eq!(own(&server, &ann, &token).await["payload"]["auth"]["scopes"][0], "operator.write");
+
+    let records = std::sync::Arc::clone(&server.records);
+    server.stop().await;
+    let mut lowered = with_roles();
+    lowered.auth.named[0].role = Role::Viewer;
+    let server = super::start_on(lowered, std::sync::Arc::clone(&records)).await;
+    let bound = own(&server, &ann, &token).await;
+    assert_eq!(bound["payload"]["auth"]["scopes"], json!(["operator.read", "operator.sessions.read"]), "{bound}");
+    server.stop().await;
+
+    let mut gone = with_roles();
+    gone.auth.named.remove(0);
+    let server = super::start_on(gone, std::sync::Arc::clone(&records)).await;
+    let refused = own(&server, &ann, &token).await;
+    assert_eq!(refused["error"]["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH", "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("gateway.auth.users"), "{refused}");
+    assert_eq!(own(&server, &vic, &others).await["ok"], true, "the shared token's is another matter");
+    // Another credential that it shows lets it in, and counts from then on.
+    let again = pair(&server, &ann, json!({"token": super::TOKEN})).await;
+    assert_eq!(again["scopes"], json!(["operator.write"]), "{again}");
+    assert_eq!(own(&server, &ann, &token).await["ok"], true);
+}

@@ -1,4 +1,4 @@
-//! The HTTP surface on the gateway's port: probes, metrics, `POST /tools/invoke`, plugin routes, the Control UI, and the
+//! The HTTP surface on the gateway's port: probes, metrics, `POST /tools/invoke`, plugin routes, hooks, the Control UI, and the
 //! WebSocket upgrade on every other path.
 //!
 //! Probes, webhooks and the Control UI's files are public, everything else wants the gateway's credential. No answer of a plugin runs as a page
@@ -6,10 +6,14 @@
 
 mod body;
 mod control_ui;
+mod hooks;
 mod metrics;
+mod openapi;
 mod plugin_routes;
 mod probes;
 mod reply;
+mod routes;
+mod shapes;
 mod starting;
 mod tools;
 mod upgrade;
@@ -19,7 +23,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State as Extract};
-use axum::routing::{any, get, post};
 use http::{StatusCode, header};
 use leanclaw_types::audit::AuditEvent;
 use serde_json::json;
@@ -34,6 +37,17 @@ use reply::Reply;
 pub(crate) use control_ui::announce as announce_page;
 pub(crate) use reply::secure;
 pub use starting::Doorman;
+
+#[cfg(test)]
+pub(crate) fn described() -> serde_json::Value {
+    openapi::described()
+}
+
+/// Every route's path and methods; none where it takes any.
+#[cfg(test)]
+pub(crate) fn table() -> Vec<(&'static str, &'static [&'static str])> {
+    routes::ROUTES.iter().map(|route| (route.path, route.methods)).collect()
+}
 
 /// What is known of a request's TCP connection.
 #[derive(Clone)]
@@ -50,35 +64,19 @@ pub(crate) struct Line {
     pub(crate) tasks: tokio_util::task::TaskTracker,
 }
 
-/// All routes.
+/// All routes: those of the table ([`routes::ROUTES`]), and whatever else is asked for.
 pub(crate) fn router(state: Arc<State>) -> Router {
-    let probe = |handler| get(handler).fallback(|| async { reply::method_not_allowed("GET, HEAD") });
-    Router::new()
-        .route("/health", probe(probes::live))
-        .route("/healthz", probe(probes::live))
-        .route("/ready", get(probes::ready).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
-        .route("/readyz", get(probes::ready).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
-        .route("/startup", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
-        .route("/startupz", get(probes::started).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
-        .route("/metrics", get(metrics::metrics).fallback(|| async { reply::method_not_allowed("GET, HEAD") }))
-        .route(
-            "/metrics/prometheus",
-            get(metrics::prometheus).fallback(|| async { reply::method_not_allowed("GET, HEAD") }),
-        )
-        .route("/tools/invoke", post(tools::invoke).fallback(|| async { reply::method_not_allowed("POST") }))
-        .route("/plugins/{key}/hook", any(plugin_routes::hook))
-        .route("/plugins/{key}/hook/", any(plugin_routes::hook))
-        .route("/plugins/{key}/hook/{*rest}", any(plugin_routes::hook))
-        .route("/plugins/{key}/http", any(plugin_routes::route))
-        .route("/plugins/{key}/http/", any(plugin_routes::route))
-        .route("/plugins/{key}/http/{*rest}", any(plugin_routes::route))
-        .fallback(upgrade_or_page)
-        .with_state(state)
+    routes::router().fallback(upgrade_or_page).with_state(state)
 }
 
 async fn upgrade_or_page(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
     if upgrade::asks_for_websocket(&request) {
-        upgrade::upgrade(&state, request)
+        return upgrade::upgrade(&state, request);
+    }
+    let path = request.uri().path().to_owned();
+    let hooks = state.config.hooks.as_ref();
+    if let Some((hooks, name)) = hooks.and_then(|hooks| Some((hooks, hooks.below(&path)?))) {
+        hooks::answer(&state, hooks, request, name).await
     } else {
         control_ui::answer(&state, request.map(drop)).await
     }

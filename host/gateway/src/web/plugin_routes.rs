@@ -16,6 +16,7 @@ use super::{authorize, body, peer_of};
 use crate::auth::credential::{bearer, same};
 use crate::gateway::State;
 use crate::plugins::WebhookRequest;
+use crate::rate::Class;
 
 /// Headers that belong to a connection, not to a message.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -35,6 +36,11 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
     // Anybody may send one, so nothing is kept of one that nobody takes.
     if let Err(failure) = state.services.plugins.takes_webhooks(&key) {
         return reply::failed(&failure);
+    }
+    let (ip, now_ms) = (peer.ip(), state.now_ms());
+    let who = (ip, format!("webhook:{key}"), peer.direct_loopback && !peer.from_page);
+    if let Err(wait_ms) = state.rates.once((who.0, &who.1, who.2), Class::Expensive, now_ms) {
+        return reply::too_often(wait_ms);
     }
     let (parts, body) = request.into_parts();
     let bytes = match body::read(&state, &parts.headers, body, state.config.limits.webhook_body_bytes).await {

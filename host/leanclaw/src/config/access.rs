@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leanclaw_gateway::{ClassLimits, Credential, RateLimits, Role};
+use leanclaw_gateway::{ClassLimits, Credential, NodeCommands, RateLimits, Role};
 use serde_json::{Map, Value};
 
 use super::plugins::Wrong;
@@ -19,6 +19,8 @@ pub struct AccessConfig {
     pub users: Vec<Credential>,
     /// How often may be called.
     pub rates: RateLimits,
+    /// What may be asked of nodes beside what their platform allows, and what may not.
+    pub node_commands: NodeCommands,
 }
 
 /// The parts as read.
@@ -35,6 +37,17 @@ impl AccessSection {
         if let Some(rates) = gateway.shift_remove("rateLimits") {
             self.rates(&rates);
         }
+        if let Some(Value::Object(nodes)) = gateway.get_mut("nodes") {
+            if let Some(allowed) = nodes.shift_remove("allowCommands") {
+                self.access.node_commands.allow = self.commands("gateway.nodes.allowCommands", &allowed);
+            }
+            if let Some(denied) = nodes.shift_remove("denyCommands") {
+                self.access.node_commands.deny = self.commands("gateway.nodes.denyCommands", &denied);
+            }
+            if nodes.is_empty() {
+                gateway.shift_remove("nodes");
+            }
+        }
         let Some(Value::Object(auth)) = gateway.get_mut("auth") else { return };
         if let Some(role) = auth.shift_remove("role") {
             self.access.role = self.role("gateway.auth.role", &role);
@@ -44,6 +57,16 @@ impl AccessSection {
                 self.user(name, user);
             }
         }
+    }
+
+    fn commands(&mut self, path: &str, given: &Value) -> Vec<String> {
+        let word = |value: &Value| value.as_str().map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned);
+        let commands = given.as_array().and_then(|list| list.iter().map(word).collect::<Option<Vec<String>>>());
+        if commands.is_none() {
+            let expected = "a list of commands, such as `[\"camera.snap\"]`";
+            self.wrong.push((path.to_owned(), given.clone(), expected.to_owned()));
+        }
+        commands.unwrap_or_default()
     }
 
     fn user(&mut self, name: &str, user: &Value) {
@@ -168,6 +191,16 @@ mod tests {
         assert_eq!(rest, json!({"port": 1, "auth": {"token": "t"}}));
         assert_eq!(read(json!({"auth": {}})).0.access, AccessConfig::default());
         assert_eq!(AccessConfig::default().role, Role::Admin);
+    }
+
+    #[test]
+    fn commands_of_nodes_are_read_and_the_rest_is_left() {
+        let (section, rest) =
+            read(json!({"nodes": {"allowCommands": ["camera.snap"], "denyCommands": ["x"], "browser": {}}}));
+        assert_eq!(section.access.node_commands.allow, ["camera.snap"]);
+        assert_eq!(section.access.node_commands.deny, ["x"]);
+        assert_eq!((section.wrong.len(), rest), (0, json!({"nodes": {"browser": {}}})));
+        assert_eq!(read(json!({"nodes": {"allowCommands": "x"}})).0.wrong[0].0, "gateway.nodes.allowCommands");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::access::AccessSection;
+use super::hooks::HooksSection;
 use super::layer::{Raw, RawLayer, Source};
 use super::nearest::nearest;
 use super::plugins::Section;
@@ -18,6 +19,7 @@ pub(crate) struct FileSettings {
     pub(crate) layer: RawLayer,
     pub(crate) plugins: Section,
     pub(crate) access: AccessSection,
+    pub(crate) hooks: HooksSection,
     pub(crate) warnings: Vec<String>,
     pub(crate) problems: Vec<Problem>,
 }
@@ -57,6 +59,7 @@ pub(crate) fn read(path: &Path, text: &str) -> FileSettings {
             settings.warnings.push(format!("{}: unknown key `{key}` is ignored", path.display()));
         }
     }
+    settings.read_hooks(path, &mut root);
     settings.walk(path, "", &root);
     for variable in variables::ALL {
         settings.pick(path, variable, &root);
@@ -82,6 +85,24 @@ fn lookup<'a>(root: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
 }
 
 impl FileSettings {
+    fn read_hooks(&mut self, path: &Path, root: &mut Map<String, Value>) {
+        let Some(Value::Object(hooks)) = root.get_mut("hooks") else { return };
+        self.hooks.take(hooks);
+        if hooks.is_empty() {
+            root.shift_remove("hooks");
+        }
+        let wrong = std::mem::take(&mut self.hooks.wrong);
+        let problem = |(key, value, expected): (String, Value, String)| settings_problem(path, &key, &value, &expected);
+        self.problems.extend(wrong.into_iter().map(problem));
+        for key in std::mem::take(&mut self.hooks.unknown) {
+            self.warnings.push(format!("{}: unknown key `{key}` is ignored", path.display()));
+        }
+        if self.hooks.lacks_token {
+            let message = "hooks.enabled is true and there is no hooks.token: set it to a secret of its own".to_owned();
+            self.problems.push(Problem::Conflict { message });
+        }
+    }
+
     /// Takes the first of a variable's keys that is set into the layer.
     fn pick(&mut self, path: &Path, variable: &'static Variable, root: &Map<String, Value>) {
         let mut winner: Option<&str> = None;

@@ -19,6 +19,7 @@ mod access;
 mod dotenv;
 mod file;
 mod foreign;
+mod hooks;
 pub(crate) mod json5_tree;
 mod layer;
 pub(crate) mod nearest;
@@ -71,6 +72,8 @@ pub struct GatewayConfig {
     pub auth: GatewayAuth,
     /// What they may do then.
     pub access: AccessConfig,
+    /// Hooks of other programs; none when they are switched off.
+    pub hooks: Option<leanclaw_gateway::Hooks>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` is every page.

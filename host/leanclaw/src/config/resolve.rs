@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use leanclaw_gateway::Hooks;
 use leanclaw_types::redact::Secret;
 use serde_json::Value;
 
@@ -29,7 +30,7 @@ pub fn resolve(sources: &Sources) -> Result<Resolution, ConfigError> {
     problems.extend(file.problems);
     warnings.extend(file.warnings);
     let mut reader = Reader { layer: text_layers.over(file.layer), sources, problems, warnings, effective: Vec::new() };
-    let config = reader.config(file.plugins, file.access.access);
+    let config = reader.config(file.plugins, file.access.access, file.hooks.hooks);
     reader.warn_about_shared_secret();
     reader
         .effective
@@ -69,7 +70,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn config(&mut self, plugins: Section, access: AccessConfig) -> Option<Config> {
+    fn config(&mut self, plugins: Section, access: AccessConfig, hooks: Option<Hooks>) -> Option<Config> {
         let host = self.read(&variables::GATEWAY_HOST, value::host);
         let port = self.read(&variables::GATEWAY_PORT, value::port);
         let auth = self.auth();
@@ -78,6 +79,7 @@ impl Reader<'_> {
         let control_ui = self.control_ui();
         let auth = self.auth_fit_for(host, auth);
         self.need_a_shared_secret_for(&access, auth.as_ref());
+        self.need_another_secret_for(hooks.as_ref(), auth.as_ref());
         let data_dir_is_chosen = self.layer.get(&variables::DATA_DIR).is_some();
         let data_dir = self.read_computed(&variables::DATA_DIR, value::path, Self::default_data_dir);
         let data_plugins = data_dir.as_ref().map(|dir| dir.join("plugins"));
@@ -96,6 +98,7 @@ impl Reader<'_> {
                 port: port?,
                 auth: auth?,
                 access,
+                hooks,
                 trusted_proxies: trusted_proxies?,
                 allowed_origins: allowed_origins?,
                 control_ui: control_ui?,
@@ -272,6 +275,15 @@ impl Reader<'_> {
             let message = "gateway.auth.users has credentials and the gateway asks for none: set \
                            LEANCLAW_GATEWAY_API_KEY to a secret"
                 .to_owned();
+            self.problems.push(Problem::Conflict { message });
+        }
+    }
+
+    /// Who may leave an event must not be let in by the same token.
+    fn need_another_secret_for(&mut self, hooks: Option<&Hooks>, auth: Option<&GatewayAuth>) {
+        let (Some(hooks), Some(GatewayAuth::Token(own) | GatewayAuth::Password(own))) = (hooks, auth) else { return };
+        if hooks.token.expose() == own.expose() {
+            let message = "hooks.token is the gateway's own secret: set it to another one".to_owned();
             self.problems.push(Problem::Conflict { message });
         }
     }

@@ -70,6 +70,16 @@ pub(crate) fn schema() -> Value {
     put(&mut root, "gateway.rateLimits.controlPlane", limit());
     put(&mut root, "gateway.rateLimits.controlPlaneV3", limit());
     put(&mut root, "gateway.auth.users", json!({"type": "object", "additionalProperties": user}));
+    put(&mut root, "gateway.nodes.allowCommands", ids());
+    put(&mut root, "gateway.nodes.denyCommands", ids());
+    for key in ["hooks.enabled", "hooks.allowRequestSessionKey"] {
+        put(&mut root, key, json!({"type": "boolean"}));
+    }
+    for key in ["hooks.token", "hooks.path"] {
+        put(&mut root, key, json!({"type": "string"}));
+    }
+    put(&mut root, "hooks.maxBodyBytes", json!({"type": "integer", "minimum": 1, "maximum": 16_777_216}));
+    put(&mut root, "hooks.mappings", json!({"type": "array", "items": {"type": "object"}}));
     put(&mut root, "plugins.enabled", json!({"type": "boolean"}));
     put(&mut root, "plugins.allow", ids());
     put(&mut root, "plugins.deny", ids());

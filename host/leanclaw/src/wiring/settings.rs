@@ -15,9 +15,10 @@ use serde_json::{Map, Value, json};
 
 use super::plugins::SharedPlugins;
 use crate::config::{Effective, FileText, Problem, Source, Sources, json5_tree, resolve, schema, variables};
+use crate::telemetry;
 
 /// Keys that count as soon as they are stored.
-const HOT: [&str; 4] = ["plugins.enabled", "plugins.allow", "plugins.deny", "plugins.entries"];
+const HOT: [&str; 5] = ["logging.level", "plugins.enabled", "plugins.allow", "plugins.deny", "plugins.entries"];
 
 /// The configuration file of this process.
 pub(crate) struct SettingsFile {
@@ -116,6 +117,13 @@ impl Settings for SettingsFile {
         }
         let text = self.load()?.unwrap_or_else(|| "{}".to_owned());
         let config = resolve(&self.with(&text)).map_err(|error| Failure::invalid(error.to_string()))?.config;
+        let (of_log, hot): (Vec<&String>, Vec<&String>) = hot.into_iter().partition(|key| key.starts_with("logging"));
+        if !of_log.is_empty() {
+            telemetry::set_level(config.log.level);
+        }
+        if hot.is_empty() {
+            return Ok(());
+        }
         {
             let mut section = section.write().unwrap_or_else(PoisonError::into_inner);
             // The folder is watched where it was; another one needs a start.
@@ -285,6 +293,8 @@ mod tests {
             ("plugins.load.paths", Reload::Restart),
             ("plugins.entries.notes.config.unit", Reload::Hot),
             ("plugins.deny", Reload::Hot),
+            ("logging.level", Reload::Hot),
+            ("logging.consoleStyle", Reload::Restart),
             ("channels.telegram.botToken", Reload::None),
             ("gatewayx", Reload::None),
         ] {

@@ -135,8 +135,11 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
         let details = json!({"reason": reason, "command": command});
         Err(ErrorShape::invalid(format!("node command not allowed: {why}")).details(details))
     };
-    if !policy::allows(platform, command) {
-        let why = format!("\"{command}\" is not in the allowlist for platform \"{platform}\"");
+    if !policy::permits(&call.state.config.node_commands, platform, command) {
+        let why = format!(
+            "\"{command}\" is not in the allowlist for platform \"{platform}\" (gateway.nodes.allowCommands in the \
+             configuration adds to it, denyCommands takes away)"
+        );
         return refused("command not allowlisted", why);
     }
     let declared = node.declared.as_ref().is_some_and(|declared| declared.commands.iter().any(|own| own == command));

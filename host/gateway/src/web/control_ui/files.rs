@@ -175,6 +175,13 @@ pub(super) fn open_below(root: &Path, wanted: &Path) -> Result<(File, String), M
         let path = open.display();
         return Err(Missing::Unusable(format!("every user may write to {path}; run `chmod o-w {path}`")));
     }
+    // Whoever owns it may write to it, whatever the mode says now.
+    if let Some((path, owner)) = place.ancestors().take_while(|path| path.starts_with(&root)).find_map(strangers) {
+        let path = path.display();
+        return Err(Missing::Unusable(format!(
+            "{path} belongs to another user (uid {owner}); run `chown -R $(id -u) {path}` as the user that LeanClaw runs as"
+        )));
+    }
     Ok((file, tag))
 }
 
@@ -190,6 +197,14 @@ fn others_may_write(path: &Path) -> bool {
         let _ = path;
         false
     }
+}
+
+/// The owner of a path that is neither the user that this program runs as nor root.
+fn strangers(path: &Path) -> Option<(&Path, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = path.metadata().ok()?.uid();
+    let is_own = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    (!is_own).then_some((path, owner))
 }
 
 /// Names what a file holds now. Package managers give every file the same time, so the times alone say too little.

@@ -1,0 +1,178 @@
+//! What goes over HTTP as JSON, for the description at `/openapi.json`. A test holds real answers to it.
+
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+
+/// The process answers.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Live {
+    ok: bool,
+    /// `live`.
+    status: String,
+}
+
+/// Whether every part can serve.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Ready {
+    ready: bool,
+    /// Names of the parts that cannot; only for who is local or shows the credential.
+    #[serde(default)]
+    failing: Vec<String>,
+    #[serde(default)]
+    uptime_ms: u64,
+    /// Why they cannot.
+    #[serde(default)]
+    details: Vec<Part>,
+}
+
+/// A part that cannot serve.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Part {
+    name: String,
+    reason: String,
+}
+
+/// Whether the gateway takes connections.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Started {
+    ok: bool,
+    /// `started` or `draining`.
+    status: String,
+}
+
+/// Counters of the program and its plugins.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Metrics {
+    status: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// A call of a tool. `name` and `toolName` are the same as `tool`, `params` the same as `args`.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct ToolCall {
+    tool: String,
+    #[serde(default)]
+    args: Map<String, Value>,
+    /// The session it is called for.
+    #[serde(default)]
+    session_key: Option<String>,
+    /// Only looks whether there is such a tool.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a tool answered.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct ToolAnswer {
+    /// `true`.
+    ok: bool,
+    /// None when it was only looked for.
+    #[serde(default)]
+    result: Option<ToolResult>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What came of a tool.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct ToolResult {
+    /// Parts with a `type`: `text`, `image`, `file`.
+    content: Vec<Map<String, Value>>,
+    /// The same for programs.
+    #[serde(default)]
+    details: Value,
+}
+
+/// A tool could not be called, or failed.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct ToolError {
+    /// `false`.
+    ok: bool,
+    error: Why,
+}
+
+/// Something went wrong.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Error {
+    error: Why,
+}
+
+/// Something went wrong; some say `ok: false` besides.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct AnyError {
+    #[serde(default)]
+    ok: bool,
+    error: Why,
+}
+
+/// What went wrong.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Why {
+    message: String,
+    /// Such as `unauthorized`, `rate_limited`, `not_found`.
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    details: Value,
+}
+
+/// An event for an agent.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct HookWake {
+    text: String,
+    /// `now` (the default) or `next-heartbeat`.
+    #[serde(default)]
+    mode: Option<String>,
+}
+
+/// A message for an agent.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct HookAgent {
+    message: String,
+    /// Only where `hooks.allowRequestSessionKey` is true.
+    #[serde(default)]
+    session_key: Option<String>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// An event is stored.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct HookTaken {
+    /// `true`.
+    ok: bool,
+    /// `now` or `next-heartbeat`.
+    mode: String,
+    /// `queued`.
+    event_outcome: String,
+}
+
+/// A hook could not be carried out.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct HookRefused {
+    /// `false`.
+    ok: bool,
+    error: String,
+}
