@@ -146,7 +146,7 @@ async fn a_device_is_good_for_what_the_credential_it_was_paired_with_still_is() 
     lowered.auth.named[0].role = Role::Viewer;
     let server = super::start_on(lowered, std::sync::Arc::clone(&records)).await;
     let bound = own(&server, &ann, &token).await;
-    assert_eq!(bound["payload"]["auth"]["scopes"], json!(["operator.read", "operator.sessions.read"]), "{bound}");
+    assert_eq!(bound["payload"]["auth"]["scopes"], json!(["operator.read"]), "{bound}");
     server.stop().await;
 
     let mut gone = with_roles();
