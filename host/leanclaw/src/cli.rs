@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::gateway::Plain;
 use crate::commands::{
-    agents, audit, call, channels, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings, start,
-    status, version,
+    agents, audit, call, channels, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings,
+    start, status, version,
 };
 use crate::config::Flags;
 use crate::output;
