@@ -84,7 +84,7 @@ impl Grants for Memory {
 }
 
 impl Settings for Memory {
-    fn refusal(&self, _plugin: &PluginId) -> Option<String> {
+    fn refusal(&self, _key: &PluginKey) -> Option<String> {
         None
     }
 
