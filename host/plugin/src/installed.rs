@@ -457,7 +457,8 @@ fn info(entry: &Entry, slot: &Slot, table: &Table) -> PluginInfo {
         reason: reasons.join("\n"),
         exports: description
             .map(|found| found.interfaces.served_exports().into_iter().map(str::to_owned).collect())
-            .unwrap_or_default(),
+            .unwrap_or_else(|| slot.remembered_exports.clone()),
+        channels: manifest.channels.clone(),
         lifecycle: manifest.lifecycle,
         requested: manifest.asked(),
         granted: slot.granted.clone(),

@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     /// What is asked for and not granted.
     pub(crate) missing: Vec<String>,
     pub(crate) ready: Option<Ready>,
+    /// What a component that is kept from loading is remembered to export; empty where it was never looked at.
+    pub(crate) remembered_exports: Vec<String>,
     /// Whether the reason may pass by itself, so that loading is tried again.
     pub(crate) is_transient: bool,
     /// What served until rights were taken back: it keeps the code of the version that ran until that is loaded anew,
@@ -55,6 +57,7 @@ impl Slot {
             granted: None,
             missing: Vec::new(),
             ready: None,
+            remembered_exports: Vec::new(),
             is_transient: false,
             withdrawn: None,
         }
@@ -165,7 +168,8 @@ impl Loader {
         let manifest = &package.manifest;
         let key = PluginKey { plugin: manifest.id.clone(), account: account.clone() };
         if let Some(reason) = self.services.settings.refusal(&key) {
-            return Slot::new(key, PluginState::Disabled, reason);
+            let remembered_exports = self.remembered_exports(package).await;
+            return Slot { remembered_exports, ..Slot::new(key, PluginState::Disabled, reason) };
         }
         let Some(component) = &package.component else {
             return Slot::new(key, PluginState::Disabled, no_component(manifest));
@@ -201,6 +205,14 @@ impl Loader {
         slot.granted = Some(effective);
         slot.missing = missing;
         slot
+    }
+
+    /// What a component of this content was found to export, whenever that was.
+    async fn remembered_exports(&self, package: &Package) -> Vec<String> {
+        let Some(component) = &package.component else { return Vec::new() };
+        let known = self.services.memo.recall(&description::memo_key(&component.digest.to_string())).await;
+        let known: Option<Description> = known.and_then(|text| serde_json::from_str(&text).ok());
+        known.map_or_else(Vec::new, |known| known.interfaces.served_exports().into_iter().map(str::to_owned).collect())
     }
 
     async fn ready(

@@ -55,8 +55,11 @@ pub struct PluginInfo {
     pub state: PluginState,
     /// Why it stands there and what to do, one or more lines; empty when ready.
     pub reason: String,
-    /// What the component exports: `channel`, `skill`, `method`, `hook`, `webhook`, `poll`, `socket`, `http`.
+    /// What the component exports, as far as it was ever looked at: `channel`, `skill`, `method`, `hook`, `webhook`, `poll`, `socket`, `http`.
     pub exports: Vec<String>,
+    /// Ids of the channels that its manifest says it serves.
+    #[serde(default)]
+    pub channels: Vec<String>,
     /// Lifecycle of its instances.
     pub lifecycle: Lifecycle,
     /// What the manifest asks for.

@@ -2,16 +2,20 @@
 
 use serde_json::json;
 
-use crate::support::{Place, env};
+use crate::support::{Connect, Place, env, eventually};
 
 #[tokio::test]
 async fn how_a_gateway_stands_is_told_in_lines_and_as_json() {
     let place = Place::with_examples(&["notes"]).await;
     let program = place.start_with(env("LEANCLAW_GATEWAY_API_KEY", "right")).await;
-    program.plugin_until("notes", "it is there", |found| found["state"] == "needs-grant").await;
     let elsewhere = Place::empty();
     let url = format!("ws://{}", program.address);
     let ask = async |command: &[&str]| elsewhere.run(&[command, &["--url", &url, "--token", "right"]].concat()).await;
+    eventually("the plugin is there", async || {
+        let plugins = ask(&["status", "--json"]).await.json()["plugins"].clone();
+        (plugins[0]["state"] == "needs-grant").then_some(())
+    })
+    .await;
     let lines = ask(&["status"]).await.ok();
     assert!(lines.contains("plugins    1 needs-grant") && lines.contains("sessions   0"), "{lines}");
     let status = ask(&["status", "--json"]).await.json();
@@ -22,7 +26,7 @@ async fn how_a_gateway_stands_is_told_in_lines_and_as_json() {
     assert_eq!(ask(&["channels"]).await.ok(), none);
     assert_eq!(ask(&["channels", "list", "--json"]).await.json()["channelOrder"], json!([]));
 
-    let mut client = program.client().await;
+    let mut client = Connect::token("right").to(program.address).await.unwrap();
     client.ok("sessions.patch", json!({"key": "a"})).await;
     client.ok("wake", json!({"mode": "now", "text": "look"})).await;
     let lines = ask(&["status"]).await.ok();

@@ -88,13 +88,13 @@ impl Shown {
     }
 }
 
-/// Every channel of every plugin and account. A plugin of which no account is ready has not told what its channel is
-/// called; it is shown by its own name.
+/// Every channel of every plugin and account. One of which no account is ready is called as the manifest says, else as its
+/// plugin is.
 pub(crate) fn all(state: &State) -> Vec<Shown> {
     let ready = state.services.plugins.channels();
     let mut shown = Vec::new();
     for plugin in state.services.plugins.list() {
-        if !plugin.exports.iter().any(|export| export == "channel") {
+        if plugin.channels.is_empty() && !plugin.exports.iter().any(|export| export == "channel") {
             continue;
         }
         let of_plugin = || ready.iter().filter(|channel| channel.key.plugin == plugin.id);
@@ -102,7 +102,11 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
         // Every account of a plugin serves the same channel.
         let named = own.or_else(|| of_plugin().next());
         shown.push(Shown {
-            id: named.map_or_else(|| plugin.id.to_string(), |channel| channel.id.clone()),
+            id: named
+                .map(|channel| &channel.id)
+                .or(plugin.channels.first())
+                .cloned()
+                .unwrap_or_else(|| plugin.id.to_string()),
             label: named.map(|channel| channel.title.clone()).filter(|title| !title.is_empty()).unwrap_or(plugin.name),
             plugin: plugin.id.to_string(),
             account: plugin.account.to_string(),
