@@ -332,7 +332,12 @@ fn inside(folder: &Path, relative: &str) -> Result<PathBuf, PluginError> {
             return Err(PluginError::Package(format!("`{relative}` leaves the plugin's folder")));
         };
         path.push(part);
-        let found = path.symlink_metadata().map_err(|source| PluginError::Read { path: path.clone(), source })?;
+        let found = path.symlink_metadata().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                PluginError::Package(format!("`{}` named by `main` cannot be read: {source}", path.display()))
+            }
+            _ => PluginError::Read { path: path.clone(), source },
+        })?;
         if found.is_symlink() {
             return Err(PluginError::Package(format!(
                 "`{}` is a symbolic link; a package must hold its files itself",

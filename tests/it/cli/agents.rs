@@ -15,7 +15,7 @@ async fn agents_and_groups_are_kept() {
     assert!(written.ends_with("agents/work-bot/workspace/USER.md is written\n"), "{written}");
     let refused = place.run(&["agents", "file", "work-bot", "../USER.md"]).await.failed(1);
     assert!(refused.contains("unsupported file \"../USER.md\""), "{refused}");
-    assert!(place.run(&["groups"]).await.err.contains("leanclaw groups add CHAT FOLDER"));
+    assert!(place.run(&["groups"]).await.out.contains("leanclaw groups add CHAT FOLDER"));
     let added = place.run(&["groups", "add", "tg:1", "family", "--agent", "work-bot", "--main"]).await.out;
     assert_eq!(added, "tg:1 is registered\n");
     let refused = place.run(&["groups", "add", "tg:2", "family"]).await.failed(1);

@@ -16,7 +16,7 @@ pub(crate) fn run(flags: Flags, plain: Plain) -> Result<()> {
     let talk = async |client: &mut GatewayClient| {
         let status = client.request("status", Some(json!({}))).await?;
         let health = client.request("health", Some(json!({}))).await?;
-        let plugins = client.request("plugins.list", Some(json!({}))).await?;
+        let plugins = client.request("plugins.list", Some(json!({"leanclaw": true}))).await?;
         Ok(json!({"status": status, "health": health, "plugins": plugins.get("plugins")}))
     };
     plain.talk(flags, talk, |payload, _| output::text(&shown(payload)))

@@ -80,10 +80,11 @@ async fn who_waits_for_an_instance_is_turned_away_with_the_plugin() {
     let bench = Bench::new().await;
     let echo = guests::echo().unwrap();
     for lifecycle in ["per-call", "resident"] {
-        let asks = asking("waits", json!({"kv": {"quotaBytes": 10}}));
+        let asks = asking(lifecycle, json!({"kv": {"quotaBytes": 10}}));
         bench.install(&with(asks, json!({ "lifecycle": lifecycle })), &echo).await;
         let mut taken = Vec::new();
-        let call = || Box::pin(bench.plugins.call_method("waits.run", "1", context()));
+        let method = format!("{lifecycle}.run");
+        let call = || Box::pin(bench.plugins.call_method(&method, "1", context()));
 
         taken.extend(std::iter::from_fn(|| bench.wasm.try_instance_permit()));
         let mut waiting = call();
@@ -95,13 +96,13 @@ async fn who_waits_for_an_instance_is_turned_away_with_the_plugin() {
             // What is left of its rights is loaded, for which an instance is needed.
             taken.clear();
         };
-        tokio::join!(withdrawn, bench.revoke("waits"));
-        bench.until("waits", |info| info.state == PluginState::Ready).await;
+        tokio::join!(withdrawn, bench.revoke(lifecycle));
+        bench.until(lifecycle, |info| info.state == PluginState::Ready).await;
 
         taken.extend(std::iter::from_fn(|| bench.wasm.try_instance_permit()));
         let mut waiting = call();
         assert!(poll_once(&mut waiting).await.is_pending());
-        std::fs::remove_dir_all(bench.folder.path().join("waits")).unwrap();
+        std::fs::remove_dir_all(bench.folder.path().join(lifecycle)).unwrap();
         let failure = waiting.await.unwrap_err();
         assert_eq!(failure.code, "unavailable");
         assert!(failure.message.contains("was unloaded"), "{lifecycle}: {failure}");
