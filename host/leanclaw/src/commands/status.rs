@@ -16,15 +16,17 @@ pub(crate) fn run(flags: Flags, plain: Plain) -> Result<()> {
     let talk = async |client: &mut GatewayClient| {
         let status = client.request("status", Some(json!({}))).await?;
         let health = client.request("health", Some(json!({}))).await?;
-        let plugins = client.request("plugins.list", Some(json!({"leanclaw": true}))).await?;
-        Ok(json!({"status": status, "health": health, "plugins": plugins.get("plugins")}))
+        let listed = client.request("plugins.list", Some(json!({"leanclaw": true}))).await?;
+        let rows = listed.get("plugins").and_then(Value::as_array).into_iter().flatten();
+        let plugins: Vec<&Value> = rows.filter_map(|row| row.get("leanclaw")).collect();
+        Ok(json!({"status": status, "health": health, "plugins": plugins}))
     };
-    plain.talk(flags, talk, |payload, _| output::text(&shown(payload)))
+    plain.talk(flags, talk, |payload, _| output::text(shown(payload).trim_end()))
 }
 
 /// `leanclaw health`: whether it is well, and what is not.
 pub(crate) fn health(flags: Flags, plain: Plain) -> Result<()> {
-    plain.call(flags, "health", json!({"probe": true}), |payload, _| output::text(&well(payload)))
+    plain.call(flags, "health", json!({"probe": true}), |payload, _| output::text(well(payload).trim_end()))
 }
 
 fn shown(payload: &Value) -> String {
