@@ -1,7 +1,8 @@
 //! Who is connected, and getting an event to those who may see it.
 //!
 //! Sending never waits: a connection's task takes its events off a short queue at once and holds them against its own
-//! byte bound. Who cannot keep up loses droppable events, and is cut off when it would lose one that matters.
+//! byte bound. Who cannot keep up loses droppable events, and is cut off when it would lose one that matters. A flood of
+//! the first leaves room for the second.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -17,6 +18,9 @@ use crate::wire;
 
 /// Signals that may wait for a connection's task.
 const QUEUE: usize = 512;
+/// Signals behind which a droppable event is dropped: a node can send more progress than that before the task of who asked
+/// runs again, and the rest of the queue is for what must arrive.
+const QUEUE_FOR_DROPPABLE: usize = QUEUE / 2;
 
 /// One event, written once for all who get it.
 #[derive(Debug)]
@@ -159,11 +163,18 @@ pub(crate) struct Mailbox {
     pub(crate) expelled: AtomicBool,
 }
 
+impl Signal {
+    fn is_droppable(&self) -> bool {
+        matches!(self, Self::Event(event) if event.droppable)
+    }
+}
+
 impl Mailbox {
-    /// Puts a signal in and wakes the task; false when it is full.
+    /// Puts a signal in and wakes the task; false when there is no room for it.
     fn put(&self, signal: Signal) -> bool {
+        let room = if signal.is_droppable() { QUEUE_FOR_DROPPABLE } else { QUEUE };
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = waiting.len() < QUEUE;
+        let fits = waiting.len() < room;
         if fits {
             waiting.push_back(signal);
         }
