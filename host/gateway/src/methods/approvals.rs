@@ -82,11 +82,12 @@ struct AskPlugin {
     more: Map<String, Value>,
 }
 
+/// The question that is meant.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Which {
+pub(super) struct Which {
     #[schemars(length(min = 1))]
-    id: String,
+    pub(super) id: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -180,7 +181,7 @@ struct SetRules {
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static ASK_COMMAND: LazyLock<Shape> = LazyLock::new(Shape::of::<AskCommand>);
 static ASK_PLUGIN: LazyLock<Shape> = LazyLock::new(Shape::of::<AskPlugin>);
-static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
+pub(super) static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
 static SET_RULES: LazyLock<Shape> = LazyLock::new(Shape::of::<SetRules>);
 

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::approvals::{decide, unknown};
+use super::approvals::{WHICH, Which, decide, unknown};
 use crate::approvals::Kind;
 use crate::connection::{Answer, Call};
 use crate::decisions;
@@ -16,13 +16,6 @@ use crate::wire::Payload;
 
 /// Decisions on a page when nobody says how many.
 const USUAL: usize = 50;
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Which {
-    #[schemars(length(min = 1))]
-    id: String,
-}
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -73,7 +66,6 @@ struct History {
     kind: Option<About>,
 }
 
-static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
 static HISTORY: LazyLock<Shape> = LazyLock::new(Shape::of::<History>);
 
