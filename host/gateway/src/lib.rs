@@ -21,6 +21,8 @@ mod connection;
 mod decisions;
 mod devices;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod gateway;
 mod groups;
 mod guard;

@@ -9,6 +9,7 @@ mod arguments;
 mod bench;
 mod dist;
 mod fingerprint;
+mod fuzz;
 mod plugins;
 mod repository;
 mod setup;
@@ -64,6 +65,12 @@ const COMMANDS: &[Command] = &[
         arguments: "gateway|plugins [--only PART] [--quick] [--check]",
         summary: "build the benchmarks in release mode and run them",
         run: bench::run,
+    },
+    Command {
+        name: "fuzz",
+        arguments: "[target...] [--seconds N] | target --input FILE",
+        summary: "build the fuzz targets and run each, or those named, for a minute",
+        run: fuzz::run,
     },
     Command { name: "dist", arguments: "", summary: "build the release archive in target/dist", run: dist::run },
 ];
