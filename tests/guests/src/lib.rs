@@ -118,6 +118,18 @@ pub fn fetch_within(headers: &[(&str, &str)], timeout_ms: Option<u64>) -> Guest 
     .fields(WHOLE)
 }
 
+/// A guest of this world that can run [`FETCH`] for `url`.
+#[must_use]
+pub fn fetching(world: &str, url: &str) -> Guest {
+    Guest::new(&format!("import http; {world}")).text("get", "GET").text("url", url)
+}
+
+/// Asks for the text `url`, with the text `get` as method; what came of it lies at `$area`.
+pub const FETCH: &str =
+    "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)
+        (local.tee $area (call $room)))";
+
 /// `$whole`: the text of a blob, read with one call, as the answer of a method.
 const WHOLE: &str = "(func $whole (param $blob i32) (result i32)
     (local $area i32)

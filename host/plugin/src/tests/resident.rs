@@ -152,10 +152,8 @@ async fn others_do_not_wait_for_a_guest_that_crashed_and_a_new_version_ends_the_
 async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;
-    let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
-    let waits = with(waits, json!({"limits": {"httpRequestsPerMinute": 1000}}));
-    bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
-    let url = json!(gate.server.url("/")).to_string();
+    let more = json!({"lifecycle": "resident", "limits": {"httpRequestsPerMinute": 1000}});
+    let url = gate.install(&bench, more).await;
     let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
     let mut first = call();
     assert!(poll_once(&mut first).await.is_pending());
@@ -185,9 +183,7 @@ async fn a_full_mailbox_refuses_and_what_was_accepted_is_served() {
 async fn what_waits_in_a_mailbox_does_not_begin_once_the_plugin_is_removed() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;
-    let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
-    bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
-    let url = json!(gate.server.url("/")).to_string();
+    let url = gate.install(&bench, json!({"lifecycle": "resident"})).await;
     let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
     let mut first = call();
     assert!(poll_once(&mut first).await.is_pending());
@@ -212,13 +208,9 @@ async fn what_waits_in_a_mailbox_does_not_begin_once_the_plugin_is_removed() {
 async fn a_flood_of_webhooks_leaves_places_for_polls_and_sockets() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;
-    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
-            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (call $room))";
-    let guest = Guest::new("import http; export webhook; export poll;")
+    let guest = guests::fetching("export webhook; export poll;", &gate.server.url("/"))
         .fields(super::webhooks::REPLY)
-        .text("get", "GET")
-        .text("url", &gate.server.url("/"))
-        .run("webhook.handle", &format!("{fetch} (call $reply (i32.const 200) (i32.const 0) (i32.const 0))"))
+        .run("webhook.handle", &[guests::FETCH, "(call $reply (i32.const 200) (i32.const 0) (i32.const 0))"].concat())
         .answer("poll.next", json!({"ok": {"wait-ms": 5}}));
     // Without the grant to poll nothing but the test asks for a poll.
     let rights = json!({"webhook": true, "privateHttp": [gate.server.origin()]});
@@ -279,9 +271,7 @@ fn a_program_that_ends_while_calls_wait_ends_quietly() {
     let (bench, mut waiting) = runtime.block_on(async {
         let bench = Bench::with_witness().await;
         let gate = Gate::start("7").await;
-        let waits = resident(asking("waits", json!({"privateHttp": [gate.server.origin()]})));
-        bench.install(&waits, &guests::fetch(&[]).build().unwrap()).await;
-        let url = json!(gate.server.url("/")).to_string();
+        let url = gate.install(&bench, json!({"lifecycle": "resident"})).await;
         let call = || {
             let (plugins, url) = (bench.plugins.clone(), url.clone());
             Box::pin(async move { plugins.call_method("waits.run", &url, context()).await })

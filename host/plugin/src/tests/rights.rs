@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::servers::Gate;
 use super::stored::HeldLoads;
-use super::support::{Bench, asking, assert_failed, caller, context, poll_once, with};
+use super::support::{Bench, PATIENCE, asking, assert_failed, caller, context, poll_once, with};
 
 /// Emits the event that its parameters name.
 fn emits() -> Vec<u8> {
@@ -87,15 +87,17 @@ async fn a_version_that_is_loaded_while_a_right_is_taken_back_never_has_it() {
     bench.close().await;
 }
 
+/// That calls run one after the other, in a manifest.
+fn one_at_a_time(lifecycle: &str) -> Value {
+    json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
     let bench = Bench::with_witness().await;
     for lifecycle in ["per-call", "resident"] {
         let gate = Gate::start("7").await;
-        let rights = json!({"privateHttp": [gate.server.origin()], "events": ["a"]});
-        let shape = json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}});
-        bench.install(&with(asking("waits", rights), shape), &guests::fetch(&[]).build().unwrap()).await;
-        let url = json!(gate.server.url("/")).to_string();
+        let url = gate.install(&bench, one_at_a_time(lifecycle)).await;
         let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
         let mut first = call();
         assert!(poll_once(&mut first).await.is_pending());
@@ -119,12 +121,6 @@ async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
     bench.close().await;
 }
 
-/// A plugin that fetches from `gate` one call at a time, with a right beside that.
-fn fetches(gate: &Gate, lifecycle: &str) -> Value {
-    let rights = json!({"privateHttp": [gate.server.origin()], "events": ["a"]});
-    with(asking("waits", rights), json!({"lifecycle": lifecycle, "limits": {"concurrency": 1}}))
-}
-
 /// Neither a version that was replaced nor one that was removed goes on with rights that were taken back.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back() {
@@ -132,9 +128,7 @@ async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back()
     for lifecycle in ["per-call", "resident"] {
         for is_replaced in [true, false] {
             let gate = Gate::start("7").await;
-            let wasm = guests::fetch(&[]).build().unwrap();
-            bench.install(&fetches(&gate, lifecycle), &wasm).await;
-            let url = json!(gate.server.url("/")).to_string();
+            let url = gate.install(&bench, one_at_a_time(lifecycle)).await;
             let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
             let mut first = call();
             assert!(poll_once(&mut first).await.is_pending());
@@ -143,7 +137,8 @@ async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back()
                 let mut second = call();
                 assert!(poll_once(&mut second).await.is_pending());
                 if is_replaced {
-                    bench.drop_in(&with(fetches(&gate, lifecycle), json!({"version": "2.0.0"})), &wasm);
+                    let newer = with(one_at_a_time(lifecycle), json!({"version": "2.0.0"}));
+                    bench.drop_in(&with(gate.manifest(), newer), &guests::fetch(&[]).build().unwrap());
                     bench.until("waits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
                     assert!(poll_once(&mut second).await.is_pending(), "replacing it ends nothing");
                 } else {
@@ -170,20 +165,18 @@ async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back()
 async fn a_component_that_is_asked_what_it_is_ends_when_a_right_is_taken_back() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;
-    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
-            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (call $room))";
-    let guest = Guest::new("import http; export hook;")
-        .text("get", "GET")
-        .text("url", &gate.server.url("/"))
-        .run("hook.events", &format!("{fetch} (call $room)"))
+    let guest = guests::fetching("export hook;", &gate.server.url("/"))
+        .run("hook.events", &[guests::FETCH, "(call $room)"].concat())
         .answer("hook.handle", json!({"ok": {"verdict": "deny"}}));
-    bench.drop_in(&fetches(&gate, "per-call"), &guest.build().unwrap());
+    // No limit of the plugin's own ends what is not ended.
+    let patient = with(gate.manifest(), json!({"limits": {"callTimeoutMs": 300_000}}));
+    bench.drop_in(&patient, &guest.build().unwrap());
     bench.until("waits", |info| info.state == PluginState::NeedsGrant).await;
     let rest = async {
         gate.arrived().await;
         let revoked = async {
             // It is asked again, with the rights that are left, only once the first time has ended.
-            gate.arrived().await;
+            tokio::time::timeout(PATIENCE, gate.arrived()).await.expect("the first time goes on");
             gate.open(2);
         };
         tokio::join!(bench.revoke_item("waits", "event:a"), revoked).0.unwrap()

@@ -4,9 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+use super::support::{Bench, asking, with};
 
 /// Answers every request by a rule and remembers them.
 #[derive(Clone)]
@@ -161,6 +164,18 @@ impl Gate {
             }
         });
         Self { server: server.await, arrived, open }
+    }
+
+    /// The manifest of a plugin `waits` that may call this server, with a right beside that.
+    pub(super) fn manifest(&self) -> Value {
+        asking("waits", json!({"privateHttp": [self.server.origin()], "events": ["a"]}))
+    }
+
+    /// Installs a plugin `waits`, whose calls wait here; `more` goes into its manifest. Gives the parameters of a call.
+    pub(super) async fn install(&self, bench: &Bench, more: Value) -> String {
+        let wasm = leanclaw_test_guests::fetch(&[]).build().unwrap();
+        bench.install(&with(self.manifest(), more), &wasm).await;
+        json!(self.server.url("/")).to_string()
     }
 
     /// Waits for one more request.

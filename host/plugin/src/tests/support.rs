@@ -21,6 +21,9 @@ use crate::{CallContext, EgressWatch, Mode, Plugins, PluginsOptions, Recycling};
 /// Instances that may live at once.
 const INSTANCES: u32 = 50;
 
+/// Longer than anything takes that is not stuck, and shorter than the limits that would end what is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A running runtime.
 pub(super) struct Bench {
     pub(super) plugins: Plugins,

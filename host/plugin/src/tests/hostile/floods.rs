@@ -1,5 +1,6 @@
 //! Guests that do something harmless far too often.
 
+use leanclaw_test_guests as guests;
 use leanclaw_test_guests::Guest;
 use leanclaw_types::Failure;
 use leanclaw_types::plugin::PluginState;
@@ -251,13 +252,10 @@ async fn a_file_that_was_handed_on_no_longer_counts() {
 async fn bodies_that_come_in_count_until_they_are_dropped() {
     let bench = Bench::with_witness().await;
     let server = Server::body(&"7".repeat(600_000)).await;
-    let fetch = "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
-            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)
-            (local.tee $area (call $room)))
-         (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))";
+    let fetch = &[guests::FETCH, "(if (i32.load8_u (local.get $area)) (then (return (local.get $area))))"].concat();
     let drops = "(call $blobs.blob.drop (i32.load offset=20 (local.get $area)))";
     let guest = |steps: &[&str]| {
-        let guest = leanclaw_test_guests::fetch(&[]).text("url", &server.url("/"));
+        let guest = guests::fetch(&[]).text("url", &server.url("/"));
         guest.run("method.invoke", &[&repeat(5, &steps.concat()), NULL].concat()).build().unwrap()
     };
     let small = |id| with(asking(id, json!({"privateHttp": [server.origin()]})), json!({"limits": {"memoryMib": 2}}));
@@ -399,7 +397,7 @@ async fn requests_are_counted_per_minute() {
         asking("asks", json!({"privateHttp": [server.origin()]})),
         json!({"limits": {"httpRequestsPerMinute": 2}}),
     );
-    bench.install(&slow, &leanclaw_test_guests::fetch(&[]).build().unwrap()).await;
+    bench.install(&slow, &guests::fetch(&[]).build().unwrap()).await;
     for _ in 0..2 {
         assert_eq!(bench.fetch("asks", &server.url("/")).await.unwrap(), "7");
     }
@@ -409,7 +407,7 @@ async fn requests_are_counted_per_minute() {
     assert!(failure.retry_after_ms.is_some_and(|wait| wait > 0), "{failure:?}");
     assert_eq!(server.requests().len(), 2);
     let fast = with(slow, json!({"limits": {"httpRequestsPerMinute": 3}}));
-    bench.replace(&fast, "2.0.0", &leanclaw_test_guests::fetch(&[]).build().unwrap()).await;
+    bench.replace(&fast, "2.0.0", &guests::fetch(&[]).build().unwrap()).await;
     // A new version does not begin a new minute.
     assert_eq!(bench.fetch("asks", &server.url("/")).await.unwrap(), "7");
     assert_told(&bench.fetch("asks", &server.url("/")).await.unwrap_err(), "rate-limited", "httpRequestsPerMinute");

@@ -23,11 +23,12 @@ fn grantable(server: &Server) -> Vec<(&'static str, Value, Guest)> {
     let submit = "(call $inbox.submit (global.get $message) (local.tee $area (call $room)))";
     let fetch = guests::fetch(&[]).run(
         "method.invoke",
-        "(call $http.send (global.get $get) (global.get $get_len) (global.get $url) (global.get $url_len)
-            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)
-            (local.tee $area (call $room)))
-         (if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
-         (call $ok (global.get $null) (global.get $null_len))",
+        &[
+            guests::FETCH,
+            "(if (i32.load8_u (local.get $area)) (then (return (local.get $area))))
+             (call $ok (global.get $null) (global.get $null_len))",
+        ]
+        .concat(),
     );
     let guest = |imports: &str, call: &str| Guest::method(imports, &format!("{call} {TOLD}")).text("name", "thing");
     vec![
