@@ -460,6 +460,20 @@ pub(crate) mod broken_disk {
 mod tests {
     use super::*;
 
+    /// A manifest that names such a place is refused before; this holds also without that.
+    #[test]
+    fn nothing_outside_of_a_package_is_inside_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (package, beside) = (folder.path().join("package"), folder.path().join("beside.wasm"));
+        std::fs::create_dir(&package).unwrap();
+        std::fs::write(&beside, "").unwrap();
+        std::fs::write(package.join("own.wasm"), "").unwrap();
+        assert_eq!(inside(&package, "./own.wasm").unwrap(), package.join("own.wasm"));
+        for outside in ["../beside.wasm", "./../beside.wasm", beside.to_str().unwrap()] {
+            assert!(inside(&package, outside).unwrap_err().to_string().contains("leaves"), "{outside}");
+        }
+    }
+
     #[test]
     fn an_embedded_manifest_reads_back_and_is_replaced() {
         let wasm = wat::parse_str("(component (core module))").unwrap();

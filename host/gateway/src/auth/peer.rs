@@ -159,6 +159,12 @@ mod tests {
         assert_eq!(with("null", &config).check_origin(&config), Err("origin missing or invalid"));
         config.allowed_origins = vec!["https://ui.example".into()];
         assert_eq!(with("https://ui.example", &config).check_origin(&config), Ok(()));
+        for near in ["https://ui.exampl", "https://ui.example.evil", "http://ui.example", "https://ui.example:444"] {
+            assert_eq!(with(near, &config).check_origin(&config), Err("origin not allowed"), "{near}");
+        }
+        // What a page says is local to whoever opened it, and that is another machine.
+        let afar = [("host", "leanclaw.example"), ("origin", "http://localhost:3000")];
+        assert_eq!(peer("192.0.2.1:5", &afar, &config).check_origin(&config), Err("origin not allowed"));
         let image = peer("127.0.0.1:5", &[("host", "localhost"), ("sec-fetch-site", "cross-site")], &config);
         assert!(image.from_page && image.origin.is_none());
         assert!(!peer("127.0.0.1:5", &[("host", "localhost"), ("sec-fetch-site", "none")], &config).from_page);

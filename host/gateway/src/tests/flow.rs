@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{PATIENCE, start, with_token};
+use crate::hub::Event;
 
 fn slow(id: &str) -> Value {
     json!({"type": "req", "id": id, "method": "notes.slow", "params": {"name": id, "answer": id}})
@@ -80,6 +81,17 @@ async fn a_client_that_does_not_read_is_cut_off_and_others_are_not() {
     }
     assert_eq!(slow.closed().await, (1008, "slow consumer".into()));
     assert_eq!(quick.call("health", json!({})).await["ok"], true);
+}
+
+/// On one thread, so that the client's connection surely looks at nothing in between.
+#[tokio::test]
+async fn a_client_that_more_happens_to_than_may_wait_is_cut_off() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    for number in 0..600 {
+        server.gateway.state.hub.broadcast(Event::new("notes.changed", &json!({"n": number}).to_string()));
+    }
+    assert_eq!(client.closed().await, (1008, "slow consumer".into()), "it would miss one without knowing");
 }
 
 #[tokio::test]

@@ -21,11 +21,20 @@ async fn a_plugin_is_asked_after_the_scope_and_can_only_refuse() {
     assert_eq!(client.call("plugins.revoke", json!({})).await["error"]["message"], "missing scope: operator.admin");
     assert_eq!(client.call("notes.echo", json!({"a": 1})).await["payload"], json!({"a": 1}));
     assert_eq!(client.call("notes.add", json!({})).await["ok"], true);
+    assert_eq!(client.call("plugins.list", json!({})).await["ok"], true);
 
     let asked = server.host.questions.lock().unwrap().clone();
     let short: Vec<_> =
         asked.iter().map(|row| (row["question"]["method"].as_str().unwrap(), row["reads"] == true)).collect();
-    assert_eq!(short, [("wake", false), ("config.get", true), ("notes.echo", true), ("notes.add", false)]);
+    let expected = [
+        ("wake", false),
+        ("config.get", true),
+        ("notes.echo", true),
+        ("notes.add", false),
+        // Only an admin goes by the way out.
+        ("plugins.list", true),
+    ];
+    assert_eq!(short, expected);
     let question = &asked[0]["question"];
     assert_eq!((question["role"].as_str(), &question["scopes"]), (Some("operator"), &json!(["operator.write"])));
     assert_eq!((&question["client"]["id"], &question["protocol"]), (&json!("gateway-client"), &json!(4)));

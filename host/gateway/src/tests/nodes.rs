@@ -26,11 +26,17 @@ impl Host {
     }
 
     async fn connect(&self, server: &Server, protocol: u64, commands: &[&str]) -> Client {
+        self.connect_asking(server, protocol, commands, &[]).await
+    }
+
+    /// As [`Host::connect`], and asks for scopes.
+    async fn connect_asking(&self, server: &Server, protocol: u64, commands: &[&str], scopes: &[&str]) -> Client {
         let mut client = server.open().await;
         let (nonce, at) = (client.challenge["payload"]["nonce"].as_str().unwrap(), &client.challenge["payload"]["ts"]);
-        let payload = format!("v3|{}|node-host|node|node||{at}|{TOKEN}|{nonce}|linux|", self.id());
+        let signed_scopes = scopes.join(",");
+        let payload = format!("v3|{}|node-host|node|node|{signed_scopes}|{at}|{TOKEN}|{nonce}|linux|", self.id());
         let params = json!({
-            "minProtocol": protocol, "maxProtocol": protocol, "role": "node", "scopes": [], "auth": {"token": TOKEN},
+            "minProtocol": protocol, "maxProtocol": protocol, "role": "node", "scopes": scopes, "auth": {"token": TOKEN},
             "caps": ["system"], "commands": commands, "permissions": {"screen.record": true},
             "client": {"id": "node-host", "version": "1", "platform": "linux", "mode": "node", "displayName": "box"},
             "device": {"id": self.id(), "publicKey": URL_SAFE_NO_PAD.encode(self.0.public_key().as_ref()),
@@ -458,6 +464,20 @@ async fn every_node_hears_the_words_and_an_operator_once() {
     let next = json!({"triggers": ["you"]});
     writer.call("voicewake.set", next.clone()).await;
     assert_eq!(reader.event("voicewake.changed").await["payload"], next, "each change once");
+}
+
+#[tokio::test]
+async fn a_node_hears_nothing_that_is_for_operators_whatever_it_asks_for() {
+    let server = start(with_token()).await;
+    let mut node = Host::new(74).connect_asking(&server, 4, &COMMANDS, &["operator.admin"]).await;
+    let hub = &server.gateway.state.hub;
+    hub.broadcast(Event::new("test.for-operators", "{}").scope("operator.read"));
+    hub.broadcast(Event::new("test.for-all", "{}"));
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|name| name != "test.for-all") {
+        heard.push(node.any().await["event"].as_str().unwrap().to_owned());
+    }
+    assert!(!heard.contains(&"test.for-operators".to_owned()), "{heard:?}");
 }
 
 #[tokio::test]

@@ -226,6 +226,17 @@ async fn rights_of_a_plugin_that_is_gone_can_be_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_asks_for_less_has_only_that() {
+    let bench = Bench::with_witness().await;
+    bench.install(&two_events("1.0.0"), &emits()).await;
+    assert_eq!(emitted(&bench, "b").await, "null");
+    bench.drop_in(&with(asking("emits", json!({"events": ["a"]})), json!({"version": "2.0.0"})), &emits());
+    bench.until("emits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
+    assert_eq!((emitted(&bench, "b").await.as_str(), emitted(&bench, "a").await.as_str()), ("denied", "null"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_a_version_gave_up_does_not_come_back_by_itself() {
     let bench = Bench::with_witness().await;
     let version =

@@ -74,6 +74,11 @@ impl Kv for Memory {
         if put.if_revision.is_some_and(|wanted| wanted != revision) {
             return Err(Failure::new("conflict", "Another revision."));
         }
+        let others = kv.iter().filter(|((owner, other), _)| owner == key && other != name);
+        let used: usize = others.map(|((_, other), entry)| other.len() + entry.value.len()).sum();
+        if (used + name.len() + value.len()) as u64 > put.quota_bytes {
+            return Err(Failure::new("budget-exhausted", "The quota."));
+        }
         let entry = kv.entry((key.clone(), name.to_owned())).or_insert(KvEntry { value: vec![], revision: 0 });
         *entry = KvEntry { value, revision: entry.revision + 1 };
         Ok(entry.revision)

@@ -89,6 +89,18 @@ async fn an_import_that_is_not_granted_is_not_linked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_holds_as_much_as_was_granted() {
+    let bench = Bench::with_witness().await;
+    let put = "(call $kv.put (global.get $name) (global.get $name_len) (local.get $params) (local.get $params_len)
+        (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (local.tee $area (call $room)))";
+    let keeps = Guest::method("import kv;", &format!("{put} {TOLD}")).text("name", "thing").build().unwrap();
+    bench.install(&asking("keeps", json!({"kv": {"quotaBytes": 10}})), &keeps).await;
+    assert_eq!(bench.run("keeps", "12345").await.unwrap(), "null");
+    assert_eq!(bench.run("keeps", "123456").await.unwrap_err().code, "budget-exhausted");
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interface_that_is_granted_serves_only_what_was_named() {
     let bench = Bench::with_witness().await;
     // The event is named by the call.
