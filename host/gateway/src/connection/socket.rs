@@ -157,7 +157,8 @@ impl Socket {
                     return self.poll_ended(context, &error).map(Err);
                 }
             } else if self.queue.is_empty() {
-                if self.out.capacity() > KEPT_BYTES {
+                // Its capacity alone does not tell: what was written is not part of it until it is reclaimed.
+                if self.out.try_reclaim(KEPT_BYTES + 1) {
                     self.out = BytesMut::new();
                 }
                 return Poll::Ready(Ok(()));
@@ -407,6 +408,16 @@ mod tests {
         drop(socket);
         assert_eq!(ended, Ending::Gone);
         assert_eq!(reading.await.unwrap(), (text.len(), 0, CloseCode::Normal), "nothing is said after it");
+    }
+
+    #[tokio::test]
+    async fn an_idle_socket_keeps_no_large_buffer_whatever_it_wrote() {
+        let (mut socket, _peer) = pair().await;
+        for length in [10, KEPT_BYTES, KEPT_BYTES + 1, 5000, 4 * KEPT_BYTES, 50_000] {
+            socket.push("x".repeat(length).into());
+            std::future::poll_fn(|context| socket.poll_flush(context)).await.unwrap();
+            assert!(!socket.out.try_reclaim(KEPT_BYTES + 1), "after {length} bytes");
+        }
     }
 
     #[tokio::test]
