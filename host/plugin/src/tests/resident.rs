@@ -184,20 +184,12 @@ async fn what_waits_in_a_mailbox_does_not_begin_once_the_plugin_is_removed() {
     let bench = Bench::with_witness().await;
     let gate = Gate::start("7").await;
     let url = gate.install(&bench, json!({"lifecycle": "resident"})).await;
-    let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
-    let mut first = call();
-    assert!(poll_once(&mut first).await.is_pending());
-    let rest = async {
-        gate.arrived().await;
-        let mut second = call();
-        assert!(poll_once(&mut second).await.is_pending());
-        std::fs::remove_dir_all(bench.folder.path().join("waits")).unwrap();
-        bench.wait("it stays", || bench.plugins.inspect(&"waits".parse().unwrap()).is_err().then_some(())).await;
-        gate.open(2);
-        second.await.unwrap_err()
-    };
-    let (first, second) = tokio::join!(first, rest);
-    assert_eq!(first.unwrap(), "7", "what had begun goes on");
+    let (first, second) = gate.occupy(&bench, &url).await;
+    std::fs::remove_dir_all(bench.folder.path().join("waits")).unwrap();
+    bench.wait("it stays", || bench.plugins.inspect(&"waits".parse().unwrap()).is_err().then_some(())).await;
+    gate.open(2);
+    let second = second.await.unwrap_err();
+    assert_eq!(first.await.unwrap().unwrap(), "7", "what had begun goes on");
     assert_failed(&second, "unavailable");
     assert!(second.message.contains("was unloaded"), "{second:?}");
     assert_eq!(gate.server.requests().len(), 1);
@@ -272,14 +264,7 @@ fn a_program_that_ends_while_calls_wait_ends_quietly() {
         let bench = Bench::with_witness().await;
         let gate = Gate::start("7").await;
         let url = gate.install(&bench, json!({"lifecycle": "resident"})).await;
-        let call = || {
-            let (plugins, url) = (bench.plugins.clone(), url.clone());
-            Box::pin(async move { plugins.call_method("waits.run", &url, context()).await })
-        };
-        tokio::spawn(call());
-        gate.arrived().await;
-        let mut waiting = call();
-        assert!(poll_once(&mut waiting).await.is_pending());
+        let (_runs, waiting) = gate.occupy(&bench, &url).await;
         (bench, waiting)
     });
     drop(runtime);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::servers::Gate;
 use super::stored::HeldLoads;
-use super::support::{Bench, PATIENCE, asking, assert_failed, caller, context, poll_once, with};
+use super::support::{Bench, PATIENCE, asking, assert_failed, caller, poll_once, with};
 
 /// Emits the event that its parameters name.
 fn emits() -> Vec<u8> {
@@ -98,18 +98,9 @@ async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
     for lifecycle in ["per-call", "resident"] {
         let gate = Gate::start("7").await;
         let url = gate.install(&bench, one_at_a_time(lifecycle)).await;
-        let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
-        let mut first = call();
-        assert!(poll_once(&mut first).await.is_pending());
-        let rest = async {
-            gate.arrived().await;
-            let mut second = call();
-            assert!(poll_once(&mut second).await.is_pending());
-            assert_eq!(bench.revoke_item("waits", "event:a").await.unwrap().state, PluginState::Ready);
-            second.await.unwrap_err()
-        };
-        let (first, second) = tokio::join!(first, rest);
-        let first = first.unwrap_err();
+        let (first, second) = gate.occupy(&bench, &url).await;
+        assert_eq!(bench.revoke_item("waits", "event:a").await.unwrap().state, PluginState::Ready);
+        let (first, second) = (first.await.unwrap().unwrap_err(), second.await.unwrap_err());
         assert_failed(&first, "unavailable");
         assert_failed(&second, "unavailable");
         assert!(!first.retryable && second.retryable && second.retry_after_ms.is_some(), "{lifecycle}");
@@ -129,26 +120,17 @@ async fn calls_of_a_version_that_serves_no_more_end_when_a_right_is_taken_back()
         for is_replaced in [true, false] {
             let gate = Gate::start("7").await;
             let url = gate.install(&bench, one_at_a_time(lifecycle)).await;
-            let call = || Box::pin(bench.plugins.call_method("waits.run", &url, context()));
-            let mut first = call();
-            assert!(poll_once(&mut first).await.is_pending());
-            let rest = async {
-                gate.arrived().await;
-                let mut second = call();
-                assert!(poll_once(&mut second).await.is_pending());
-                if is_replaced {
-                    let newer = with(one_at_a_time(lifecycle), json!({"version": "2.0.0"}));
-                    bench.drop_in(&with(gate.manifest(), newer), &guests::fetch(&[]).build().unwrap());
-                    bench.until("waits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
-                    assert!(poll_once(&mut second).await.is_pending(), "replacing it ends nothing");
-                } else {
-                    removed(&bench, "waits").await;
-                }
-                bench.revoke_item("waits", "event:a").await;
-                second.await.unwrap_err()
-            };
-            let (first, second) = tokio::join!(first, rest);
-            let first = first.unwrap_err();
+            let (first, mut second) = gate.occupy(&bench, &url).await;
+            if is_replaced {
+                let newer = with(one_at_a_time(lifecycle), json!({"version": "2.0.0"}));
+                bench.drop_in(&with(gate.manifest(), newer), &guests::fetch(&[]).build().unwrap());
+                bench.until("waits", |info| info.version == "2.0.0" && info.state == PluginState::Ready).await;
+                assert!(poll_once(&mut second).await.is_pending(), "replacing it ends nothing");
+            } else {
+                removed(&bench, "waits").await;
+            }
+            bench.revoke_item("waits", "event:a").await;
+            let (first, second) = (first.await.unwrap().unwrap_err(), second.await.unwrap_err());
             assert_failed(&first, "unavailable");
             assert_failed(&second, "unavailable");
             assert!(!first.retryable && second.retryable, "{lifecycle}: {first:?} {second:?}");

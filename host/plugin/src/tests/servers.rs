@@ -4,12 +4,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use leanclaw_types::Failure;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
-use super::support::{Bench, asking, with};
+use super::support::{Bench, asking, context, poll_once, with};
+
+/// What a call of a method came to.
+type Answer = Result<String, Failure>;
 
 /// Answers every request by a rule and remembers them.
 #[derive(Clone)]
@@ -176,6 +182,20 @@ impl Gate {
         let wasm = leanclaw_test_guests::fetch(&[]).build().unwrap();
         bench.install(&with(self.manifest(), more), &wasm).await;
         json!(self.server.url("/")).to_string()
+    }
+
+    /// Two calls of the plugin that [`Gate::install`] made, which takes one at a time: one that runs and is held here,
+    /// and one that waits for it to end.
+    pub(super) async fn occupy(&self, bench: &Bench, params: &str) -> (JoinHandle<Answer>, BoxFuture<'static, Answer>) {
+        let call = || -> BoxFuture<'static, Answer> {
+            let (plugins, params) = (bench.plugins.clone(), params.to_owned());
+            Box::pin(async move { plugins.call_method("waits.run", &params, context()).await })
+        };
+        let runs = tokio::spawn(call());
+        self.arrived().await;
+        let mut waits = call();
+        assert!(poll_once(&mut waits).await.is_pending());
+        (runs, waits)
     }
 
     /// Waits for one more request.
