@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::devices::Phone;
 use super::{Client, TOKEN, assert_invalid, start, start_on, with_token};
+use crate::approvals::{End, Kind};
 
 const APPROVALS: &[&str] = &["operator.approvals"];
 
@@ -85,6 +86,20 @@ async fn without_anybody_or_any_answer_a_question_ends_with_nothing() {
         "approval expired or not found",
     );
     assert_invalid(&agent.call("exec.approval.request", json!({"command": " "})).await, "command is required");
+}
+
+#[tokio::test]
+async fn the_first_end_of_a_question_stays() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, APPROVALS).await;
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "q", "command": "ls"})).await;
+    approver.event("exec.approval.requested").await;
+    let question = server.gateway.state.approvals.find(Kind::Exec, "q", 0).unwrap();
+    // As of two who decide at once.
+    assert!(question.finish(End::NoRoute));
+    assert!(!question.finish(End::TimedOut));
+    assert_eq!(question.ended(), Some(End::NoRoute));
 }
 
 #[tokio::test]

@@ -18,11 +18,14 @@ const REMOTE: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9")];
 pub(super) struct Phone {
     pair: Ed25519KeyPair,
     platform: &'static str,
+    /// Its client's id and mode.
+    client: (&'static str, &'static str),
 }
 
 impl Phone {
     pub(super) fn new(seed: u8) -> Self {
-        Self { pair: Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(), platform: "iOS 18" }
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        Self { pair, platform: "iOS 18", client: ("openclaw-ios", "ui") }
     }
 
     pub(super) fn id(&self) -> String {
@@ -33,15 +36,16 @@ impl Phone {
     fn params(&self, client: &Client, protocol: u64, role: &str, scopes: &[&str], auth: Value) -> Value {
         let (nonce, at) = (client.challenge["payload"]["nonce"].as_str().unwrap(), &client.challenge["payload"]["ts"]);
         let token = ["token", "deviceToken"].iter().find_map(|name| auth[name].as_str()).unwrap_or_default();
+        let (client_id, mode) = self.client;
         let payload = format!(
-            "v3|{}|openclaw-ios|ui|{role}|{}|{at}|{token}|{nonce}|{}|iphone",
+            "v3|{}|{client_id}|{mode}|{role}|{}|{at}|{token}|{nonce}|{}|iphone",
             self.id(),
             scopes.join(","),
             self.platform.to_lowercase()
         );
         json!({
             "minProtocol": protocol, "maxProtocol": protocol, "role": role, "scopes": scopes, "auth": auth,
-            "client": {"id": "openclaw-ios", "version": "1", "platform": self.platform, "mode": "ui",
+            "client": {"id": client_id, "version": "1", "platform": self.platform, "mode": mode,
                 "deviceFamily": "iPhone", "displayName": "phone"},
             "device": {"id": self.id(), "publicKey": URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref()),
                 "signature": URL_SAFE_NO_PAD.encode(self.pair.sign(payload.as_bytes()).as_ref()),
@@ -199,6 +203,55 @@ async fn more_scopes_another_role_and_another_platform_need_approval() {
     let rejected = phone.knock(&server, REMOTE, (4, "node"), &[], shared()).await.1;
     assert_eq!(clerk.call("device.pair.reject", approve(&rejected)).await["payload"]["deviceId"], json!(phone.id()));
     assert_eq!(admin.call("device.pair.list", json!({})).await["payload"]["pending"], json!([]));
+}
+
+#[tokio::test]
+async fn on_this_machine_too_another_role_and_another_platform_need_approval() {
+    let server = start(with_token()).await;
+    let mut phone = Phone::new(21);
+    assert_eq!(phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await.1["ok"], true);
+    assert_eq!(phone.knock(&server, LOCAL, OPERATOR, &["operator.write"], shared()).await.1["ok"], true);
+    let (_, node) = phone.knock(&server, LOCAL, (4, "node"), &[], shared()).await;
+    assert_eq!(node["error"]["details"]["reason"], "role-upgrade", "{node}");
+    phone.platform = "Android";
+    let (_, moved) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
+    assert_eq!(moved["error"]["details"]["reason"], "metadata-upgrade", "{moved}");
+}
+
+#[tokio::test]
+async fn a_helper_of_this_machine_is_not_paired_and_one_from_elsewhere_is() {
+    let server = start(with_token()).await;
+    let mut helper = Phone::new(22);
+    helper.client = ("gateway-client", "backend");
+    let (_, response) = helper.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
+    assert_eq!((&response["ok"], &response["payload"]["auth"]["deviceToken"]), (&json!(true), &Value::Null));
+    let server = start(proxied()).await;
+    let (_, response) = helper.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    assert_eq!(response["error"]["details"]["reason"], "not-paired", "{response}");
+}
+
+#[tokio::test]
+async fn so_many_devices_wait_and_the_oldest_makes_room() {
+    let server = start(proxied()).await;
+    let mut admin = pairing_admin(&server).await;
+    let phones: Vec<Phone> = (100..170).map(Phone::new).collect();
+    for phone in &phones {
+        phone.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    }
+    let listed = admin.call("device.pair.list", json!({})).await["payload"]["pending"].clone();
+    let waiting: Vec<&Value> = listed.as_array().unwrap().iter().map(|request| &request["deviceId"]).collect();
+    assert_eq!(waiting.len(), 64);
+    assert!(waiting.contains(&&json!(phones[69].id())) && !waiting.contains(&&json!(phones[0].id())));
+}
+
+#[tokio::test]
+async fn a_device_that_is_removed_is_cut_off() {
+    let server = start(with_token()).await;
+    let mut admin = pairing_admin(&server).await;
+    let phone = Phone::new(23);
+    let (mut client, _) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
+    assert_eq!(admin.call("device.pair.remove", json!({"deviceId": phone.id()})).await["ok"], true);
+    assert_eq!(client.closed().await, (1008, "access was taken back".into()));
 }
 
 #[tokio::test]

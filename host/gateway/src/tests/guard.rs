@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{start, with_token};
+use super::web::{bearer, request};
+use super::{Server, start, with_token};
 
 #[tokio::test]
 async fn a_plugin_is_asked_after_the_scope_and_can_only_refuse() {
@@ -42,6 +43,23 @@ async fn a_plugin_is_asked_after_the_scope_and_can_only_refuse() {
     let rows = server.audit.all();
     let row = rows.iter().find(|row| row["kind"] == "call-refused").unwrap();
     assert_eq!((row["method"].as_str(), row["actor"].as_str()), (Some("wake"), Some("client:token")));
+}
+
+#[tokio::test]
+async fn a_plugin_is_asked_about_requests_over_http_too() {
+    let server = start(with_token()).await;
+    *server.host.guard.lock().unwrap() = Some("tools.invoke".into());
+    let bearer = bearer();
+    let convert = async |server: &Server| {
+        request(server, "POST /tools/invoke", &[("authorization", &bearer)], "{\"tool\":\"convert\"}").await
+    };
+    let refused = convert(&server).await;
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert!(refused.body.contains("`warden`"), "{}", refused.body);
+    let question = server.host.questions.lock().unwrap()[0]["question"].clone();
+    assert_eq!((&question["client"]["id"], &question["remote"]), (&json!("http"), &json!("127.0.0.1")));
+    *server.host.guard.lock().unwrap() = Some("nothing".into());
+    assert_eq!(convert(&server).await.status, 200);
 }
 
 #[tokio::test]

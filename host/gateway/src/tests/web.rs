@@ -285,6 +285,9 @@ async fn bodies_and_heads_are_bounded_in_size() {
     let large = request(&server, "POST /plugins/chat/hook/", &[], &"x".repeat(1001)).await;
     assert_eq!(large.status, 413);
     assert!(large.body.contains("1000"));
+    let announced =
+        b"POST /plugins/chat/hook/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 1001\r\n\r\n";
+    assert_eq!(raw(&server, announced).await.unwrap().status, 413, "it is not waited for");
     let nobodys = request(&server, "POST /plugins/nope/hook/", &[], &"x".repeat(1001)).await;
     assert_eq!(nobodys.status, 404, "the body of a webhook that nobody takes is not looked at");
     let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", 1001, "x".repeat(1001));
