@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use leanclaw_types::redact::Secret;
 
 use crate::auth::Role;
@@ -43,20 +45,48 @@ pub struct GatewayConfig {
     pub version: String,
     /// How callers prove themselves.
     pub auth: Auth,
+    /// Bounds and timers.
+    pub limits: Limits,
+    /// Hooks; none takes none.
+    pub hooks: Option<Hooks>,
+    /// What may change later on.
+    pub live: LiveConfig,
+}
+
+/// What counts as soon as the configuration file says it, without a new start. Who is connected stays so: an origin or a
+/// proxy counts for whoever comes next.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LiveConfig {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins of web pages that may connect, such as `https://ui.example.com`; `*` allows every page.
     pub allowed_origins: Vec<String>,
     /// The web page that is served.
     pub control_ui: ControlUi,
-    /// Bounds and timers.
-    pub limits: Limits,
     /// How often may be called.
     pub rates: RateLimits,
-    /// Hooks; none takes none.
-    pub hooks: Option<Hooks>,
     /// What may be asked of nodes beside what their platform allows, and what may not.
     pub node_commands: NodeCommands,
+}
+
+/// The [`LiveConfig`] in use, for all who read it: swapped as a whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Live(Arc<ArcSwap<LiveConfig>>);
+
+impl Live {
+    pub(crate) fn new(config: LiveConfig) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(config)))
+    }
+
+    /// What counts now.
+    pub(crate) fn now(&self) -> Arc<LiveConfig> {
+        self.0.load_full()
+    }
+
+    /// Has another one count. Returns what counted before.
+    pub(crate) fn swap(&self, config: LiveConfig) -> Arc<LiveConfig> {
+        self.0.swap(Arc::new(config))
+    }
 }
 
 /// Commands of nodes that an admin decided on, whatever the platform.
@@ -69,7 +99,7 @@ pub struct NodeCommands {
 }
 
 /// An installed Control UI.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ControlUi {
     /// The folder that holds its `index.html`; none serves no page.
     pub root: Option<PathBuf>,
@@ -83,13 +113,9 @@ impl GatewayConfig {
         Self {
             version: version.into(),
             auth: Auth::default(),
-            trusted_proxies: Vec::new(),
-            allowed_origins: Vec::new(),
-            control_ui: ControlUi::default(),
             limits: Limits::default(),
-            rates: RateLimits::default(),
             hooks: None,
-            node_commands: NodeCommands::default(),
+            live: LiveConfig::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::credential::Door;
 use crate::auth::door::{Counter, network};
 use crate::auth::lockout::Lockout;
 use crate::auth::refusals::Refusals;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, Live, LiveConfig};
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
 use crate::groups::ChatGroups;
@@ -101,6 +101,8 @@ impl Gateway {
         let chat_groups = ChatGroups::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
         let voicewake = Shelf::open(&services.records, "voicewake").map_err(unreadable)?;
+        // Nobody reads it from there any more.
+        let live = Live::new(std::mem::take(&mut config.live));
         let state = State {
             agents,
             chat_groups,
@@ -110,7 +112,8 @@ impl Gateway {
             hook_lockout: Lockout::of_hooks(&config.limits),
             refusals: Refusals::default(),
             denials: Refusals::default(),
-            rates: Rates::new(config.rates.clone()),
+            rates: Rates::new(live.clone()),
+            live,
             hub: Hub::default(),
             presence: Presence::default(),
             nodes,
@@ -142,6 +145,8 @@ impl Gateway {
 
 pub(crate) struct State {
     pub(crate) config: GatewayConfig,
+    /// The part of the configuration that may change, which is not in `config`.
+    pub(crate) live: Live,
     pub(crate) services: Services,
     pub(crate) agents: Agents,
     pub(crate) chat_groups: ChatGroups,
@@ -193,7 +198,21 @@ impl State {
     }
 
     pub(crate) fn door(&self) -> Door<'_> {
-        Door { config: &self.config, lockout: &self.lockout, devices: &self.devices, now_ms: self.now_ms() }
+        Door {
+            config: &self.config,
+            live: self.live.now(),
+            lockout: &self.lockout,
+            devices: &self.devices,
+            now_ms: self.now_ms(),
+        }
+    }
+
+    /// Has another configuration count from now on.
+    pub(crate) fn go_by(&self, live: LiveConfig) {
+        let before = self.live.swap(live);
+        if before.rates != self.live.now().rates {
+            self.rates.changed();
+        }
     }
 
     pub(crate) fn audit(&self, actor: String, event: AuditEvent) {

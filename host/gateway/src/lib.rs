@@ -52,7 +52,7 @@ mod workspace;
 
 pub use adopt::{AdoptedGroup, agent_document, chat_session};
 pub use auth::Role;
-pub use config::{Auth, ControlUi, Credential, GatewayConfig, Limits, NodeCommands, check_bind};
+pub use config::{Auth, ControlUi, Credential, GatewayConfig, Limits, LiveConfig, NodeCommands, check_bind};
 pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use hooks::{HookMapping, Hooks};

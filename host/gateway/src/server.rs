@@ -85,7 +85,7 @@ async fn accept(listener: &TcpListener, state: &Arc<State>, shutdown: &Cancellat
         };
         let ip = remote.ip().to_canonical();
         // A trusted proxy stands for many callers; its connections count only together.
-        let trusted = state.config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == ip);
+        let trusted = state.live.now().trusted_proxies.iter().any(|proxy| proxy.to_canonical() == ip);
         let most = if trusted { usize::MAX } else { state.config.limits.connections_per_ip };
         // Over a cap the socket is closed at once: an answer would cost what the cap is there to save.
         let Some(unknown) = state.connections.enter(ip, most) else { continue };

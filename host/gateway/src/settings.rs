@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use leanclaw_types::{Caller, Failure};
 use serde_json::{Map, Value};
 
+use crate::config::LiveConfig;
+
 /// Stands for a secret in everything clients read, and for "what is stored" in what they write.
 pub(crate) const SENTINEL: &str = "__OPENCLAW_REDACTED__";
 
@@ -31,6 +33,9 @@ pub struct CheckedSettings {
     pub syntax: Option<String>,
     /// Everything that is wrong; with any, the text must not be stored.
     pub issues: Vec<SettingsIssue>,
+    /// What is wrong with values that a flag or the environment covers: they do no harm until those are gone, and none may be
+    /// stored anew.
+    pub covered: Vec<SettingsIssue>,
     /// What does nothing and should be looked at.
     pub warnings: Vec<SettingsIssue>,
 }
@@ -83,6 +88,9 @@ pub trait Settings: Send + Sync + 'static {
     /// # Errors
     /// They are stored and do not count yet; why.
     async fn apply(&self, caller: &Caller, changed: &[String]) -> Result<(), Failure>;
+
+    /// What counts in a running gateway with this text, keys of [`Reload::Hot`] and no others; none when it cannot be used.
+    fn live(&self, text: &str) -> Option<LiveConfig>;
 
     /// Whether the value at a key is a secret.
     fn is_secret(&self, key: &str) -> bool;

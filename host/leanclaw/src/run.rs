@@ -121,14 +121,9 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         GatewayAuth::Password(password) => Auth { password: Some(password.clone()), ..Auth::default() },
     };
     gateway.hooks.clone_from(&config.gateway.hooks);
-    gateway.node_commands.clone_from(&config.gateway.access.node_commands);
-    gateway.rates = config.gateway.access.rates.clone();
     gateway.auth.role = config.gateway.access.role;
     gateway.auth.named.clone_from(&config.gateway.access.users);
-    gateway.trusted_proxies.clone_from(&config.gateway.trusted_proxies);
-    gateway.allowed_origins.clone_from(&config.gateway.allowed_origins);
-    gateway.control_ui.root.clone_from(&config.gateway.control_ui.root);
-    gateway.control_ui.base_path.clone_from(&config.gateway.control_ui.base_path);
+    gateway.live = wiring::live(config);
     gateway
 }
 

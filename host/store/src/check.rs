@@ -41,7 +41,7 @@ const KV_RULES: &[&str] = &["SELECT 'the entries of ' || o.plugin || '/' || o.ac
 pub struct CheckedFile {
     /// Where it is, or would be.
     pub path: PathBuf,
-    /// The version of its schema; none when it could not be read.
+    /// The version of its schema; none when it could not be read, or when the file is not made yet: then nothing is wrong.
     pub schema_version: Option<i64>,
     /// The newest version of its schema that this program knows. An older file is migrated by the next start.
     pub supported_version: i64,
@@ -73,6 +73,9 @@ fn checked(folder: &Path, schema: &Schema) -> CheckedFile {
         problems: Vec::new(),
         hints: Vec::new(),
     };
+    if !path.exists() && schema.file_name == crate::kv::SCHEMA.file_name && !has_served(folder) {
+        return checked;
+    }
     if !path.exists() {
         checked.problems.push(format!("`{}` is missing.", path.display()));
         checked
@@ -94,6 +97,17 @@ fn checked(folder: &Path, schema: &Schema) -> CheckedFile {
         }
     }
     checked
+}
+
+/// Whether a program has ever served from this folder: commands alone make `core.db` and no more. What cannot be told counts
+/// as yes, so that a file that was lost is missed.
+fn has_served(folder: &Path) -> bool {
+    let look = || -> Result<bool, StoreError> {
+        let connection = file::open_reader(&folder.join(crate::store::SCHEMA.file_name))?;
+        // The gateway's own key is made by its first start.
+        Ok(connection.query_row("SELECT EXISTS (SELECT 1 FROM records WHERE kind = 'key')", [], |row| row.get(0))?)
+    };
+    look().unwrap_or(true)
 }
 
 /// The schema version of a file and what is wrong with it.

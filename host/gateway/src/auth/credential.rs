@@ -1,5 +1,7 @@
 //! Deciding about one caller.
 
+use std::sync::Arc;
+
 use leanclaw_types::Caller;
 use leanclaw_types::frame::{ClientInfo, ConnectAuth, ConnectParams, ErrorShape, ProtocolVersion, error_code};
 use leanclaw_types::redact::Secret;
@@ -11,7 +13,7 @@ use crate::auth::Peer;
 use crate::auth::device::{self, Flaw, Identity};
 use crate::auth::lockout::Lockout;
 use crate::auth::roles::Role;
-use crate::config::{Auth, GatewayConfig};
+use crate::config::{Auth, GatewayConfig, LiveConfig};
 use crate::devices::{Devices, covers};
 
 /// What would let a caller in who has nothing to show.
@@ -91,6 +93,7 @@ impl Refusal {
 /// What a decision is made from, besides the caller.
 pub(crate) struct Door<'a> {
     pub(crate) config: &'a GatewayConfig,
+    pub(crate) live: Arc<LiveConfig>,
     pub(crate) lockout: &'a Lockout,
     pub(crate) devices: &'a Devices,
     pub(crate) now_ms: u64,
@@ -286,7 +289,7 @@ fn check_page(door: &Door<'_>, peer: &Peer, client: &ClientInfo) -> Result<(), R
     if peer.origin.is_none() && !is_page_client(client) {
         return Ok(());
     }
-    peer.check_origin(door.config).map_err(|reason| {
+    peer.check_origin(&door.live).map_err(|reason| {
         Refusal::new(
             error_code::INVALID_REQUEST,
             "CONTROL_UI_ORIGIN_NOT_ALLOWED",

@@ -105,7 +105,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::GatewayConfig;
+    use crate::config::LiveConfig;
     use http::HeaderMap;
 
     fn peer(address: &str, origin: Option<&str>) -> Peer {
@@ -113,7 +113,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert("origin", origin.parse().unwrap());
         }
-        Peer::new(address.parse().unwrap(), &headers, &GatewayConfig::new("0"))
+        Peer::new(address.parse().unwrap(), &headers, &LiveConfig::default())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Uri, header};
 
-use crate::config::GatewayConfig;
+use crate::config::LiveConfig;
 
 /// Headers that only a proxy adds.
 const FORWARDING: [&str; 7] = [
@@ -34,7 +34,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Reads a request's headers.
-    pub(crate) fn new(socket: SocketAddr, headers: &HeaderMap, config: &GatewayConfig) -> Self {
+    pub(crate) fn new(socket: SocketAddr, headers: &HeaderMap, config: &LiveConfig) -> Self {
         let socket_ip = socket.ip().to_canonical();
         let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
         let trusted = config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == socket_ip);
@@ -60,7 +60,7 @@ impl Peer {
     ///
     /// # Errors
     /// The reason the real gateway gives.
-    pub(crate) fn check_origin(&self, config: &GatewayConfig) -> Result<(), &'static str> {
+    pub(crate) fn check_origin(&self, config: &LiveConfig) -> Result<(), &'static str> {
         let origin = self.origin.as_deref().unwrap_or_default();
         let Some(host) = origin_host(origin) else { return Err("origin missing or invalid") };
         let listed =
@@ -70,7 +70,7 @@ impl Peer {
 }
 
 /// The last address in `X-Forwarded-For` that is not itself a trusted proxy.
-fn forwarded_for(headers: &HeaderMap, config: &GatewayConfig) -> Option<IpAddr> {
+fn forwarded_for(headers: &HeaderMap, config: &LiveConfig) -> Option<IpAddr> {
     let chain: Vec<IpAddr> = headers
         .get_all("x-forwarded-for")
         .iter()
@@ -109,7 +109,7 @@ fn is_loopback_name(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn peer(socket: &str, headers: &[(&'static str, &str)], config: &GatewayConfig) -> Peer {
+    fn peer(socket: &str, headers: &[(&'static str, &str)], config: &LiveConfig) -> Peer {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn only_an_unproxied_local_caller_is_direct() {
-        let config = GatewayConfig::new("0");
+        let config = LiveConfig::default();
         for (socket, headers, direct) in [
             ("127.0.0.1:5", &[("host", "127.0.0.1:1")][..], true),
             ("[::1]:5", &[("host", "localhost:1")], true),
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_proxy_is_believed_only_when_trusted() {
-        let mut config = GatewayConfig::new("0");
+        let mut config = LiveConfig::default();
         let headers = [("host", "localhost"), ("x-forwarded-for", "9.9.9.9, 10.0.0.1")];
         let hidden = peer("127.0.0.1:5", &headers, &config);
         assert!(hidden.hidden_behind_proxy);
@@ -150,8 +150,8 @@ mod tests {
 
     #[test]
     fn pages_are_recognised_and_origins_checked() {
-        let mut config = GatewayConfig::new("0");
-        let with = |origin: &'static str, config: &GatewayConfig| {
+        let mut config = LiveConfig::default();
+        let with = |origin: &'static str, config: &LiveConfig| {
             peer("127.0.0.1:5", &[("host", "localhost"), ("origin", origin)], config)
         };
         assert_eq!(with("http://localhost:3000", &config).check_origin(&config), Ok(()));

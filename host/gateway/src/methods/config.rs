@@ -272,7 +272,7 @@ fn shown(state: &State, version: ProtocolVersion, settings: &Arc<dyn Settings>, 
     let mut shown = json!({
         "path": settings.path(), "exists": text.is_some(), "raw": raw, "parsed": parsed, "resolved": resolved,
         "valid": checked.issues.is_empty(), "config": parsed, "hash": hash, "issues": issues(&checked.issues),
-        "warnings": issues(&checked.warnings), "legacyIssues": [],
+        "warnings": issues(&[checked.covered, checked.warnings].concat()), "legacyIssues": [],
     });
     if version == ProtocolVersion::V4
         && let Some(object) = shown.as_object_mut()
@@ -328,6 +328,9 @@ async fn store(
     let stored = tokio::task::spawn_blocking(move || file.store(&text)).await;
     let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
     stored.map_err(|failure| failure_to_error(version, &failure))?;
+    if let Some(live) = settings.live(&plan.text) {
+        state.go_by(live);
+    }
     note(state, session, settings, wish, &plan).await;
     drop(turn);
     let applied = settings.apply(&session.caller, &plan.changed).await;
@@ -389,7 +392,16 @@ fn plan(
     }
     let mut changed = Vec::new();
     differences(&stored.parsed, &parsed, "", &mut changed);
+    let is_new = |issue: &&SettingsIssue| changed.iter().any(|key| is_or_is_below(key, &issue.path));
+    let covered: Vec<SettingsIssue> = checked.covered.iter().filter(is_new).cloned().collect();
+    if !covered.is_empty() {
+        return Err(invalid(&covered));
+    }
     Ok(Plan { text, parsed, changed })
+}
+
+fn is_or_is_below(key: &str, top: &str) -> bool {
+    key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 fn patched(stored: &CheckedSettings, given: &CheckedSettings, wish: &Wish) -> Result<Value, ErrorShape> {

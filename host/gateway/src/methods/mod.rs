@@ -115,6 +115,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("environments.list", Scope::Depends, machine::environments),
     method("exec.approval.get", Scope::Needs(APPROVALS), decisions::waiting),
     method("exec.approval.grants.list", Scope::Needs(APPROVALS), none::answer),
+    method("exec.approval.grants.revoke", Scope::Needs(APPROVALS), none::answer),
     method("exec.approval.list", Scope::Needs(APPROVALS), approvals::list_exec),
     method("exec.approval.request", Scope::Needs(APPROVALS), approvals::request_exec),
     method("exec.approval.resolve", Scope::Needs(APPROVALS), approvals::resolve_exec),

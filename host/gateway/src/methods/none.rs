@@ -79,6 +79,7 @@ static ALL: &[Nothing] = &[
     ),
     // Commands are not run for jobs, so no job has a standing leave to run one.
     nothing("exec.approval.grants.list", &[("limit", "count", false)], |_, _| json!({"grants": []})),
+    nothing("exec.approval.grants.revoke", &[("grantId", "string", true)], |_, _| json!({"outcome": "not-found"})),
     // Skills are plugins; there is no library of texts beside them.
     nothing("skills.library.list", &[("sessionKey", "string", false), ("scope", "string", false)], |call, _| {
         json!({

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
 use serde_json::json;
 
 use crate::auth::door::network;
+use crate::config::Live;
 use window::{Given, Window};
 
 /// Addresses, and likewise credentials, that are told apart.
@@ -152,22 +154,30 @@ impl<K: Hash + Eq> Book<K> {
 /// Every account.
 #[derive(Debug)]
 pub(crate) struct Rates {
-    limits: RateLimits,
+    live: Live,
+    /// How often the limits were changed.
+    revision: AtomicU32,
     /// By address, apart for programs on this machine.
     ips: Book<(IpAddr, bool)>,
     credentials: Book<(String, bool)>,
 }
 
 impl Rates {
-    pub(crate) fn new(limits: RateLimits) -> Self {
-        Self { limits, ips: Book::new(), credentials: Book::new() }
+    pub(crate) fn new(live: Live) -> Self {
+        Self { live, revision: AtomicU32::new(0), ips: Book::new(), credentials: Book::new() }
+    }
+
+    /// There are other limits: what connections took under the old ones is counted against the new ones.
+    pub(crate) fn changed(&self) {
+        self.revision.fetch_add(1, Ordering::Release);
     }
 
     /// A meter for one caller. `local` is a program on this machine.
     pub(crate) fn meter(&self, ip: IpAddr, principal: &str, local: bool, now_ms: u64) -> Meter {
-        let window_ms = self.limits.window_ms();
+        let window_ms = self.live.now().rates.window_ms();
         Meter {
             held: Default::default(),
+            revision: Cell::new(self.revision.load(Ordering::Acquire)),
             local,
             ip: self.ips.open((network(ip), local), window_ms, now_ms),
             credential: self.credentials.open((principal.to_owned(), local), window_ms, now_ms),
@@ -193,6 +203,8 @@ impl Rates {
 #[derive(Debug)]
 pub(crate) struct Meter {
     held: [Cell<u32>; CLASSES],
+    /// The limits' revision under which it was taken.
+    revision: Cell<u32>,
     local: bool,
     ip: Arc<Account>,
     credential: Arc<Account>,
@@ -220,6 +232,10 @@ impl Meter {
         method: &str,
         now_ms: impl FnOnce() -> u64,
     ) -> Result<(), ErrorShape> {
+        let revision = rates.revision.load(Ordering::Acquire);
+        if self.revision.replace(revision) != revision {
+            self.give_back();
+        }
         let cell = self.cell(class);
         let held = match cell.get() {
             0 => {
@@ -243,7 +259,7 @@ impl Meter {
         method: &'static str,
         now_ms: u64,
     ) -> Result<(), ErrorShape> {
-        let limits = &rates.limits;
+        let limits = &rates.live.now().rates;
         // Version 3 limits fewer methods, and those much.
         let old = version == ProtocolVersion::V3 && matches!(method, "config.apply" | "config.patch" | "update.run");
         let limit = if old { limits.control_plane_v3 } else { limits.control_plane };
@@ -259,7 +275,7 @@ impl Meter {
 
     /// Takes up to `most` calls from both accounts; fewer of a small limit, so that counting stays exact.
     fn reserve(&self, rates: &Rates, class: Class, most: u32, now_ms: u64) -> Result<u32, (u32, u64)> {
-        let limits = &rates.limits;
+        let limits = &rates.live.now().rates;
         let window_ms = limits.window_ms();
         let pair = if self.local { (limits.loopback, limits.loopback) } else { (limits.per_ip, limits.per_credential) };
         let (ip_limit, credential_limit) = (pair.0.of(class), pair.1.of(class));
@@ -286,10 +302,11 @@ impl Meter {
     }
 }
 
-impl Drop for Meter {
-    fn drop(&mut self) {
+impl Meter {
+    /// Gives back what is held and not used.
+    fn give_back(&self) {
         for class in [Class::Read, Class::Write, Class::Admin, Class::Expensive] {
-            let held = self.cell(class).get();
+            let held = self.cell(class).take();
             if held > 0 {
                 self.ip.with(class, |window| window.give_back(held));
                 self.credential.with(class, |window| window.give_back(held));
@@ -298,10 +315,16 @@ impl Drop for Meter {
     }
 }
 
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
 fn exceeded(rates: &Rates, method: &str, limit: u32, wait_ms: u64) -> ErrorShape {
     let shown: String = method.chars().take(120).collect();
     let message = format!("rate limit exceeded for {shown}; retry after {}s", wait_ms.div_ceil(1000));
-    let per = format!("{limit} per {}s", rates.limits.window_ms() / 1000);
+    let per = format!("{limit} per {}s", rates.live.now().rates.window_ms() / 1000);
     let mut error = ErrorShape::new(error_code::UNAVAILABLE, message).details(json!({"method": shown, "limit": per}));
     error.retryable = Some(true);
     error.retry_after_ms = Some(wait_ms);
@@ -311,11 +334,16 @@ fn exceeded(rates: &Rates, method: &str, limit: u32, wait_ms: u64) -> ErrorShape
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LiveConfig;
+
+    fn going_by(rates: RateLimits) -> Rates {
+        Rates::new(Live::new(LiveConfig { rates, ..LiveConfig::default() }))
+    }
 
     fn rates(read: u32) -> Rates {
         let per_ip = ClassLimits { read, write: 2, admin: 0, expensive: 1 };
         let per_credential = ClassLimits { read: 1_000_000, write: 3, admin: 0, expensive: 1 };
-        Rates::new(RateLimits { per_ip, per_credential, ..RateLimits::default() })
+        going_by(RateLimits { per_ip, per_credential, ..RateLimits::default() })
     }
 
     fn ip(number: u32) -> IpAddr {
@@ -363,8 +391,24 @@ mod tests {
     }
 
     #[test]
+    fn other_limits_count_for_what_a_connection_already_holds() {
+        let rates = going_by(RateLimits::default());
+        let meter = rates.meter(ip(1), "a", true, 5_000);
+        assert_eq!(spent(&meter, &rates, Class::Read, 4), 4);
+        let mut live = LiveConfig::default();
+        live.rates.loopback.read = 6;
+        rates.live.swap(live.clone());
+        rates.changed();
+        assert_eq!(spent(&meter, &rates, Class::Read, 9), 2, "four of the six are used");
+        live.rates.loopback.read = 0;
+        rates.live.swap(live);
+        rates.changed();
+        assert_eq!(spent(&meter, &rates, Class::Read, 9), 9);
+    }
+
+    #[test]
     fn local_programs_have_a_limit_of_their_own_that_benches_do_not_meet() {
-        let rates = Rates::new(RateLimits::default());
+        let rates = going_by(RateLimits::default());
         let meter = rates.meter(ip(0x7f00_0001), "token", true, 0);
         assert_eq!(spent(&meter, &rates, Class::Read, 350_000), 350_000);
         let outside = rates.meter(ip(0x7f00_0001), "token", false, 0);
@@ -387,7 +431,7 @@ mod tests {
 
     #[test]
     fn control_plane_writes_are_counted_per_method_and_version() {
-        let rates = Rates::new(RateLimits::default());
+        let rates = going_by(RateLimits::default());
         let meter = rates.meter(ip(1), "a", true, 0);
         let count =
             |version, method| (0..50).filter(|_| meter.spend_control_plane(&rates, version, method, 0).is_ok()).count();

@@ -139,7 +139,7 @@ async fn without_a_token_only_direct_local_programs_get_in() {
 #[tokio::test]
 async fn pages_need_an_allowed_origin() {
     let mut config = with_token();
-    config.allowed_origins = vec!["https://ui.example".into()];
+    config.live.allowed_origins = vec!["https://ui.example".into()];
     let server = start(config).await;
     for (origin, allowed) in
         [("https://evil.example", false), ("null", false), ("https://ui.example", true), ("http://127.0.0.1:1", true)]
@@ -174,7 +174,7 @@ async fn an_untrusted_proxy_on_this_machine_is_refused_before_the_upgrade() {
         }
     }
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     let mut client = server.open_with("/", &[("x-forwarded-for", "9.9.9.9")]).await;
     assert_eq!(knock(&mut client, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
@@ -188,7 +188,7 @@ async fn remote(server: &Server, ip: &str) -> Client {
 #[tokio::test]
 async fn ten_wrong_tokens_lock_an_address_out() {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     for _ in 0..10 {
         let mut client = remote(&server, "9.9.9.9").await;
@@ -219,7 +219,7 @@ async fn ten_wrong_tokens_lock_an_address_out() {
 #[tokio::test]
 async fn version_3_takes_the_right_token_while_locked_out() {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     for _ in 0..10 {
         knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "wrong"})).await;
@@ -231,7 +231,7 @@ async fn version_3_takes_the_right_token_while_locked_out() {
 #[tokio::test]
 async fn sockets_that_do_not_finish_their_handshake_are_capped_per_address() {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     config.limits.unauthenticated_sockets_per_ip = 3;
     let server = start(config).await;
     let mut waiting = Vec::new();

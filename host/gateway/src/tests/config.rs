@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
-use crate::{CheckedSettings, Reload, Settings, SettingsIssue};
+use crate::{CheckedSettings, LiveConfig, Reload, Settings, SettingsIssue};
 
 /// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` counts at once.
 #[derive(Default)]
@@ -47,7 +47,8 @@ impl Settings for MemorySettings {
         if parsed.get("bad").is_some() {
             issues = vec![issue("bad", "is `true`; expected nothing"), issue("", "does not fit together")];
         }
-        CheckedSettings { parsed, resolved, issues, ..Default::default() }
+        let covered = parsed.get("covered").map(|_| issue("covered", "is `1`; expected nothing"));
+        CheckedSettings { parsed, resolved, issues, covered: covered.into_iter().collect(), ..Default::default() }
     }
 
     fn store(&self, text: &str) -> Result<(), Failure> {
@@ -58,6 +59,20 @@ impl Settings for MemorySettings {
     async fn apply(&self, _: &Caller, changed: &[String]) -> Result<(), Failure> {
         self.applied.lock().unwrap().extend(changed.iter().cloned());
         Ok(())
+    }
+
+    fn live(&self, text: &str) -> Option<LiveConfig> {
+        let parsed = self.check(text).parsed;
+        let mut live = LiveConfig::default();
+        if let Some(limit) = parsed["hotLimit"].as_u64() {
+            live.rates.loopback.read = u32::try_from(limit).unwrap();
+        }
+        live.allowed_origins.extend(parsed["hotOrigin"].as_str().map(str::to_owned));
+        live.trusted_proxies
+            .extend(parsed["hotProxy"].as_str().map(|proxy| proxy.parse::<std::net::IpAddr>().unwrap()));
+        live.control_ui.root = parsed["hotRoot"].as_str().map(Into::into);
+        live.node_commands.deny.extend(parsed["hotDenied"].as_str().map(str::to_owned));
+        Some(live)
     }
 
     fn is_secret(&self, key: &str) -> bool {
@@ -151,6 +166,62 @@ async fn a_change_is_stored_told_and_written_down_and_is_there_after_a_restart()
     assert_eq!((&again["config"], &again["hash"]), (&patched["config"], &patched["hash"]));
 }
 
+/// Lays a patch over the file.
+async fn patch(writer: &mut super::Client, patch: Value) -> Value {
+    let hash = read(writer).await["hash"].clone();
+    let answer = writer.call("config.patch", json!({"raw": patch.to_string(), "baseHash": hash})).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    answer["payload"]["restart"].clone()
+}
+
+#[tokio::test]
+async fn what_may_change_counts_without_a_start_and_for_who_is_there() {
+    let (server, _) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    let mut reader = server.connect(4, &["operator.read"]).await;
+
+    let page = async || {
+        let mut page = server.open_with("/", &[("origin", "https://ui.example")]).await;
+        let mut params = super::connect_params(4, 4);
+        params["auth"] = json!({"token": super::TOKEN});
+        page.call("connect", params).await
+    };
+    assert_eq!(page().await["error"]["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
+    let restart = patch(&mut writer, json!({"hotOrigin": "https://ui.example", "cold": 1})).await;
+    assert_eq!((&restart["required"], &restart["keys"]), (&json!(true), &json!(["cold"])));
+    assert_eq!(page().await["ok"], true);
+
+    assert_eq!(reader.call("status", json!({})).await["ok"], true);
+    let restart = patch(&mut writer, json!({"hotLimit": 1})).await;
+    assert_eq!((&restart["required"], &restart["keys"]), (&json!(false), &json!([])));
+    let refused = reader.call("status", json!({})).await["error"].clone();
+    assert_eq!(refused["details"], json!({"method": "status", "limit": "1 per 60s"}), "{refused}");
+    let lay = json!({"raw": "{\"hotLimit\": null}", "replacePaths": []});
+    assert_invalid(
+        &writer.call("config.patch", lay).await,
+        "config base hash required for hotLimit; re-run config.get and retry with baseHash",
+    );
+    let limited = writer.call("config.get", json!({})).await;
+    assert_eq!(limited["error"]["retryable"], true, "the writer as well: {limited}");
+    server.clock.advance(120_000);
+    patch(&mut writer, json!({"hotLimit": null})).await;
+    assert_eq!(reader.call("status", json!({})).await["ok"], true);
+    assert_eq!(reader.call("status", json!({})).await["ok"], true, "no limit of one any more");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), "<html>the page</html>").unwrap();
+    let before = super::web::request(&server, "GET /", &[], "").await;
+    assert_ne!(before.status, 200);
+    patch(&mut writer, json!({"hotRoot": folder.path()})).await;
+    let after = super::web::request(&server, "GET /", &[], "").await;
+    assert_eq!(after.status, 200);
+
+    let proxied = [("x-forwarded-for", "9.9.9.9")];
+    assert!(server.dial("/", &proxied).await.is_err());
+    patch(&mut writer, json!({"hotProxy": "127.0.0.1"})).await;
+    assert!(server.dial("/", &proxied).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_text_without_sentinels_keeps_its_comments() {
     let (server, settings) = start(None).await;
@@ -195,6 +266,20 @@ async fn a_write_that_may_not_be_changes_nothing_and_says_why() {
         assert_eq!(response["error"]["message"], "missing scope: operator.admin");
     }
     assert_eq!(settings.load().unwrap().as_deref(), Some(TEXT));
+}
+
+#[tokio::test]
+async fn a_wrong_value_that_something_covers_is_told_and_cannot_be_written_anew() {
+    let (server, settings) = start(Some("{\"covered\": 1}")).await;
+    let mut writer = server.admin().await;
+    let file = read(&mut writer).await;
+    assert_eq!((&file["valid"], &file["warnings"][0]["path"]), (&json!(true), &json!("covered")), "{file}");
+    patch(&mut writer, json!({"other": 1})).await;
+    let hash = read(&mut writer).await["hash"].clone();
+    let again = writer.call("config.patch", json!({"raw": "{\"covered\": 2}", "baseHash": hash})).await;
+    assert_invalid(&again, "invalid config: covered: is `1`; expected nothing");
+    assert_eq!(settings.check(&settings.load().unwrap().unwrap()).parsed, json!({"covered": 1, "other": 1}));
+    patch(&mut writer, json!({"covered": null})).await;
 }
 
 #[tokio::test]

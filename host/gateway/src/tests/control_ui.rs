@@ -38,7 +38,7 @@ impl Build {
 
     async fn server(&self, config: GatewayConfig) -> Server {
         let mut config = config;
-        config.control_ui.root = Some(self.folder.join("page"));
+        config.live.control_ui.root = Some(self.folder.join("page"));
         start(config).await
     }
 }
@@ -128,6 +128,30 @@ async fn nothing_outside_of_its_folder_is_served() {
 }
 
 #[tokio::test]
+async fn what_belongs_to_another_user_is_not_served() {
+    const STRANGER: u32 = 54_321;
+    let build = Build::new();
+    let server = build.server(with_token()).await;
+    let give = |path: &str, owner: Option<u32>| std::os::unix::fs::chown(build.folder.join(path), owner, None);
+    if give("page/favicon.svg", Some(STRANGER)).is_err() {
+        // Only root can give files away.
+        return;
+    }
+    assert_eq!(get(&server, "/favicon.svg").await.status, 503);
+    assert_eq!(get(&server, "/").await.status, 200);
+    give("page/assets", Some(STRANGER)).unwrap();
+    assert_eq!(get(&server, "/assets/plain.js").await.status, 503, "its owner may put another file there");
+    give("page", Some(STRANGER)).unwrap();
+    let refused = get(&server, "/").await;
+    assert_eq!(refused.status, 503);
+    assert!(!refused.body.contains("54321"), "why is in the log: {}", refused.body);
+    for path in ["page", "page/assets", "page/favicon.svg"] {
+        give(path, Some(0)).unwrap();
+    }
+    assert_eq!(get(&server, "/").await.status, 200, "root may do as it likes anyway");
+}
+
+#[tokio::test]
 async fn what_every_user_may_write_to_is_not_served() {
     use std::os::unix::fs::PermissionsExt as _;
     let build = Build::new();
@@ -201,7 +225,7 @@ async fn a_large_file_is_sent_whole() {
 async fn the_page_learns_how_it_is_to_be_shown() {
     let build = Build::new();
     let mut config = with_token();
-    config.control_ui.base_path = "/claw".into();
+    config.live.control_ui.base_path = "/claw".into();
     let server = build.server(config).await;
     let local = get(&server, "/claw/control-ui-config.json").await;
     let settings = local.json();
@@ -237,7 +261,7 @@ async fn the_page_learns_how_it_is_to_be_shown() {
 async fn below_another_path_the_top_stays_free() {
     let build = Build::new();
     let mut config = with_token();
-    config.control_ui.base_path = "/claw".into();
+    config.live.control_ui.base_path = "/claw".into();
     let server = build.server(config).await;
     let moved = get(&server, "/claw?a=b").await;
     assert_eq!((moved.status, moved.headers["location"].as_str()), (302, "/claw/?a=b"));

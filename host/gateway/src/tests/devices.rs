@@ -70,7 +70,7 @@ impl Phone {
 
 fn proxied() -> GatewayConfig {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.2".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.2".parse().unwrap(), "127.0.0.1".parse().unwrap()];
     config
 }
 

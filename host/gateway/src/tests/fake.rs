@@ -37,7 +37,7 @@ pub(crate) struct MemoryRecords {
     pub(super) revision: std::sync::atomic::AtomicU64,
     /// Whether storing fails.
     pub(crate) broken: AtomicBool,
-    /// While somebody holds it, what was said in a session is stored and not answered.
+    /// While somebody holds it, what is written is stored and not answered.
     pub(super) said: tokio::sync::Mutex<()>,
 }
 
@@ -53,15 +53,18 @@ impl Records for MemoryRecords {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Failure::unavailable("the disk is full"));
         }
-        let mut documents = self.documents.lock().unwrap();
-        for change in changes {
-            let key = (change.kind.to_owned(), change.id);
-            match change.body {
-                Some(body) => drop(documents.insert(key, body)),
-                None => drop(documents.remove(&key)),
+        {
+            let mut documents = self.documents.lock().unwrap();
+            for change in changes {
+                let key = (change.kind.to_owned(), change.id);
+                match change.body {
+                    Some(body) => drop(documents.insert(key, body)),
+                    None => drop(documents.remove(&key)),
+                }
             }
         }
         self.audit.lock().unwrap().extend(audit);
+        drop(self.said.lock().await);
         Ok(())
     }
 }

@@ -56,6 +56,35 @@ impl MemoryRecords {
     }
 }
 
+impl MemoryRecords {
+    fn changed(&self, key: String, decide: DecideSession) -> SessionOutcome {
+        let mut sessions = self.sessions.lock().unwrap();
+        self.revision.fetch_add(1, Ordering::SeqCst);
+        let old = sessions.get(&key).cloned();
+        let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
+            SessionChange::Nothing => return SessionOutcome::Done,
+            SessionChange::Remove { .. } => {
+                sessions.remove(&key);
+                return SessionOutcome::Done;
+            }
+            SessionChange::Put(row) => (row, None),
+            SessionChange::Restart(row) => (row, Some(0)),
+            SessionChange::Keep { row, messages } => (row, Some(messages)),
+        };
+        let same = |other: &MemorySession| other.row.key != key && other.row.label == row.label;
+        if row.label.is_some() && sessions.values().any(same) {
+            return SessionOutcome::LabelTaken;
+        }
+        let new = MemorySession { row: row.clone(), messages: Vec::new(), starts_after_seq: 0, last_seq: 0 };
+        let mut session = MemorySession { row, ..old.unwrap_or(new) };
+        if let Some(keep) = keep {
+            session.starts_after_seq = session.starts_after_seq.max(session.last_seq.saturating_sub(keep));
+        }
+        sessions.insert(key, session);
+        SessionOutcome::Done
+    }
+}
+
 #[async_trait]
 impl Sessions for MemoryRecords {
     fn revision(&self) -> u64 {
@@ -88,30 +117,9 @@ impl Sessions for MemoryRecords {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Failure::unavailable("the disk is full"));
         }
-        let mut sessions = self.sessions.lock().unwrap();
-        self.revision.fetch_add(1, Ordering::SeqCst);
-        let old = sessions.get(&key).cloned();
-        let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
-            SessionChange::Nothing => return Ok(SessionOutcome::Done),
-            SessionChange::Remove { .. } => {
-                sessions.remove(&key);
-                return Ok(SessionOutcome::Done);
-            }
-            SessionChange::Put(row) => (row, None),
-            SessionChange::Restart(row) => (row, Some(0)),
-            SessionChange::Keep { row, messages } => (row, Some(messages)),
-        };
-        let same = |other: &MemorySession| other.row.key != key && other.row.label == row.label;
-        if row.label.is_some() && sessions.values().any(same) {
-            return Ok(SessionOutcome::LabelTaken);
-        }
-        let new = MemorySession { row: row.clone(), messages: Vec::new(), starts_after_seq: 0, last_seq: 0 };
-        let mut session = MemorySession { row, ..old.unwrap_or(new) };
-        if let Some(keep) = keep {
-            session.starts_after_seq = session.starts_after_seq.max(session.last_seq.saturating_sub(keep));
-        }
-        sessions.insert(key, session);
-        Ok(SessionOutcome::Done)
+        let outcome = self.changed(key, decide);
+        drop(self.said.lock().await);
+        Ok(outcome)
     }
 
     async fn transcript(&self, key: &str, query: TranscriptQuery) -> Result<Transcript, Failure> {

@@ -235,8 +235,8 @@ async fn what_may_not_be_asked_is_not_sent() {
         assert_invalid(&admin.response(&json!("rules")).await, refused);
     }
     let mut config = with_token();
-    config.node_commands.allow = vec!["camera.snap".into()];
-    config.node_commands.deny = vec!["system.which".into()];
+    config.live.node_commands.allow = vec!["camera.snap".into()];
+    config.live.node_commands.deny = vec!["system.which".into()];
     let own = start(config).await;
     let mut camera = host.connect(&own, 3, &COMMANDS).await;
     let mut caller = own.connect(4, &["operator.write"]).await;

@@ -8,9 +8,9 @@ use crate::{ClassLimits, Credential, GatewayConfig, Role};
 
 fn tight() -> GatewayConfig {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    config.rates.per_ip = ClassLimits { read: 4, write: 2, admin: 2, expensive: 1 };
-    config.rates.per_credential = ClassLimits { read: 6, write: 2, admin: 2, expensive: 1 };
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.rates.per_ip = ClassLimits { read: 4, write: 2, admin: 2, expensive: 1 };
+    config.live.rates.per_credential = ClassLimits { read: 6, write: 2, admin: 2, expensive: 1 };
     config.auth.named = vec![Credential { name: "ann".into(), secret: Secret::new("of-ann"), role: Role::User }];
     config
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leanclaw_types::session::TranscriptQuery;
 use serde_json::{Value, json};
 
-use crate::Sessions as _;
+use crate::{Records as _, Sessions as _};
 
 use super::{assert_invalid, start, start_on, with_token};
 
@@ -72,6 +72,44 @@ async fn what_was_stored_is_told_although_who_said_it_went_away() {
     }
     drop(held);
     assert_eq!(follower.event("session.message").await["payload"]["message"]["content"][0]["text"], "hello");
+}
+
+/// Has a client ask for something, and go away once `is_stored`, while what is stored is not answered yet.
+async fn ask_and_leave(server: &super::Server, method: &str, params: Value, is_stored: impl Fn() -> bool) {
+    let mut writer = server.connect(4, &["operator.write"]).await;
+    let others = server.gateway.state.hub.len() - 1;
+    let held = server.records.said.lock().await;
+    writer.send(json!({"type": "req", "id": "w", "method": method, "params": params})).await;
+    while !is_stored() {
+        tokio::task::yield_now().await;
+    }
+    drop(writer);
+    while server.gateway.state.hub.len() > others {
+        tokio::task::yield_now().await;
+    }
+    drop(held);
+}
+
+#[tokio::test]
+async fn the_words_are_told_although_who_set_them_went_away() {
+    let server = start(with_token()).await;
+    let mut listener = server.connect(4, &["operator.read"]).await;
+    let stored = || !server.records.load("voicewake").unwrap().is_empty();
+    ask_and_leave(&server, "voicewake.set", json!({"triggers": ["hey"]}), stored).await;
+    assert_eq!(listener.event("voicewake.changed").await["payload"], json!({"triggers": ["hey"]}));
+}
+
+#[tokio::test]
+async fn all_of_many_sessions_are_changed_although_who_asked_went_away() {
+    let server = start(with_token()).await;
+    let mut listener = server.connect(4, &["operator.read"]).await;
+    assert_eq!(listener.call("sessions.subscribe", json!({})).await["ok"], true);
+    let params = json!({"targets": [{"key": "a"}, {"key": "b"}, {"key": "c"}], "patch": {"pinned": true}});
+    let stored = || !server.records.sessions.lock().unwrap().is_empty();
+    ask_and_leave(&server, "sessions.patchMany", params, stored).await;
+    for key in ["agent:main:a", "agent:main:b", "agent:main:c"] {
+        assert_eq!(listener.event("sessions.changed").await["payload"]["sessionKey"], key);
+    }
 }
 
 fn newest() -> TranscriptQuery {

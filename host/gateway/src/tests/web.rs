@@ -120,7 +120,7 @@ async fn metrics_are_json_or_text_and_not_for_strangers() {
     assert_eq!((wrong.status, wrong.headers["allow"].as_str()), (405, "GET, HEAD"));
     let far = ("x-forwarded-for", "9.9.9.9");
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     assert_eq!(request(&server, "GET /metrics", &[far], "").await.status, 401);
     assert_eq!(request(&server, "GET /metrics", &[far, ("authorization", &bearer())], "").await.status, 200);
@@ -205,8 +205,8 @@ async fn http_callers_prove_themselves() {
 #[tokio::test]
 async fn who_lacks_the_scope_is_counted_and_written_down_once() {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    config.rates.per_credential.expensive = 2;
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.rates.per_credential.expensive = 2;
     config.auth.named =
         vec![crate::Credential { name: "vic".into(), secret: Secret::new("of-vic"), role: crate::Role::Viewer }];
     let server = start(config).await;
@@ -222,7 +222,7 @@ async fn who_lacks_the_scope_is_counted_and_written_down_once() {
 #[tokio::test]
 async fn wrong_bearers_lock_an_address_out() {
     let mut config = with_token();
-    config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     let from = ("x-forwarded-for", "9.9.9.9");
     for _ in 0..10 {
@@ -447,8 +447,8 @@ async fn hooks_know_their_own_token_only_and_count_wrong_ones() {
 #[tokio::test]
 async fn hooks_and_webhooks_are_counted_with_the_other_calls() {
     let mut config = with_hooks();
-    config.rates.loopback.write = 1;
-    config.rates.loopback.expensive = 1;
+    config.live.rates.loopback.write = 1;
+    config.live.rates.loopback.expensive = 1;
     let server = start(config).await;
     let right = [("authorization", "Bearer hook-token")];
     let wake = async || request(&server, "POST /hooks/wake", &right, "{\"text\": \"x\"}").await;

@@ -85,7 +85,7 @@ async fn upgrade_or_page(Extract(state): Extract<Arc<State>>, request: Request) 
 /// Where a request comes from.
 fn peer_of<B>(state: &State, request: &http::Request<B>) -> Option<Peer> {
     let line = request.extensions().get::<Line>()?;
-    Some(Peer::new(line.remote, request.headers(), &state.config))
+    Some(Peer::new(line.remote, request.headers(), &state.live.now()))
 }
 
 /// Who makes a request on an authenticated route, or the answer that refuses it.

@@ -34,7 +34,7 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
         Err(refusal) => return *refusal,
     };
     let Some(line) = request.extensions().get::<Line>().cloned() else { return no_handshake() };
-    let peer = Peer::new(line.remote, headers, &state.config);
+    let peer = Peer::new(line.remote, headers, &state.live.now());
     if peer.hidden_behind_proxy {
         state.audit_refusal(&peer, "PROXY_NOT_TRUSTED");
         return reply::error(

@@ -112,7 +112,7 @@ fn verdict(file: &CheckedFile) -> String {
             format!("good (schema {version}; the next start brings it to {})", file.supported_version)
         }
         Some(version) => format!("good (schema {version})"),
-        None => "good".to_owned(),
+        None => "not made yet; the first start makes it".to_owned(),
     }
 }
 

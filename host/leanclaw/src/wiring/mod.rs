@@ -11,4 +11,4 @@ mod settings;
 pub(crate) use gateway::{PluginGateway, PluginsReady};
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
 pub(crate) use purge::purge;
-pub(crate) use settings::{SettingsFile, set};
+pub(crate) use settings::{SettingsFile, live, set};

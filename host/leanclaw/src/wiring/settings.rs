@@ -7,18 +7,51 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use leanclaw_gateway::{CheckedSettings, Reload, Settings, SettingsIssue};
+use leanclaw_gateway::{CheckedSettings, ControlUi, LiveConfig, Reload, Settings, SettingsIssue};
 use leanclaw_plugin::Plugins;
 use leanclaw_types::failure::code;
 use leanclaw_types::{Caller, Failure, PluginId};
 use serde_json::{Map, Value, json};
 
 use super::plugins::SharedPlugins;
-use crate::config::{Effective, FileText, Problem, Source, Sources, json5_tree, resolve, schema, variables};
+use crate::config::{
+    Config, Effective, FileText, Flags, Problem, Source, Sources, json5_tree, resolve, schema, variables,
+};
 use crate::telemetry;
 
 /// Keys that count as soon as they are stored.
-const HOT: [&str; 5] = ["logging.level", "plugins.enabled", "plugins.allow", "plugins.deny", "plugins.entries"];
+const HOT: [&str; 12] = [
+    "logging.level",
+    "plugins.enabled",
+    "plugins.allow",
+    "plugins.deny",
+    "plugins.entries",
+    "gateway.trustedProxies",
+    "gateway.rateLimits",
+    "gateway.nodes.allowCommands",
+    "gateway.nodes.denyCommands",
+    "gateway.controlUi.allowedOrigins",
+    "gateway.controlUi.root",
+    "gateway.controlUi.basePath",
+];
+
+/// Keys that are read at the start and have no variable.
+const READ_AT_START: [&str; 3] = ["gateway.auth.role", "gateway.auth.users", "hooks"];
+
+/// The part of the configuration that a running gateway is told anew.
+pub(crate) fn live(config: &Config) -> LiveConfig {
+    let gateway = &config.gateway;
+    LiveConfig {
+        trusted_proxies: gateway.trusted_proxies.clone(),
+        allowed_origins: gateway.allowed_origins.clone(),
+        control_ui: ControlUi {
+            root: gateway.control_ui.root.clone(),
+            base_path: gateway.control_ui.base_path.clone(),
+        },
+        rates: gateway.access.rates.clone(),
+        node_commands: gateway.access.node_commands.clone(),
+    }
+}
 
 /// The configuration file of this process.
 pub(crate) struct SettingsFile {
@@ -47,6 +80,18 @@ impl SettingsFile {
         let mut sources = self.sources.clone();
         sources.config_file.1 = FileText::Text { text: text.to_owned(), others_can_read: false };
         sources
+    }
+
+    /// What is wrong with single values of the file, also where a flag or the environment says something else today.
+    fn wrong_values(&self, text: &str) -> Vec<Problem> {
+        let mut alone = self.with(text);
+        alone.flags = Flags::default();
+        alone.environment.clear();
+        alone.not_utf8.clear();
+        alone.dotenv.1 = FileText::Missing;
+        let problems = resolve(&alone).err().map(|error| error.problems).unwrap_or_default();
+        let of_file = |problem: &Problem| matches!(problem, Problem::Invalid { source: Source::File { .. }, .. });
+        problems.into_iter().filter(of_file).collect()
     }
 }
 
@@ -77,7 +122,7 @@ impl Settings for SettingsFile {
                     resolved: json!({}),
                     syntax: Some(message),
                     issues,
-                    warnings: Vec::new(),
+                    ..CheckedSettings::default()
                 };
             }
         };
@@ -85,12 +130,15 @@ impl Settings for SettingsFile {
             Ok(resolution) => (overlaid(&parsed, &resolution.effective), Vec::new(), resolution.warnings),
             Err(error) => (parsed.clone(), error.problems.iter().map(issue).collect(), Vec::new()),
         };
+        let wrong = self.wrong_values(text);
+        let covered = wrong.iter().map(issue).filter(|issue| !issues.contains(issue)).collect();
         let warning = |message: String| SettingsIssue { path: String::new(), message };
         CheckedSettings {
             parsed,
             resolved,
             syntax: None,
             issues,
+            covered,
             warnings: warnings.into_iter().map(warning).collect(),
         }
     }
@@ -117,10 +165,10 @@ impl Settings for SettingsFile {
         }
         let text = self.load()?.unwrap_or_else(|| "{}".to_owned());
         let config = resolve(&self.with(&text)).map_err(|error| Failure::invalid(error.to_string()))?.config;
-        let (of_log, hot): (Vec<&String>, Vec<&String>) = hot.into_iter().partition(|key| key.starts_with("logging"));
-        if !of_log.is_empty() {
+        if hot.iter().any(|key| key.starts_with("logging")) {
             telemetry::set_level(config.log.level);
         }
+        let hot: Vec<&String> = hot.into_iter().filter(|key| key.starts_with("plugins")).collect();
         if hot.is_empty() {
             return Ok(());
         }
@@ -147,6 +195,10 @@ impl Settings for SettingsFile {
         Ok(())
     }
 
+    fn live(&self, text: &str) -> Option<LiveConfig> {
+        resolve(&self.with(text)).ok().map(|resolution| live(&resolution.config))
+    }
+
     fn is_secret(&self, key: &str) -> bool {
         schema::is_secret(key)
     }
@@ -157,8 +209,8 @@ impl Settings for SettingsFile {
         if HOT.iter().any(|hot| is_or_is_below(key, hot)) {
             return Reload::Hot;
         }
-        let mut known = variables::ALL.iter().flat_map(|variable| variable.keys);
-        if known.any(|known| is_or_is_below(key, known) || is_or_is_below(known, key)) {
+        let known = variables::ALL.iter().flat_map(|variable| variable.keys);
+        if known.chain(&READ_AT_START).any(|known| is_or_is_below(key, known) || is_or_is_below(known, key)) {
             return Reload::Restart;
         }
         Reload::None
@@ -230,7 +282,6 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Flags;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn settings(folder: &Path, environment: &[(&str, &str)]) -> SettingsFile {
@@ -284,6 +335,41 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_value_is_found_also_where_the_environment_says_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[("LEANCLAW_GATEWAY_PORT", "7"), ("LOG_LEVEL", "warn")]);
+        let checked = settings.check("{gateway: {port: 'x', bind: 3}, logging: {level: 'info'}}");
+        let paths = |issues: &[SettingsIssue]| issues.iter().map(|issue| issue.path.clone()).collect::<Vec<_>>();
+        assert_eq!(paths(&checked.issues), ["gateway.bind"]);
+        assert_eq!(paths(&checked.covered), ["gateway.port"], "each once");
+        // What only fits with what the environment says is no problem of the file.
+        let open = "{gateway: {bind: '0.0.0.0'}}";
+        assert!(!settings.check(open).issues.is_empty());
+        let guarded = SettingsFile::new(Sources {
+            environment: [("LEANCLAW_GATEWAY_API_KEY".to_owned(), "t0ken".to_owned())].into(),
+            ..settings.sources
+        });
+        let checked = guarded.check(open);
+        assert_eq!((checked.issues, checked.covered), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_counts_at_once_comes_from_all_sources() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[("LEANCLAW_GATEWAY_ALLOWED_ORIGINS", "https://of.environment")]);
+        let text = "{gateway: {rateLimits: {controlPlane: 3}, trustedProxies: ['10.0.0.1'],
+            controlUi: {allowedOrigins: ['https://of.file'], root: '/ui', basePath: '/claw'},
+            nodes: {denyCommands: ['x']}}}";
+        let live = settings.live(text).unwrap();
+        assert_eq!(live.rates.control_plane, 3);
+        assert_eq!(live.trusted_proxies, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(live.allowed_origins, ["https://of.environment"]);
+        assert_eq!((live.control_ui.root, live.control_ui.base_path.as_str()), (Some("/ui".into()), "/claw"));
+        assert_eq!(live.node_commands.deny, ["x"]);
+        assert_eq!(settings.live("{gateway: {port: 'x'}}"), None);
+    }
+
+    #[test]
     fn keys_say_when_they_count() {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(folder.path(), &[]);
@@ -297,6 +383,14 @@ mod tests {
             ("logging.consoleStyle", Reload::Restart),
             ("channels.telegram.botToken", Reload::None),
             ("gatewayx", Reload::None),
+            ("gateway.rateLimits.perIp.read", Reload::Hot),
+            ("gateway.controlUi.allowedOrigins", Reload::Hot),
+            ("gateway.controlUi.basePath", Reload::Hot),
+            ("gateway.trustedProxies", Reload::Hot),
+            ("gateway.nodes.denyCommands", Reload::Hot),
+            ("gateway.auth.token", Reload::Restart),
+            ("gateway.auth.users.ann.role", Reload::Restart),
+            ("hooks.enabled", Reload::Restart),
         ] {
             assert_eq!(settings.reload(key), reload, "{key}");
         }

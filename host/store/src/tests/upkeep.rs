@@ -14,7 +14,8 @@ async fn filled() -> (TempDir, Store, KvStore) {
     let folder = TempDir::new().unwrap();
     let (store, kv) = (Store::open(folder.path()).unwrap(), KvStore::open(folder.path()).unwrap());
     store.submit(received("m1")).await.unwrap();
-    store.change_records(vec![record("device", "d", Some("{}"))], vec![]).await.unwrap();
+    let served = [record("device", "d", Some("{}")), record("key", "identity", Some("\"k\""))];
+    store.change_records(served.into(), vec![]).await.unwrap();
     kv.put(&key("notes"), "k", vec![1; 100], None, None, u64::MAX).await.unwrap();
     (folder, store, kv)
 }
@@ -40,6 +41,18 @@ async fn good_files_are_good_while_they_are_open() {
     let checked = check_databases(folder.path()).unwrap();
     assert_eq!(checked.len(), 2);
     assert!(checked.iter().all(|file| file.schema_version == Some(file.supported_version)), "{checked:?}");
+}
+
+#[tokio::test]
+async fn what_the_first_start_makes_is_not_missed_before_it() {
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.change_records(vec![record("device", "d", Some("{}"))], vec![]).await.unwrap();
+    assert_eq!(problems(folder.path()), []);
+    assert_eq!(check_databases(folder.path()).unwrap()[1].schema_version, None);
+    store.change_records(vec![record("key", "identity", Some("\"k\""))], vec![]).await.unwrap();
+    let found = problems(folder.path());
+    assert!(found.len() == 1 && found[0].0 == "plugin-kv.db" && found[0].1.contains("is missing"), "{found:?}");
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
         let details = json!({"reason": reason, "command": command});
         Err(ErrorShape::invalid(format!("node command not allowed: {why}")).details(details))
     };
-    if !policy::permits(&call.state.config.node_commands, platform, command) {
+    if !policy::permits(&call.state.live.now().node_commands, platform, command) {
         let why = format!(
             "\"{command}\" is not in the allowlist for platform \"{platform}\" (gateway.nodes.allowCommands in the \
              configuration adds to it, denyCommands takes away)"

@@ -65,7 +65,7 @@ fn revalidated(body: Value) -> Reply {
 fn basics(state: &State, trusted: bool) -> Value {
     let agent = state.agents.get(DEFAULT_AGENT).unwrap_or_default();
     let mut basics = json!({
-        "basePath": state.config.control_ui.base_path,
+        "basePath": state.live.now().control_ui.base_path,
         "assistantName": agent.name.as_deref().unwrap_or("Assistant"),
         "assistantAvatar": agent.shown_avatar(),
         "assistantAgentId": DEFAULT_AGENT,

@@ -24,8 +24,9 @@ const NOT_THE_PAGE: [&str; 8] = ["api", "v1", "hooks", "tools", "avatar", "__ope
 
 /// Says where the page is, or that it cannot be served.
 pub(crate) fn announce(state: &State, address: SocketAddr) {
-    let Some(root) = &state.config.control_ui.root else { return };
-    let url = format!("http://{address}{}/", state.config.control_ui.base_path);
+    let page = &state.live.now().control_ui;
+    let Some(root) = &page.root else { return };
+    let url = format!("http://{address}{}/", page.base_path);
     match files::open_below(root, Path::new(files::INDEX)) {
         Ok(_) => tracing::info!(url, "the Control UI is served"),
         Err(missing) => tracing::warn!(url, why = missing.why(root), "the Control UI cannot be served"),
@@ -34,7 +35,8 @@ pub(crate) fn announce(state: &State, address: SocketAddr) {
 
 /// Answers what no other route takes.
 pub(super) async fn answer(state: &Arc<State>, request: Request<()>) -> Reply {
-    let base = state.config.control_ui.base_path.as_str();
+    let live = state.live.now();
+    let base = live.control_ui.base_path.as_str();
     let path = request.uri().path();
     if !base.is_empty() && path == base {
         return to_the_page(base, request.uri().query());
@@ -51,7 +53,7 @@ pub(super) async fn answer(state: &Arc<State>, request: Request<()>) -> Reply {
     if !reading {
         return if inner == "/" { reply::method_not_allowed("GET, HEAD") } else { reply::not_found() };
     }
-    match &state.config.control_ui.root {
+    match &live.control_ui.root {
         Some(root) => file_or_page(root, base, inner, &request).await,
         None if inner == "/" && wants_page(request.headers()) => page::none_is_configured(),
         None => reply::not_found(),
