@@ -37,8 +37,10 @@ pub(crate) struct MemoryRecords {
     pub(super) revision: std::sync::atomic::AtomicU64,
     /// Whether storing fails.
     pub(crate) broken: AtomicBool,
-    /// While somebody holds it, what is written is stored and not answered.
+    /// While somebody holds it, what was said in a session is stored and not answered.
     pub(super) said: tokio::sync::Mutex<()>,
+    /// The same for documents, and for sessions as such.
+    pub(super) changed: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -64,7 +66,7 @@ impl Records for MemoryRecords {
             }
         }
         self.audit.lock().unwrap().extend(audit);
-        drop(self.said.lock().await);
+        drop(self.changed.lock().await);
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ impl MemoryRecords {
 }
 
 impl MemoryRecords {
-    fn changed(&self, key: String, decide: DecideSession) -> SessionOutcome {
+    fn decided(&self, key: String, decide: DecideSession) -> SessionOutcome {
         let mut sessions = self.sessions.lock().unwrap();
         self.revision.fetch_add(1, Ordering::SeqCst);
         let old = sessions.get(&key).cloned();
@@ -117,8 +117,8 @@ impl Sessions for MemoryRecords {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Failure::unavailable("the disk is full"));
         }
-        let outcome = self.changed(key, decide);
-        drop(self.said.lock().await);
+        let outcome = self.decided(key, decide);
+        drop(self.changed.lock().await);
         Ok(outcome)
     }
 

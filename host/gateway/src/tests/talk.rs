@@ -78,7 +78,7 @@ async fn what_was_stored_is_told_although_who_said_it_went_away() {
 async fn ask_and_leave(server: &super::Server, method: &str, params: Value, is_stored: impl Fn() -> bool) {
     let mut writer = server.connect(4, &["operator.write"]).await;
     let others = server.gateway.state.hub.len() - 1;
-    let held = server.records.said.lock().await;
+    let held = server.records.changed.lock().await;
     writer.send(json!({"type": "req", "id": "w", "method": method, "params": params})).await;
     while !is_stored() {
         tokio::task::yield_now().await;

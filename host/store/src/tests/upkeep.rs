@@ -60,7 +60,7 @@ async fn what_no_longer_fits_together_is_said() {
     let breaks = [
         ("core.db", "INSERT INTO session_counts VALUES ('main', 0, 'direct', 5)", "agent main that are not there"),
         ("core.db", "PRAGMA foreign_keys = 0; DELETE FROM inbox", "a row of inbox_blobs refers to one of inbox"),
-        ("core.db", "UPDATE records SET body = 'x'", "record device/d is not JSON"),
+        ("core.db", "UPDATE records SET body = 'x' WHERE kind = 'device'", "record device/d is not JSON"),
         ("plugin-kv.db", "UPDATE owners SET stored_bytes = 7", "notes/default take 101 bytes where 7 are counted"),
         ("core.db", "PRAGMA user_version = 0; DROP TABLE inbox_blobs", "empty"),
         ("core.db", "PRAGMA user_version = 99", "newer LeanClaw"),
