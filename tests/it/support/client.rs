@@ -174,12 +174,17 @@ impl Client {
         self.frame(|frame| frame["type"] == "res").await
     }
 
-    /// All frames up to the end of the connection, with code and reason of the close frame.
-    pub(crate) async fn rest(&mut self) -> (Vec<Value>, Option<(u16, String)>) {
+    /// As [`Client::next_response`], as it was sent.
+    pub(crate) async fn next_response_as_text(&mut self) -> String {
+        self.frame_and_text(|frame| frame["type"] == "res").await.1
+    }
+
+    /// All frames up to the end of the connection, as they were sent, with code and reason of the close frame.
+    pub(crate) async fn rest_as_text(&mut self) -> (Vec<String>, Option<(u16, String)>) {
         let (mut frames, mut said) = (Vec::new(), None);
         while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
             match message {
-                Message::Text(text) => frames.push(serde_json::from_str(&text).expect("frames are JSON")),
+                Message::Text(text) => frames.push(text.to_string()),
                 Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
                 _ => {}
             }
@@ -188,6 +193,10 @@ impl Client {
     }
 
     async fn frame(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.frame_and_text(wanted).await.0
+    }
+
+    async fn frame_and_text(&mut self, wanted: impl Fn(&Value) -> bool) -> (Value, String) {
         loop {
             let message = match within("a frame", self.socket.next()).await {
                 Some(Ok(message)) => message,
@@ -197,7 +206,7 @@ impl Client {
                 Message::Text(text) => {
                     let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
                     if wanted(&frame) {
-                        return frame;
+                        return (frame, text.to_string());
                     }
                     if frame["type"] == "event" {
                         self.events.push_back(frame);
