@@ -1,18 +1,17 @@
-//! What goes wrong around the program: disks, kills, crowds. What was acknowledged stays, what cannot be done is said, and once
+//! What goes wrong around the program: kills, crowds, slow readers (disks are in `disks.rs`). What was acknowledged stays, what cannot be done is said, and once
 //! the cause is gone everything works again.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Client, Place, Program, env, eventually, request, text};
+use crate::support::{Client, Place, Program, eventually, request, text};
 
 /// Makes sessions one after the other until the connection ends; the keys of those that were acknowledged.
 async fn write_until_the_end(mut client: Client, writer: usize) -> Vec<String> {
@@ -62,106 +61,6 @@ async fn nothing_acknowledged_is_lost_when_it_is_killed() {
     let lost: Vec<&String> = acknowledged.difference(&kept).collect();
     assert!(lost.is_empty(), "{lost:?}");
     program.stop().await;
-}
-
-/// A small disk of its own, which only root can make.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(place: &Place) -> Option<Self> {
-        let path = place.work().join("disk");
-        fs::create_dir(&path).unwrap();
-        let disk = Self(path);
-        let made = disk.mount(&["-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs"]);
-        if !made {
-            eprintln!("NOT RUN: only root can mount a small disk (mount -t tmpfs)");
-            std::mem::forget(disk);
-            return None;
-        }
-        Some(disk)
-    }
-
-    fn mount(&self, arguments: &[&str]) -> bool {
-        let mut mount = Command::new("mount");
-        mount.args(arguments).arg(&self.0).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success())
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.join("data")
-    }
-
-    /// Takes all space that is left.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let mut file = fs::File::create(&path).unwrap();
-        for size in [64 * 1024, 4096, 512, 1] {
-            let piece = vec![0; size];
-            while file.write_all(&piece).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
-/// A write of some size.
-async fn put(client: &mut Client, key: &str, characters: usize) -> Result<Value, Value> {
-    client.call("sessions.patch", json!({"key": key, "label": format!("{key} {}", "l".repeat(characters))})).await
-}
-
-#[tokio::test]
-async fn a_full_disk_is_said_and_everything_works_once_there_is_space() {
-    let place = Place::empty();
-    let Some(disk) = Disk::new(&place) else { return };
-    let program = place.start_in(&disk.data()).await;
-    let mut client = program.client().await;
-    put(&mut client, "before", 100).await.unwrap();
-    let filler = disk.fill();
-    // The log may have some space of its own left.
-    let mut refused = None;
-    for number in 0..3000 {
-        if let Err(error) = put(&mut client, &format!("full-{number}"), 400).await {
-            refused = Some((number, error));
-            break;
-        }
-    }
-    let (number, error) = refused.expect("a full disk takes no more");
-    assert_eq!(error["code"], "UNAVAILABLE", "{error}");
-    let said = text(&error["message"]);
-    assert!(said.contains("is full") && said.contains("core.db"), "{error}");
-    assert!(error.to_string().contains("space"), "it says what to do: {error}");
-    // Reading goes on, and what was not stored is not shown.
-    let listed = client.ok("sessions.list", json!({"limit": 5000})).await.to_string();
-    assert!(listed.contains("agent:main:before") && !listed.contains(&format!("full-{number}\"")), "{number}");
-    assert_eq!(request(program.address, "GET", "/health", &[], b"").await.status, 200);
-
-    fs::remove_file(filler).unwrap();
-    put(&mut client, "after", 100).await.unwrap();
-    program.kill().await;
-    let program = place.start_in(&disk.data()).await;
-    let mut client = program.client().await;
-    let listed = client.ok("sessions.list", json!({"limit": 5000})).await.to_string();
-    for key in ["agent:main:before", "agent:main:after"] {
-        assert!(listed.contains(key), "{key}");
-    }
-    program.stop().await;
-}
-
-#[tokio::test]
-async fn a_read_only_disk_is_said_and_the_start_works_once_it_is_not() {
-    let place = Place::empty();
-    let Some(disk) = Disk::new(&place) else { return };
-    place.start_in(&disk.data()).await.stop().await;
-    assert!(disk.mount(&["-o", "remount,ro"]));
-    let error = place.refused_start(env("LEANCLAW_DATA_DIR", disk.data().to_str().unwrap())).await;
-    assert!(error.contains(&disk.data().display().to_string()) && error.contains("hint: "), "{error}");
-    assert!(disk.mount(&["-o", "remount,rw"]));
-    place.start_in(&disk.data()).await.stop().await;
 }
 
 /// A TCP connection from an address of our own choice.

@@ -9,6 +9,8 @@ mod cli;
 #[cfg(test)]
 mod crate_edges;
 #[cfg(test)]
+mod disks;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod egress;

@@ -171,6 +171,20 @@ impl Place {
     }
 }
 
+/// Runs the program through another one that ends as the program, such as `env` or `setpriv`.
+pub(crate) fn through(wrapper: &'static [&'static str]) -> impl FnOnce(&mut Command) {
+    move |command| {
+        let Some((program, arguments)) = wrapper.split_first() else { return };
+        let mut wrapped = Command::new(program);
+        wrapped.args(arguments).arg(command.get_program()).args(command.get_args()).env_clear().stdin(Stdio::null());
+        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(folder) = command.get_current_dir() {
+            wrapped.current_dir(folder);
+        }
+        *command = wrapped;
+    }
+}
+
 /// A change of the environment, for [`Place::start_with`] and its like.
 pub(crate) fn env(name: &'static str, value: &str) -> impl FnOnce(&mut Command) {
     move |command| {

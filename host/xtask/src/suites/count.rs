@@ -20,6 +20,12 @@ impl Count {
         self.failed += other.failed;
         self.ignored += other.ignored;
     }
+
+    /// Without tests that found out for themselves that this machine lacks something, and could only end as passed.
+    pub(crate) fn without(self, not_run: usize) -> Self {
+        let not_run = u64::try_from(not_run).unwrap_or(u64::MAX).min(self.passed);
+        Self { passed: self.passed - not_run, ignored: self.ignored + not_run, ..self }
+    }
 }
 
 /// Whose output it is.
@@ -145,6 +151,12 @@ mod tests {
         let python = ["Ran 7 tests in 0.010s", "", "FAILED (failures=1, errors=2, skipped=1)"];
         assert_eq!(counted(Format::Python, &python), Count { passed: 3, failed: 3, ignored: 1 });
         assert_eq!(counted(Format::Python, &["Ran 2 tests in 0.0s", "OK"]), Count { passed: 2, failed: 0, ignored: 0 });
+    }
+
+    #[test]
+    fn what_could_not_be_run_has_not_passed() {
+        let count = Count { passed: 5, failed: 1, ignored: 1 };
+        assert_eq!(count.without(2), Count { passed: 3, failed: 1, ignored: 3 });
     }
 
     #[test]

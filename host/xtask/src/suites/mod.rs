@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::arguments::Arguments;
 use crate::fingerprint::files_below;
@@ -175,7 +175,8 @@ impl Report {
         if !self.failed.is_empty() {
             ui::print(&format!("failed suites: {}", self.failed.join(", ")));
         }
-        ui::print(&format!("{} passed, {} failed", self.total.passed, self.total.failed));
+        let not_run = if self.total.ignored > 0 { format!(", {} NOT RUN", self.total.ignored) } else { String::new() };
+        ui::print(&format!("{} passed, {} failed{not_run}", self.total.passed, self.total.failed));
         if self.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
@@ -186,7 +187,16 @@ fn cargo_test(repository: &Repository, part: &[&str]) -> Result<Outcome> {
     let mut cargo = repository.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(part);
     point_at_builds(repository, &mut cargo);
-    run_counted(&mut cargo, Format::Cargo).map(Outcome::Ran)
+    let list = repository.state_folder().join("not-run");
+    std::fs::create_dir_all(repository.state_folder()).context("cannot make the folder for notes")?;
+    std::fs::write(&list, "").with_context(|| format!("cannot write {}", list.display()))?;
+    cargo.env("LEANCLAW_TEST_NOT_RUN", &list);
+    let count = run_counted(&mut cargo, Format::Cargo)?;
+    let told = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    for test in told.lines() {
+        ui::warn(&format!("NOT RUN: {test}"));
+    }
+    Ok(Outcome::Ran(count.without(told.lines().count())))
 }
 
 /// Tells black-box tests where the built things lie.
