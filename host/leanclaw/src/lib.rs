@@ -10,7 +10,6 @@ pub mod client;
 mod commands;
 pub mod config;
 pub mod data_dir;
-mod footprint;
 mod import;
 mod locate;
 pub mod lock;

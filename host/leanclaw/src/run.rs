@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, GatewayAuth, Sources};
 use crate::wiring::{self, PluginGateway, PluginsReady, SettingsFile};
-use crate::{footprint, lock, log_file};
+use crate::{lock, log_file};
 
 /// How long loading plugins may take and still be part of the start.
 const LOADING_PATIENCE: Duration = Duration::from_secs(120);
@@ -91,7 +91,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
             let _ = tokio::time::timeout(LOADING_PATIENCE, plugins.settled()).await;
             // The gateway's own start goes on beside this one.
             tokio::time::sleep(START_LASTS).await;
-            let code_bytes = footprint::forget_start_code();
+            let code_bytes = leanclaw_wasm::forget_code();
             tracing::debug!(code_bytes, "started; code that only the start needed is no longer mapped");
         }
     });

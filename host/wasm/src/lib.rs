@@ -17,6 +17,7 @@ mod compile;
 mod config;
 mod engine;
 mod error;
+mod footprint;
 mod limits;
 mod load;
 mod source;
@@ -34,6 +35,7 @@ pub use config::{
 };
 pub use engine::{Allocator, EngineError, InstancePermit, Wasm};
 pub use error::{CallError, TrapReport};
+pub use footprint::forget_code;
 pub use limits::{LimitKind, LimitReached, Limited, Limiter, Limits};
 pub use load::{LazyComponent, LoadError};
 pub use source::{Digest, FileStamp, WasmSource, digest_file};

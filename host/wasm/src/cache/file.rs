@@ -21,6 +21,8 @@ use sha2::Sha256;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::footprint::forget;
+
 use super::directory::{Cache, EntryKey, open_private, private};
 
 const FORMAT: &[u8; 16] = b"leanclaw-cwasm-1";
@@ -72,6 +74,8 @@ impl Cache {
         match self.verify(&file, key, path).and_then(|code_bytes| map(engine, &file, code_bytes)) {
             Ok(component) => {
                 note_use(&file);
+                let image = component.image_range();
+                forget(image.start.addr()..image.end.addr());
                 Lookup::Hit(component)
             }
             Err(rejection) => Lookup::Rejected(rejection),
