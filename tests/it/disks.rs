@@ -1,5 +1,5 @@
 //! Disks that do not take what is written: what cannot be stored is said, what was stored can be read, and once the cause is
-//! gone everything works again. A disk of a few MiB takes the right to mount; modes do the same to anybody.
+//! gone everything works again. A disk of a few MiB takes the right to mount; limits and modes do the same to anybody.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Place, env, not_run, request, text, through};
+use crate::support::{Client, Place, Program, env, not_run, request, text, through};
 
 /// A small disk of its own, which only root can make.
 struct Disk(PathBuf);
@@ -109,6 +109,52 @@ async fn a_read_only_disk_is_said_and_the_start_works_once_it_is_not() {
     assert!(error.contains(&disk.data().display().to_string()) && error.contains("hint: "), "{error}");
     assert!(disk.mount(&["-o", "remount,rw"]));
     place.start_in(&disk.data()).await.stop().await;
+}
+
+/// Bounds how large a file the program may write from here on; nothing lifts the bound.
+fn bound_files(program: &Program, bytes: Option<u64>) {
+    let bound = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    // Without a number after the colon the hard limit stays, so that anybody may lift it again.
+    let arguments = ["--pid".to_owned(), program.process_id().to_string(), format!("--fsize={bound}:")];
+    let status = Command::new("prlimit").args(&arguments).status().expect("util-linux is installed");
+    assert!(status.success(), "{arguments:?}");
+}
+
+/// A quota, and a disk that fails, look like this from inside: a write is refused for another reason than a full disk.
+#[tokio::test]
+async fn a_write_that_the_system_refuses_is_said_and_everything_works_once_it_does_not() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let mut client = program.client().await;
+    put(&mut client, "before", 100).await.unwrap();
+    let written = fs::metadata(place.data().join("core.db-wal")).unwrap().len();
+    bound_files(&program, Some(written + 300_000));
+    let mut refused = None;
+    for number in 0..300 {
+        if let Err(error) = put(&mut client, &format!("bound-{number}"), 400).await {
+            refused = Some((number, error));
+            break;
+        }
+    }
+    let (number, error) = refused.expect("a file that may not grow takes no more");
+    assert!(number > 0, "there was room for some");
+    assert_eq!(error["code"], "UNAVAILABLE", "{error}");
+    assert!(text(&error["message"]).contains("core.db") && error.to_string().contains("ulimit -f"), "{error}");
+    let listed = client.ok("sessions.list", json!({"limit": 5000})).await.to_string();
+    assert!(listed.contains("agent:main:before") && !listed.contains(&format!("bound-{number}\"")), "{number}");
+    assert_eq!(request(program.address, "GET", "/health", &[], b"").await.status, 200);
+
+    bound_files(&program, None);
+    put(&mut client, "after", 100).await.unwrap();
+    program.kill().await;
+    place.run(&["db", "check"]).await.ok();
+    let program = place.start().await;
+    let listed = program.client().await.ok("sessions.list", json!({"limit": 5000})).await.to_string();
+    let acknowledged = (0..number).map(|number| format!("bound-{number}\""));
+    for key in acknowledged.chain(["before\"".to_owned(), "after\"".to_owned()]) {
+        assert!(listed.contains(&format!("agent:main:{key}")), "{key}");
+    }
+    program.stop().await;
 }
 
 /// What to run a program through so that modes bind it: nothing, unless this is root.

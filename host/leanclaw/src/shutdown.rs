@@ -1,7 +1,7 @@
 //! Turns SIGTERM and SIGINT into a cancellation that every part of the program listens to.
 //!
 //! The first signal asks for an orderly end; a second one ends the process at once with status 130, for when the
-//! orderly end takes too long.
+//! orderly end takes too long. It also keeps a limit on the size of files from ending the process.
 
 use std::io;
 
@@ -20,9 +20,12 @@ const INTERRUPTED: i32 = 130;
 pub fn on_signals() -> io::Result<CancellationToken> {
     let mut signals =
         Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    // What is listened for no longer ends the process: the write fails instead, and is answered for like any other.
+    let file_too_large = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
+        let _kept = file_too_large;
         let name = signals.next().await;
         tracing::info!(signal = name, "stopping; a second signal stops at once");
         stop.cancel();

@@ -72,6 +72,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The system refused to read or write: a broken disk, a quota, a limit on the size of files.
+    #[error("The disk that holds `{}` failed; nothing was stored: {message}.", .path.display())]
+    DiskFailed {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        message: String,
+    },
     /// The file cannot be opened or written with the rights this process has.
     #[error("`{}` cannot be opened or written: {message}.", .path.display())]
     NoAccess {
@@ -151,6 +159,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, message },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
             Some(ErrorCode::DiskFull) => Self::DiskFull { path },
+            Some(ErrorCode::SystemIoFailure) => Self::DiskFailed { path, message },
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                 Self::NoAccess { path, message }
             }
@@ -175,6 +184,7 @@ impl Located for StoreError {
             | Self::Corrupt { path, .. }
             | Self::Locked { path }
             | Self::DiskFull { path }
+            | Self::DiskFailed { path, .. }
             | Self::NoAccess { path, .. }
             | Self::Row { path, .. }
             | Self::NotTheOriginal { path, .. }
@@ -207,7 +217,14 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody doing anything about the file.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::DiskFull { .. } | Self::RolledBack { .. } | Self::Overloaded)
+        matches!(
+            self,
+            Self::Locked { .. }
+                | Self::DiskFull { .. }
+                | Self::DiskFailed { .. }
+                | Self::RolledBack { .. }
+                | Self::Overloaded
+        )
     }
 
     /// What to do about it, one line each.
@@ -243,6 +260,11 @@ impl StoreError {
             }
             Self::DiskFull { .. } | Self::RolledBack { .. } => {
                 "Check that the disk has space left and works, then try again.".to_owned()
+            }
+            Self::DiskFailed { .. } => {
+                "Check that the disk works and that no quota and no limit on the size of files (`ulimit -f`) is reached, \
+                 then try again."
+                    .to_owned()
             }
             Self::Row { row, .. } => format!("Write it anew with this LeanClaw: {row}."),
             Self::Sqlite { .. } => return Vec::new(),
