@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, eventually};
+use crate::support::{Connect, Place, eventually};
 
 #[tokio::test]
 async fn the_log_is_read_while_the_program_runs_and_afterwards() {
@@ -24,6 +24,31 @@ async fn the_log_is_read_while_the_program_runs_and_afterwards() {
     program.stop().await;
     let shown = place.run(&["logs"]).await;
     assert!(shown.out.contains("the gateway listens") && shown.out.contains("stopped"), "{}", shown.out);
+}
+
+#[tokio::test]
+async fn what_the_gateway_goes_by_counts_at_once() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let mut reader = program.client().await;
+    let later = place.run(&["config", "set", "hooks.path", "/in", "--json"]).await.json();
+    assert_eq!(later["restart"]["keys"], json!(["hooks.path"]), "read at the start only: {later}");
+    let set = async |key: &str, value: &str| {
+        let set = place.run(&["config", "set", key, value, "--json"]).await.json();
+        assert_eq!((&set["restart"]["required"], set["restart"].get("notApplied")), (&json!(false), None), "{set}");
+    };
+    let page = Connect { origin: Some("https://ui.example"), ..Connect::default() };
+    let refused = page.to(program.address).await.err().expect("the origin is not allowed");
+    assert_eq!(refused["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED", "{refused}");
+    set("gateway.controlUi.allowedOrigins", "['https://ui.example']").await;
+    let unpaired = page.to(program.address).await.err().expect("it must be paired, which is asked after the origin");
+    assert_ne!(unpaired["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED", "{unpaired}");
+
+    reader.ok("status", json!({})).await;
+    set("gateway.rateLimits.loopback.read", "1").await;
+    let refused = reader.call("status", json!({})).await.err().expect("one call a minute, and that was it");
+    assert_eq!(refused["details"]["limit"], "1 per 60s", "{refused}");
+    program.stop().await;
 }
 
 #[tokio::test]
