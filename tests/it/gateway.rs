@@ -2,5 +2,6 @@
 
 mod auth;
 mod bad_traffic;
+mod lists;
 mod methods;
 mod routes;

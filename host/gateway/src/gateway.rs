@@ -28,7 +28,7 @@ use crate::presence::Presence;
 use crate::pulse::Pulse;
 use crate::rate::Rates;
 use crate::services::{AuditSink, Readiness, Records, Sessions};
-use crate::sessions::{Groups, Lists};
+use crate::sessions::{Groups, Lists, Rows};
 use crate::settings::Settings;
 use crate::shelf::Shelf;
 use crate::snapshot::HealthCache;
@@ -122,6 +122,7 @@ impl Gateway {
             groups,
             voicewake,
             lists: Lists::default(),
+            rows: Rows::default(),
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -170,6 +171,7 @@ pub(crate) struct State {
     /// The words that nodes listen for: one document, none while they are the usual ones.
     pub(crate) voicewake: Shelf<Vec<String>>,
     pub(crate) lists: Lists,
+    pub(crate) rows: Rows,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

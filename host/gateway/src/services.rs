@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::session::{
-    AgentSessions, Appended, DecideSession, NewMessage, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
-    SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
+    AgentSessions, Appended, DecideSession, MarkedPage, NewMessage, RecallSessions, SessionLookup, SessionOutcome,
+    SessionPage, SessionQuery, SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
 };
 
 /// Takes typed rows that must be kept. Must not block: it is called on the path of a request.
@@ -63,6 +63,13 @@ pub trait Sessions: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be read.
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure>;
+
+    /// As [`Sessions::list`], without reading the rows that `recall` knows: every other one comes with its mark, under which
+    /// it can be kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    async fn list_marked(&self, query: SessionQuery, recall: RecallSessions) -> Result<MarkedPage, Failure>;
 
     /// The session with that key. One row: must be quick.
     ///

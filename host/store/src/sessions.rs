@@ -3,8 +3,8 @@
 //! What a key, an entry or a label may be is not known here.
 
 use leanclaw_types::session::{
-    AgentSessions, DecideSession, SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
-    SessionRow,
+    AgentSessions, DecideSession, MarkedPage, MarkedSession, RecallSessions, SessionChange, SessionKind, SessionLookup,
+    SessionMark, SessionOutcome, SessionPage, SessionQuery, SessionRow,
 };
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -28,14 +28,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the file or a row cannot be read.
     pub async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, StoreError> {
-        let scans = query.exclude_subagents
-            || query.search.is_some()
-            || query.spawned_by.is_some()
-            || query.updated_since_ms.is_some();
-        if !scans && query.archived.is_some() && query.limit.is_some_and(|limit| limit <= QUICK_ROWS) {
+        if is_quick(&query) {
             return self.database.read(|connection| page(connection, &query));
         }
         self.database.read_many(move |connection| page(connection, &query)).await
+    }
+
+    /// As [`Store::sessions`]; the rows of those that `recall` knows are not read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file or a row cannot be read.
+    pub async fn marked_sessions(&self, query: SessionQuery, recall: RecallSessions) -> Result<MarkedPage, StoreError> {
+        if is_quick(&query) {
+            return self.database.read(|connection| marked_page(connection, &query, recall));
+        }
+        self.database.read_many(move |connection| marked_page(connection, &query, recall)).await
     }
 
     /// The session with that key.
@@ -115,6 +122,15 @@ impl Store {
     }
 }
 
+/// Whether a query may be read on the calling thread.
+fn is_quick(query: &SessionQuery) -> bool {
+    let scans = query.exclude_subagents
+        || query.search.is_some()
+        || query.spawned_by.is_some()
+        || query.updated_since_ms.is_some();
+    !scans && query.archived.is_some() && query.limit.is_some_and(|limit| limit <= QUICK_ROWS)
+}
+
 fn text(text: &str) -> Sql {
     Sql::Text(text.to_owned())
 }
@@ -151,24 +167,67 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
     (all.join(" AND "), values)
 }
 
-/// The statement that reads a page. Offset and limit are its last two values.
-pub(crate) fn page_sql(query: &SessionQuery) -> (String, Vec<Sql>) {
+/// The statement that reads a page of these columns. Offset and limit are its last two values.
+pub(crate) fn page_sql(query: &SessionQuery, columns: &str) -> (String, Vec<Sql>) {
     let (conditions, values) = conditions(query);
     let sql =
-        format!("SELECT {COLUMNS} FROM sessions WHERE {conditions} ORDER BY updated_ms DESC, id DESC LIMIT ? OFFSET ?");
+        format!("SELECT {columns} FROM sessions WHERE {conditions} ORDER BY updated_ms DESC, id DESC LIMIT ? OFFSET ?");
+    (sql, values)
+}
+
+/// What says which sessions a page shows.
+pub(crate) const MARK: &str = "id, revision";
+
+/// The statement of [`page_sql`] with all of its values.
+fn bound_page_sql(query: &SessionQuery, columns: &str) -> (String, Vec<Sql>) {
+    let (sql, mut values) = page_sql(query, columns);
+    values.push(Sql::Integer(query.limit.map_or(-1, to_signed)));
+    values.push(Sql::Integer(to_signed(query.offset)));
     (sql, values)
 }
 
 fn page(connection: &Connection, query: &SessionQuery) -> Result<SessionPage, StoreError> {
-    let (sql, mut values) = page_sql(query);
-    values.push(Sql::Integer(query.limit.map_or(-1, to_signed)));
-    values.push(Sql::Integer(to_signed(query.offset)));
-    let rows = rows(connection, &sql, values)?;
-    Ok(SessionPage { total: total(connection, query)?, rows })
+    let (sql, values) = bound_page_sql(query, COLUMNS);
+    with_total(connection, query, |connection| rows(connection, &sql, values))
+        .map(|(rows, total)| SessionPage { rows, total })
 }
 
-/// How many there are: from the counts that are kept, unless more is asked than they know.
-fn total(connection: &Connection, query: &SessionQuery) -> Result<u64, StoreError> {
+fn marked_page(
+    connection: &Connection,
+    query: &SessionQuery,
+    recall: RecallSessions,
+) -> Result<MarkedPage, StoreError> {
+    let (sql, values) = bound_page_sql(query, MARK);
+    let (rows, total) = with_total(connection, query, |connection| {
+        let mut statement = connection.prepare_cached(&sql)?;
+        let marks = statement.query_map(params_from_iter(values), |row| {
+            Ok(SessionMark { session: row.get(0)?, revision: row.get(1)? })
+        })?;
+        let marks: Vec<SessionMark> = marks.collect::<Result<_, _>>()?;
+        let mut kept = recall(&marks).into_iter();
+        let sql = format!("SELECT {COLUMNS} FROM sessions WHERE id = ?");
+        let mut rows = Vec::with_capacity(marks.len());
+        for mark in marks {
+            rows.push(match kept.next().flatten() {
+                Some(kept) => MarkedSession::Kept(kept),
+                None => {
+                    let row = connection.prepare_cached(&sql)?.query_row([mark.session], read)?;
+                    MarkedSession::Read(mark, Box::new(finish(row)?))
+                }
+            });
+        }
+        Ok(rows)
+    })?;
+    Ok(MarkedPage { rows, total })
+}
+
+/// Reads, and counts what there is: from the counts that are kept, unless more is asked than they know. Both are of the same
+/// moment: a statement that has not come to its end holds on to what it sees, for the others too.
+fn with_total<T>(
+    connection: &Connection,
+    query: &SessionQuery,
+    read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<(T, u64), StoreError> {
     let counted = !query.exclude_subagents
         && query.label.is_none()
         && query.spawned_by.is_none()
@@ -180,8 +239,13 @@ fn total(connection: &Connection, query: &SessionQuery) -> Result<u64, StoreErro
     } else {
         format!("SELECT count(*) FROM sessions WHERE {conditions}")
     };
-    let total: i64 = connection.prepare_cached(&sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
-    Ok(to_unsigned(total))
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut sums = statement.query(params_from_iter(values))?;
+    let total: i64 = match sums.next()? {
+        Some(row) => row.get(0)?,
+        None => 0,
+    };
+    Ok((read(connection)?, to_unsigned(total)))
 }
 
 fn rows(connection: &Connection, sql: &str, values: Vec<Sql>) -> Result<Vec<SessionRow>, StoreError> {

@@ -22,6 +22,7 @@ pub(crate) const SCHEMA: Schema = Schema::new(
         include_str!("../migrations/core-1.sql"),
         include_str!("../migrations/core-2.sql"),
         include_str!("../migrations/core-3.sql"),
+        include_str!("../migrations/core-4.sql"),
     ],
 );
 

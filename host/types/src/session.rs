@@ -1,5 +1,7 @@
 //! Sessions and their transcripts, as the store keeps them and the gateway shows them.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 /// The agent that a session key without one belongs to.
@@ -98,6 +100,38 @@ pub struct SessionQuery {
 pub struct SessionPage {
     /// The sessions, the one that changed last first.
     pub rows: Vec<SessionRow>,
+    /// How many there are without offset and limit.
+    pub total: u64,
+}
+
+/// Stands for one session in one state: after any change to its row or its transcript its mark is another, which no session
+/// ever had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionMark {
+    /// The session. One that is removed and made anew is another.
+    pub session: i64,
+    /// The state it is in.
+    pub revision: i64,
+}
+
+/// Asks whoever lists which sessions it still knows: for each mark what it kept of that one, or none, in the same order. Runs
+/// while the store is read: it must be quick and do nothing else.
+pub type RecallSessions = Box<dyn FnOnce(&[SessionMark]) -> Vec<Option<Arc<str>>> + Send>;
+
+/// A session in a [`MarkedPage`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum MarkedSession {
+    /// It was not read: this is what was kept of it.
+    Kept(Arc<str>),
+    /// It was not known in its state.
+    Read(SessionMark, Box<SessionRow>),
+}
+
+/// As [`SessionPage`], without what was known of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MarkedPage {
+    /// The sessions, the one that changed last first.
+    pub rows: Vec<MarkedSession>,
     /// How many there are without offset and limit.
     pub total: u64,
 }

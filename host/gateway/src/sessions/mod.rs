@@ -6,6 +6,7 @@ mod groups;
 mod keys;
 mod lists;
 mod messages;
+mod rows;
 mod subscriptions;
 mod view;
 
@@ -20,8 +21,9 @@ pub(crate) use groups::{Defaults, Groups, Kept, MAX_GROUPS};
 pub(crate) use keys::{Key, agent_id};
 pub(crate) use lists::Lists;
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
+pub(crate) use rows::{Look, Rows};
 pub(crate) use subscriptions::Subscriptions;
-pub(crate) use view::{STORE_PATH, defaults, entry, listed, resolved};
+pub(crate) use view::{STORE_PATH, defaults, defaults_text, entry, listed, resolved};
 
 /// The scope for hearing of sessions.
 const EVENT_SCOPE: &str = "operator.read";

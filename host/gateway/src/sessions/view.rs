@@ -1,5 +1,7 @@
 //! How a session looks on the wire.
 
+use std::sync::LazyLock;
+
 use leanclaw_types::frame::ProtocolVersion;
 use leanclaw_types::session::{SessionKind, SessionRow};
 use serde_json::{Map, Value, json};
@@ -69,7 +71,17 @@ pub(crate) fn defaults(version: ProtocolVersion) -> Value {
     defaults
 }
 
-/// A row of `sessions.list`.
+/// The same as text.
+pub(crate) fn defaults_text(version: ProtocolVersion) -> &'static str {
+    static OLDEST: LazyLock<String> = LazyLock::new(|| defaults(ProtocolVersion::V3).to_string());
+    static NEWEST: LazyLock<String> = LazyLock::new(|| defaults(ProtocolVersion::V4).to_string());
+    match version {
+        ProtocolVersion::V3 => &OLDEST,
+        ProtocolVersion::V4 => &NEWEST,
+    }
+}
+
+/// A row of `sessions.list`. It tells of the stored row and of nothing else, as a list keeps it until that changes.
 pub(crate) fn listed(row: &SessionRow, version: ProtocolVersion) -> Value {
     let newest = version == ProtocolVersion::V4;
     let kind = match row.kind {

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::session::{
-    AgentSessions, Appended, DecideSession, NewMessage, SessionChange, SessionKind, SessionLookup, SessionOutcome,
-    SessionPage, SessionQuery, SessionRow, TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell,
-    UsageQuery,
+    AgentSessions, Appended, DecideSession, MarkedPage, MarkedSession, NewMessage, RecallSessions, SessionChange,
+    SessionKind, SessionLookup, SessionMark, SessionOutcome, SessionPage, SessionQuery, SessionRow, TokenSums,
+    Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery,
 };
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ use crate::Sessions;
 #[derive(Clone)]
 pub(crate) struct MemorySession {
     row: SessionRow,
+    mark: SessionMark,
     messages: Vec<TranscriptMessage>,
     starts_after_seq: u64,
     last_seq: u64,
@@ -41,12 +42,17 @@ impl MemoryRecords {
     /// Adds a message, as an agent would.
     pub(super) fn say(&self, key: &str, role: &str, body: Value, at_ms: u64) {
         let mut sessions = self.sessions.lock().unwrap();
-        self.revision.fetch_add(1, Ordering::SeqCst);
+        let revision = self.next_revision();
         let id = sessions.values().map(|session| session.last_seq).sum::<u64>() as i64 + 1;
         let session = sessions.get_mut(key).unwrap();
+        session.mark.revision = revision;
         session.last_seq += 1;
         let body = body.as_object().unwrap().clone();
         session.messages.push(TranscriptMessage { id, seq: session.last_seq, role: role.into(), body, at_ms });
+    }
+
+    fn next_revision(&self) -> i64 {
+        self.revision.fetch_add(1, Ordering::SeqCst) as i64 + 1
     }
 
     fn rows(&self) -> Vec<SessionRow> {
@@ -59,7 +65,7 @@ impl MemoryRecords {
 impl MemoryRecords {
     fn decided(&self, key: String, decide: DecideSession) -> SessionOutcome {
         let mut sessions = self.sessions.lock().unwrap();
-        self.revision.fetch_add(1, Ordering::SeqCst);
+        let revision = self.next_revision();
         let old = sessions.get(&key).cloned();
         let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
             SessionChange::Nothing => return SessionOutcome::Done,
@@ -75,8 +81,10 @@ impl MemoryRecords {
         if row.label.is_some() && sessions.values().any(same) {
             return SessionOutcome::LabelTaken;
         }
-        let new = MemorySession { row: row.clone(), messages: Vec::new(), starts_after_seq: 0, last_seq: 0 };
+        let mark = SessionMark { session: revision, revision };
+        let new = MemorySession { row: row.clone(), mark, messages: Vec::new(), starts_after_seq: 0, last_seq: 0 };
         let mut session = MemorySession { row, ..old.unwrap_or(new) };
+        session.mark.revision = revision;
         if let Some(keep) = keep {
             session.starts_after_seq = session.starts_after_seq.max(session.last_seq.saturating_sub(keep));
         }
@@ -96,6 +104,18 @@ impl Sessions for MemoryRecords {
         let total = rows.len() as u64;
         let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
         Ok(SessionPage { rows: rows.into_iter().skip(query.offset as usize).take(limit).collect(), total })
+    }
+
+    async fn list_marked(&self, query: SessionQuery, recall: RecallSessions) -> Result<MarkedPage, Failure> {
+        let SessionPage { rows, total } = self.list(query).await?;
+        let marks: Vec<_> = rows.iter().map(|row| self.sessions.lock().unwrap()[&row.key].mark).collect();
+        let kept = recall(&marks);
+        let each = rows.into_iter().zip(marks).zip(kept);
+        let rows = each.map(|((row, mark), kept)| match kept {
+            Some(kept) => MarkedSession::Kept(kept),
+            None => MarkedSession::Read(mark, Box::new(row)),
+        });
+        Ok(MarkedPage { rows: rows.collect(), total })
     }
 
     fn get(&self, key: &str) -> Result<Option<SessionRow>, Failure> {

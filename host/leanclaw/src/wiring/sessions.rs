@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use leanclaw_gateway::Sessions;
 use leanclaw_types::Failure;
 use leanclaw_types::session::{
-    AgentSessions, Appended, DecideSession, NewMessage, SessionLookup, SessionOutcome, SessionPage, SessionQuery,
-    SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
+    AgentSessions, Appended, DecideSession, MarkedPage, NewMessage, RecallSessions, SessionLookup, SessionOutcome,
+    SessionPage, SessionQuery, SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
 };
 
 use super::PluginGateway;
@@ -18,6 +18,10 @@ impl Sessions for PluginGateway {
 
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure> {
         Ok(self.store.sessions(query).await?)
+    }
+
+    async fn list_marked(&self, query: SessionQuery, recall: RecallSessions) -> Result<MarkedPage, Failure> {
+        Ok(self.store.marked_sessions(query, recall).await?)
     }
 
     fn get(&self, key: &str) -> Result<Option<SessionRow>, Failure> {

@@ -1,16 +1,16 @@
 //! Sessions and transcripts, in a real file.
 
 use leanclaw_types::session::{
-    NewMessage, SessionChange, SessionKind, SessionLookup, SessionOutcome, SessionQuery, SessionRow, TranscriptQuery,
-    UsageQuery,
+    DecideSession, MarkedSession, NewMessage, SessionChange, SessionKind, SessionLookup, SessionMark, SessionOutcome,
+    SessionQuery, SessionRow, TranscriptQuery, UsageQuery,
 };
 use rusqlite::{Connection, params_from_iter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::store;
-use crate::Store;
-use crate::sessions::page_sql;
+use crate::sessions::{MARK, page_sql};
+use crate::{ForeignMessage, Store};
 
 fn row(key: &str, updated_ms: u64) -> SessionRow {
     SessionRow {
@@ -236,13 +236,16 @@ async fn lists_of_many_sessions_read_only_what_they_show() {
         .unwrap();
     for agent in [None, Some("ada".to_owned())] {
         let query = SessionQuery { agent, archived: Some(false), limit: Some(20), ..SessionQuery::default() };
-        let (sql, values) = page_sql(&query);
+        let (sql, values) = page_sql(&query, MARK);
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let values = values.into_iter().chain([20.into(), 0.into()]);
         let steps: Vec<String> =
             plan.query_map(params_from_iter(values), |row| row.get(3)).unwrap().map(Result::unwrap).collect();
         let index = if query.agent.is_some() { "sessions_by_agent" } else { "sessions_by_time" };
-        assert!(steps.len() == 1 && steps[0].contains(&format!("SEARCH sessions USING INDEX {index}")), "{steps:?}");
+        assert!(
+            steps.len() == 1 && steps[0].contains(&format!("SEARCH sessions USING COVERING INDEX {index}")),
+            "{steps:?}"
+        );
     }
     drop(connection);
     let store = Store::open(folder.path()).unwrap();
@@ -333,4 +336,67 @@ async fn whoever_keeps_what_was_read_learns_of_every_change() {
     let removing = Box::new(|_| SessionChange::Remove { transcript: true });
     store.change_session("agent:main:a".into(), removing).await.unwrap();
     assert!(changed(&store));
+}
+
+/// The marks of all sessions, the one that changed last first.
+async fn marks(store: &Store) -> Vec<SessionMark> {
+    let page = store.marked_sessions(SessionQuery::default(), Box::new(|marks| vec![None; marks.len()])).await.unwrap();
+    let mark = |row: &MarkedSession| match row {
+        MarkedSession::Read(mark, _) => *mark,
+        MarkedSession::Kept(_) => panic!("nothing is kept"),
+    };
+    page.rows.iter().map(mark).collect()
+}
+
+#[tokio::test]
+async fn a_session_has_another_mark_after_every_change() {
+    let (_folder, store) = store();
+    put(&store, row("agent:main:b", 1)).await;
+    let [other] = marks(&store).await[..] else { panic!("one session") };
+    let mut seen = std::collections::HashSet::new();
+    let key = "agent:main:a";
+    let mut labelled = row(key, 5);
+    labelled.label = Some("same time".into());
+    let keep = |row: Option<SessionRow>| SessionChange::Keep { row: row.unwrap(), messages: 1 };
+    let changes: [DecideSession; 6] = [
+        Box::new(|_| SessionChange::Put(row("agent:main:a", 5))),
+        Box::new(|_| SessionChange::Put(labelled)),
+        Box::new(|row| SessionChange::Restart(row.unwrap())),
+        Box::new(keep),
+        Box::new(|row| SessionChange::Put(SessionRow { agent: "ada".into(), archived: true, ..row.unwrap() })),
+        Box::new(|row| SessionChange::Put(row.unwrap())),
+    ];
+    let mut expect_new = async |what: &str| {
+        let [first, second] = marks(&store).await[..] else { panic!("two sessions") };
+        assert!(seen.insert(first), "{what}");
+        assert_eq!(second, other, "{what}");
+    };
+    for (number, change) in changes.into_iter().enumerate() {
+        store.change_session(key.into(), change).await.unwrap();
+        expect_new(&format!("change {number}")).await;
+    }
+    store.append_message(key, "user", say("at no new time"), 2).await.unwrap();
+    expect_new("a message").await;
+    let said = ForeignMessage { role: "user".into(), body: say("before"), at_ms: 2 };
+    store.take_in(row(key, 5), vec![said]).await.unwrap();
+    expect_new("taken in").await;
+    store.change_session(key.into(), Box::new(|_| SessionChange::Remove { transcript: true })).await.unwrap();
+    put(&store, row(key, 5)).await;
+    expect_new("made anew").await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_known_is_not_read() {
+    let (_folder, store) = store();
+    for (key, at) in [("agent:main:a", 1), ("agent:ada:b", 2), ("agent:main:c", 3), ("global", 9)] {
+        put(&store, row(key, at)).await;
+    }
+    let known = marks(&store).await[1];
+    let recall = move |marks: &[SessionMark]| marks.iter().map(|mark| (*mark == known).then(|| "b".into())).collect();
+    let query = SessionQuery { archived: Some(false), limit: Some(2), ..SessionQuery::default() };
+    let page = store.marked_sessions(query.clone(), Box::new(recall)).await.unwrap();
+    assert_eq!(page.total, 3);
+    let [MarkedSession::Read(_, read), kept] = &page.rows[..] else { panic!("{page:?}") };
+    assert_eq!((**read).clone(), store.sessions(query).await.unwrap().rows[0]);
+    assert_eq!(*kept, MarkedSession::Kept("b".into()));
 }

@@ -1,9 +1,10 @@
 //! `sessions.list`.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use leanclaw_types::frame::ErrorShape;
-use leanclaw_types::session::{SessionPage, SessionQuery, SessionRow, TranscriptQuery};
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::session::{MarkedPage, MarkedSession, SessionQuery, SessionRow, TranscriptQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
-use crate::sessions::{STORE_PATH, defaults, listed, text_of};
+use crate::sessions::{Look, STORE_PATH, defaults_text, listed, text_of};
 use crate::wire::Payload;
 
 /// Rows when no limit is named.
@@ -86,7 +87,7 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
     // What was active lately changes with the time alone.
     let params = list.active_minutes.is_none().then(|| call.params.to_owned());
     later(call, move |state, session| async move {
-        let text = answer(Arc::clone(&state), session, list).await?.to_string();
+        let text = answer(Arc::clone(&state), session, list).await?;
         if let Some(params) = params {
             state.lists.keep(revision, version, params, &text);
         }
@@ -99,40 +100,81 @@ pub(super) fn read(call: &Call<'_>) -> Result<List, ErrorShape> {
     call.read(&LIST, &[])
 }
 
-/// The answer to them.
-pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List) -> Result<Value, ErrorShape> {
+/// The answer to them, as text.
+pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List) -> Result<String, ErrorShape> {
     let now_ms = state.now_ms();
     let limit = list.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS);
     let offset = list.offset.unwrap_or(0);
-    let page = match list.query(&session, now_ms, offset, limit)? {
-        Some(query) => state.services.sessions.list(query).await.map_err(failed(&session))?,
-        None => SessionPage::default(),
+    let looks = Looks {
+        version: session.version,
+        title: list.include_derived_titles == Some(true),
+        last: list.include_last_message == Some(true),
     };
-    let mut rows = Vec::with_capacity(page.rows.len());
-    for (number, row) in page.rows.iter().enumerate() {
-        let mut shown = listed(row, session.version);
-        if number < MAX_TITLED {
-            let wanted = (list.include_derived_titles == Some(true), list.include_last_message == Some(true));
-            look_into(&state, &session, row, wanted, &mut shown).await?;
+    let page = match list.query(&session, now_ms, offset, limit)? {
+        Some(query) => {
+            let kept = Arc::clone(&state);
+            let recall = Box::new(move |marks: &[_]| kept.rows.recall(marks, |place| looks.at(place)));
+            state.services.sessions.list_marked(query, recall).await.map_err(failed(&session))?
         }
-        rows.push(shown);
+        None => MarkedPage::default(),
+    };
+    let (count, total) = (page.rows.len() as u64, page.total);
+    let mut rows = Vec::with_capacity(page.rows.len());
+    for (place, row) in page.rows.into_iter().enumerate() {
+        rows.push(shown(&state, &session, row, looks.at(place)).await?);
     }
-    let count = rows.len() as u64;
-    let mut answer = json!({
-        "ts": now_ms, "path": STORE_PATH, "count": count, "defaults": defaults(session.version), "sessions": rows,
-    });
-    if is_newest(&session)
-        && let Some(answer) = answer.as_object_mut()
-    {
+    let bytes: usize = rows.iter().map(|row| row.len() + 1).sum();
+    let mut text = String::with_capacity(bytes + 512);
+    let defaults = defaults_text(session.version);
+    // Writing to a string does not fail.
+    let _ = write!(text, "{{\"ts\":{now_ms},\"path\":\"{STORE_PATH}\",\"count\":{count},\"defaults\":{defaults},");
+    text.push_str("\"sessions\":[");
+    for (place, row) in rows.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        text.push_str(row);
+    }
+    text.push(']');
+    if is_newest(&session) {
         let end = offset.saturating_add(count);
-        let more = count > 0 && end < page.total;
-        answer.insert("totalCount".into(), json!(page.total));
-        answer.insert("limitApplied".into(), json!(limit));
-        answer.insert("nextOffset".into(), json!(more.then_some(end)));
-        answer.insert("hasMore".into(), json!(more));
-        answer.insert("owners".into(), json!([]));
+        let more = count > 0 && end < total;
+        let _ = write!(text, ",\"totalCount\":{total},\"limitApplied\":{limit},\"nextOffset\":");
+        let _ = if more { write!(text, "{end}") } else { write!(text, "null") };
+        let _ = write!(text, ",\"hasMore\":{more},\"owners\":[]");
     }
-    Ok(answer)
+    text.push('}');
+    Ok(text)
+}
+
+/// What is wanted of the rows of a list.
+#[derive(Clone, Copy)]
+struct Looks {
+    version: ProtocolVersion,
+    title: bool,
+    last: bool,
+}
+
+impl Looks {
+    /// What is shown of the row at that place.
+    fn at(self, place: usize) -> Look {
+        let Self { version, title, last } = self;
+        let looks_into = place < MAX_TITLED;
+        Look { version, title: title && looks_into, last: last && looks_into }
+    }
+}
+
+/// A row as text, from then on kept.
+async fn shown(state: &State, session: &Session, row: MarkedSession, look: Look) -> Result<Arc<str>, ErrorShape> {
+    let (mark, row) = match row {
+        MarkedSession::Kept(text) => return Ok(text),
+        MarkedSession::Read(mark, row) => (mark, row),
+    };
+    let mut shown = listed(&row, look.version);
+    look_into(state, session, &row, (look.title, look.last), &mut shown).await?;
+    let text = shown.to_string().into();
+    state.rows.keep(mark, look, &text);
+    Ok(text)
 }
 
 impl List {

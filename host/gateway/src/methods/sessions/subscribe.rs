@@ -55,7 +55,7 @@ pub(crate) fn subscribe(call: &Call<'_>) -> Answer {
             call.session.subscriptions.set_all(true);
             later(call, |state, session| async move {
                 let list = list::answer(state, session, params).await?;
-                Ok(Payload::json(&json!({"subscribed": true, "list": list})))
+                Ok(Payload::Own(format!("{{\"subscribed\":true,\"list\":{list}}}")))
             })
         }
     }
