@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::{Located, StoreError};
@@ -51,15 +52,24 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    keep_plans(&connection)?;
     // The system caches the file too; a large cache per reader would only cost memory.
     connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)
+}
+
+/// Has a statement be planned once and not again for each value that is bound to it. Without this, a partial index on a table
+/// is enough for every statement with a condition on that table to be prepared anew each time it runs.
+fn keep_plans(connection: &Connection) -> Result<(), StoreError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn prepare(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(schema.busy_timeout)?;
+    keep_plans(&connection)?;
     let current = check(&connection, schema)?;
     keep_private(path)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;

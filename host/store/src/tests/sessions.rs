@@ -4,7 +4,7 @@ use leanclaw_types::session::{
     DecideSession, MarkedSession, NewMessage, SessionChange, SessionKind, SessionLookup, SessionMark, SessionOutcome,
     SessionQuery, SessionRow, TranscriptQuery, UsageQuery,
 };
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -399,4 +399,25 @@ async fn a_row_that_is_known_is_not_read() {
     let [MarkedSession::Read(_, read), kept] = &page.rows[..] else { panic!("{page:?}") };
     assert_eq!((**read).clone(), store.sessions(query).await.unwrap().rows[0]);
     assert_eq!(*kept, MarkedSession::Kept("b".into()));
+}
+
+#[tokio::test]
+async fn statements_are_prepared_once_whatever_is_bound_to_them() {
+    let (_folder, store) = store();
+    put(&store, row("agent:main:a", 1)).await;
+    store
+        .database
+        .read(|connection| {
+            for agent in ["main", "ada", "main"] {
+                let query =
+                    SessionQuery { agent: Some(agent.into()), archived: Some(false), ..SessionQuery::default() };
+                let (sql, values) = page_sql(&query, MARK);
+                let mut statement = connection.prepare_cached(&sql)?;
+                let values = values.into_iter().chain([20.into(), 0.into()]);
+                statement.query_map(params_from_iter(values), |_| Ok(()))?.for_each(drop);
+                assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{agent}");
+            }
+            Ok::<_, crate::StoreError>(())
+        })
+        .unwrap();
 }
