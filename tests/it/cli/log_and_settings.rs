@@ -46,7 +46,7 @@ async fn what_the_gateway_goes_by_counts_at_once() {
 
     reader.ok("status", json!({})).await;
     set("gateway.rateLimits.loopback.read", "1").await;
-    let refused = reader.call("status", json!({})).await.err().expect("one call a minute, and that was it");
+    let refused = reader.call("status", json!({})).await.expect_err("one call a minute, and that was it");
     assert_eq!(refused["details"]["limit"], "1 per 60s", "{refused}");
     program.stop().await;
 }
