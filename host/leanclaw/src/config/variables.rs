@@ -300,6 +300,11 @@ pub const OUTSIDE: &[Outside] = &[
         doc: "cargo test -p leanclaw-tests: the built example plugins; `cargo xtask test` sets it.",
     },
     Outside {
+        name: "LEANCLAW_TEST_NOT_RUN",
+        default: "they only say so",
+        doc: "cargo test -p leanclaw-tests: a file that names the tests this machine cannot run; `cargo xtask test` sets it.",
+    },
+    Outside {
         name: "LEANCLAW_TEST_DEV_DATA",
         default: "target/dev-data",
         doc: "cargo xtask start: the development data folder; `cargo xtask test start` sets it.",
