@@ -30,8 +30,9 @@ pub(crate) fn forget(image: Range<usize>) -> usize {
     };
     let unwritten = |mapping: &Mapping<'_>| {
         if mapping.file == own.file {
-            // What has relocations lies in mappings of its own, further on in the file than the constants.
-            mapping.range == own.range || (!mapping.code && mapping.at_start)
+            // The constants lie right before the code. What has relocations lies further on, and what somebody else maps of
+            // the file, to read symbols for example, may be gone by now and its place taken.
+            mapping.range == own.range || (mapping.is_constants() && mapping.range.end == own.range.start)
         } else {
             !mapping.code && image.contains(&mapping.range.start)
         }
@@ -68,6 +69,14 @@ struct Mapping<'a> {
     file: (&'a str, &'a str),
 }
 
+#[cfg(target_os = "linux")]
+impl Mapping<'_> {
+    /// It may hold the headers and constants of a program.
+    fn is_constants(&self) -> bool {
+        !self.code && self.at_start
+    }
+}
+
 /// Such a mapping, if the line of `/proc/self/maps` is one.
 #[cfg(target_os = "linux")]
 fn mapping(line: &str) -> Option<Mapping<'_>> {
@@ -92,10 +101,10 @@ mod tests {
     fn only_a_private_mapping_of_a_file_without_the_right_to_write_counts() {
         let code = mapping(CODE).unwrap();
         assert_eq!(code.range, 0x562a_6b5f_4000..0x562a_6d4e_0000);
-        assert!(code.code && !code.at_start);
+        assert!(code.code && !code.is_constants());
         assert_eq!(code.file, ("fe:00", "10011802"));
         let constants = CODE.replacen("r-xp 008f3000", "r--p 00000000", 1);
-        assert!(mapping(&constants).is_some_and(|constants| !constants.code && constants.at_start));
+        assert!(mapping(&constants).is_some_and(|constants| constants.is_constants()));
         for (from, to) in [("r-xp", "rw-p"), ("r-xp", "rwxp"), ("r-xp", "r-xs"), ("10011802", "0"), ("-", " ")] {
             assert!(mapping(&CODE.replacen(from, to, 1)).is_none(), "{to}");
         }
