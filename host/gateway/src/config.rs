@@ -170,6 +170,8 @@ pub struct Limits {
     pub health_interval: Duration,
     /// Time a client has to take the last bytes before its socket is dropped.
     pub close_grace: Duration,
+    /// How long nobody is connected before the program gives back what only clients need.
+    pub alone_after: Duration,
     /// Time running calls and requests have to end once the gateway stops.
     pub drain: Duration,
     /// Time a client has to send the head of an HTTP request.
@@ -211,6 +213,7 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(25),
             health_interval: Duration::from_secs(60),
             close_grace: Duration::from_secs(2),
+            alone_after: Duration::from_secs(1),
             drain: Duration::from_secs(5),
             http_header_timeout: Duration::from_secs(10),
             http_body_timeout: Duration::from_secs(30),

@@ -52,6 +52,11 @@ pub struct Services {
     pub agents_dir: Option<PathBuf>,
     /// The configuration file; none when the program has none.
     pub settings: Option<Arc<dyn Settings>>,
+    /// What the program does once the last connection has been gone for [`Limits::alone_after`]: give back what only
+    /// clients need. Called on a thread that serves connections, so it must not take long.
+    ///
+    /// [`Limits::alone_after`]: crate::Limits::alone_after
+    pub rest: Option<Arc<dyn Fn() + Send + Sync>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -73,6 +78,7 @@ impl Services {
             log_file: None,
             agents_dir: None,
             settings: None,
+            rest: None,
             clock: Arc::new(SystemClock),
         }
     }

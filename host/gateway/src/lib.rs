@@ -18,6 +18,7 @@ mod auth;
 mod clock_text;
 mod config;
 mod connection;
+mod crowd;
 mod decisions;
 mod devices;
 mod error;

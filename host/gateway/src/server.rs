@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::config::check_bind;
+use crate::crowd::Crowd;
 use crate::error::GatewayError;
 use crate::gateway::{Gateway, State};
 use crate::hub::{Event, PLUGIN_EVENT_SCOPE, tick_payload};
@@ -49,7 +50,9 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
     tasks.spawn(timers.clone().run_until_cancelled_owned(async move { announcing.announce_presence().await }));
     tracing::info!(%address, "the gateway listens");
     web::announce_page(&state, address);
-    accept(&listener, &state, &shutdown, &tasks).await;
+    let crowd = Crowd::new(state.config.limits.connections);
+    tasks.spawn(timers.clone().run_until_cancelled_owned(rest_when_alone(Arc::clone(&state), crowd.clone())));
+    accept(&listener, &state, &shutdown, &tasks, &crowd).await;
     drop(listener);
     state.draining.store(true, Ordering::Release);
     tracing::info!(connected = state.hub.len(), "the gateway stops");
@@ -67,9 +70,14 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, state: &Arc<State>, shutdown: &CancellationToken, tasks: &TaskTracker) {
+async fn accept(
+    listener: &TcpListener,
+    state: &Arc<State>,
+    shutdown: &CancellationToken,
+    tasks: &TaskTracker,
+    crowd: &Crowd,
+) {
     let router = web::router(Arc::clone(state));
-    let slots = Arc::new(tokio::sync::Semaphore::new(state.config.limits.connections));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -89,13 +97,13 @@ async fn accept(listener: &TcpListener, state: &Arc<State>, shutdown: &Cancellat
         let most = if trusted { usize::MAX } else { state.config.limits.connections_per_ip };
         // Over a cap the socket is closed at once: an answer would cost what the cap is there to save.
         let Some(unknown) = state.connections.enter(ip, most) else { continue };
-        let Ok(whole) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let Some(place) = crowd.enter() else { continue };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let line = Line {
             remote,
-            whole: Arc::new(whole),
+            place: Arc::new(place),
             unknown: Arc::new(unknown),
             stop: shutdown.clone(),
             tasks: tasks.clone(),
@@ -154,6 +162,15 @@ async fn forward_plugin_events(state: Arc<State>) {
             }
             Err(RecvError::Closed) => return,
         }
+    }
+}
+
+/// Tells the program whenever the last connection is gone.
+async fn rest_when_alone(state: Arc<State>, crowd: Crowd) {
+    let Some(rest) = &state.services.rest else { return };
+    loop {
+        crowd.gone(state.config.limits.alone_after).await;
+        rest();
     }
 }
 

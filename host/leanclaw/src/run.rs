@@ -76,6 +76,10 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
     services.settings = Some(Arc::new(settings));
     services.agents_dir = Some(config.data_dir.join("agents"));
+    services.rest = Some(Arc::new(|| {
+        let code_bytes = leanclaw_wasm::forget_code();
+        tracing::debug!(code_bytes, "nobody is connected; code that only clients need is no longer mapped");
+    }));
     services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
     let listener = doorman.relieve().await?;

@@ -1,12 +1,13 @@
 //! Many calls at once, slow readers, stopping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{PATIENCE, start, with_token};
+use super::{PATIENCE, start, start_with, with_token};
 use crate::hub::Event;
 
 fn slow(id: &str) -> Value {
@@ -175,4 +176,29 @@ async fn a_client_that_leaves_is_forgotten() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_program_rests_once_the_last_client_has_gone_and_not_before() {
+    let mut config = with_token();
+    config.limits.alone_after = Duration::from_millis(1);
+    let rested = Arc::new(tokio::sync::Semaphore::new(0));
+    let told = Arc::clone(&rested);
+    let rest = move || told.add_permits(1);
+    let server = start_with(config, Arc::default(), |services| services.rest = Some(Arc::new(rest))).await;
+    let (first, mut second) =
+        (server.connect(4, &["operator.read"]).await, server.connect(3, &["operator.read"]).await);
+    drop(first);
+    // Far more than the pause; the socket of the second is no longer the HTTP server's.
+    for _ in 0..100 {
+        assert_eq!(second.call("health", json!({})).await["ok"], true);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rested.available_permits(), 0);
+    drop(second);
+    tokio::time::timeout(PATIENCE, rested.acquire()).await.unwrap().unwrap().forget();
+    let mut third = server.connect(4, &["operator.read"]).await;
+    assert_eq!(third.call("health", json!({})).await["ok"], true);
+    drop(third);
+    tokio::time::timeout(PATIENCE, rested.acquire()).await.unwrap().unwrap().forget();
 }

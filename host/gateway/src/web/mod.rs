@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::door::Ticket;
 use crate::auth::{Access, Peer, decide_http};
+use crate::crowd::Place;
 use crate::gateway::State;
 use crate::rate::Class;
 use reply::Reply;
@@ -55,7 +56,7 @@ pub(crate) struct Line {
     /// The socket's peer.
     pub(crate) remote: SocketAddr,
     /// Counts against the cap on connections; held as long as the socket lives.
-    pub(crate) whole: Arc<tokio::sync::OwnedSemaphorePermit>,
+    pub(crate) place: Arc<Place>,
     /// Counts against the cap on unauthenticated connections of one address.
     pub(crate) unknown: Arc<Ticket>,
     /// The gateway stops.

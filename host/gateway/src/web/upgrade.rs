@@ -57,7 +57,7 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
     let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return reply::error(StatusCode::BAD_REQUEST, "invalid_request_error", "this connection cannot be upgraded");
     };
-    let Line { whole, unknown, stop, tasks, .. } = line;
+    let Line { place, unknown, stop, tasks, .. } = line;
     let state = Arc::clone(state);
     tasks.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
@@ -65,7 +65,7 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
         let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
         let stream = parts.io.into_inner();
         connection::run(Arrival { state, peer, stream, early: parts.read_buf, held: (ticket, unknown), stop }).await;
-        drop(whole);
+        drop(place);
     });
     switching(accept)
 }
