@@ -23,7 +23,11 @@ pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, a
             boot_id: newest.then(|| state.boot_id.clone()),
             conn_id: connection.to_owned(),
         },
-        features: HelloFeatures { methods: methods(state), events: events(state), capabilities: newest.then(Vec::new) },
+        features: HelloFeatures {
+            methods: methods(state, version),
+            events: events(state),
+            capabilities: newest.then(Vec::new),
+        },
         snapshot: snapshot(state, version, &access.caller),
         // Version 3 tells what was granted only together with a device token, and tells a node nothing.
         auth: (newest || (access.token.is_some() && access.caller.role != "node")).then(|| HelloAuth {
@@ -41,8 +45,8 @@ pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, a
     }
 }
 
-fn methods(state: &State) -> Vec<String> {
-    let own = methods::TABLE.iter().map(|method| method.name.to_owned());
+fn methods(state: &State, version: ProtocolVersion) -> Vec<String> {
+    let own = methods::TABLE.iter().filter(|method| method.is_in(version)).map(|method| method.name.to_owned());
     own.chain(state.services.plugins.methods().iter().map(leanclaw_types::plugin::MethodSpec::wire_name)).collect()
 }
 

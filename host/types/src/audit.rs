@@ -129,11 +129,11 @@ pub enum AuditEvent {
         /// The scopes it is approved for.
         scopes: Vec<String>,
     },
-    /// What a node may be asked for was decided on, or its name was.
+    /// What a node may be asked for was decided on, or its name was, or whether it has a token.
     NodeChanged {
-        /// The node's device id.
+        /// The node's id: that of its device, or the one by which it was announced.
         node: String,
-        /// `approved`, `rejected`, `removed` or `renamed`.
+        /// `approved`, `rejected`, `removed` or `renamed`; `token-approved`, `token-rejected` or `token-removed`.
         action: String,
         /// The commands it is about.
         commands: Vec<String>,

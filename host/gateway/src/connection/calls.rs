@@ -182,7 +182,7 @@ impl Connection {
 
     fn route(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Routed {
         let name = frame.method.as_ref();
-        let own = methods::find(name);
+        let own = methods::find(name).filter(|known| known.method.is_in(self.session.version));
         let role = self.session.caller.role.as_str();
         if !methods::role_fits(role, name, own.map(|known| known.method)) && name != "connect" {
             return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {role}")));

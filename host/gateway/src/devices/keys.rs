@@ -22,6 +22,7 @@ pub(crate) struct Keys {
     /// The raw public key of the gateway's identity.
     public: Vec<u8>,
     tokens: hmac::Key,
+    node_tokens: hmac::Key,
     revisions: hmac::Key,
     random: SystemRandom,
 }
@@ -45,11 +46,11 @@ impl Keys {
             }
         };
         let pair = Ed25519KeyPair::from_pkcs8(&document).map_err(|_| broken())?;
-        let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &document), b"device tokens");
-        let tokens = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
-        let secret = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &document), b"config revisions");
-        let revisions = hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref());
-        Ok(Self { public: pair.public_key().as_ref().to_vec(), tokens, revisions, random })
+        let document = hmac::Key::new(hmac::HMAC_SHA256, &document);
+        let key = |purpose: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&document, purpose).as_ref());
+        let (tokens, node_tokens) = (key(b"device tokens"), key(b"node tokens"));
+        let revisions = key(b"config revisions");
+        Ok(Self { public: pair.public_key().as_ref().to_vec(), tokens, node_tokens, revisions, random })
     }
 
     /// The gateway's device id and public key, as clients know such.
@@ -61,6 +62,12 @@ impl Keys {
     pub(crate) fn token(&self, device: &str, token: &Token) -> String {
         let text = format!("{device}|{}|{}", token.role, token.salt);
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.tokens, text.as_bytes()))
+    }
+
+    /// The token of a node that is no device: 43 characters.
+    pub(crate) fn node_token(&self, node: &str, salt: &str) -> String {
+        // A salt has no bar in it, whatever the node's id has.
+        URL_SAFE_NO_PAD.encode(hmac::sign(&self.node_tokens, format!("{salt}|{node}").as_bytes()))
     }
 
     /// What a configuration text is called by: 43 characters.

@@ -27,7 +27,7 @@ pub(crate) mod voicewake;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -67,10 +67,24 @@ pub(crate) struct Method {
     pub(crate) name: &'static str,
     pub(crate) scope: Scope,
     pub(crate) handler: fn(&Call<'_>) -> Answer,
+    /// The version that has it, when only one does.
+    only: Option<ProtocolVersion>,
+}
+
+impl Method {
+    /// Whether a connection of that version has it.
+    pub(crate) fn is_in(&self, version: ProtocolVersion) -> bool {
+        self.only.is_none_or(|only| only == version)
+    }
 }
 
 const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answer) -> Method {
-    Method { name, scope, handler }
+    Method { name, scope, handler, only: None }
+}
+
+/// A method that version 4 has no more.
+const fn older(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answer) -> Method {
+    Method { name, scope, handler, only: Some(ProtocolVersion::V3) }
 }
 
 /// Every method the gateway answers; what plugins add is not here.
@@ -154,6 +168,8 @@ pub(crate) static TABLE: &[Method] = &[
     method("node.pair.list", Scope::Needs(PAIRING), nodes::paired),
     method("node.pair.reject", Scope::Needs(PAIRING), nodes::reject),
     method("node.pair.remove", Scope::Needs(PAIRING), nodes::remove),
+    older("node.pair.request", Scope::Needs(PAIRING), nodes::request),
+    older("node.pair.verify", Scope::Needs(PAIRING), nodes::verify),
     method("node.pending.ack", Scope::Node, nodes::ack),
     method("node.pending.drain", Scope::Node, nodes::drain),
     method("node.pending.enqueue", Scope::Needs(WRITE), nodes::enqueue),

@@ -7,6 +7,7 @@
 
 mod once;
 pub(crate) mod policy;
+pub(crate) mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leanclaw_types::Failure;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::gateway::State;
@@ -24,6 +25,7 @@ use crate::hub::Event;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 pub(crate) use once::{Again, Call as OnceCall, Once, Turn, What};
+use tokens::Tokens;
 
 const PAIRING: &str = "operator.pairing";
 /// Requests that may wait; the oldest makes room.
@@ -86,6 +88,21 @@ pub(crate) struct Node {
     pub(crate) name: Option<String>,
 }
 
+impl Node {
+    /// As it is shown once it is approved. Version 3 shows it among the nodes that have a token; it has none.
+    pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
+        if version == ProtocolVersion::V4 {
+            return json!(self);
+        }
+        let About { node_id, display_name, platform, .. } = &self.about;
+        let mut shown =
+            json!({"nodeId": node_id, "createdAtMs": self.created_at_ms, "approvedAtMs": self.approved_at_ms});
+        let name = if self.name.is_some() { &self.name } else { display_name };
+        given(&mut shown, [("displayName", name), ("platform", platform)]);
+        shown
+    }
+}
+
 /// A node that waits for somebody's approval.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -96,6 +113,31 @@ pub(crate) struct Request {
     pub(crate) required_approve_scopes: Vec<&'static str>,
     pub(crate) silent: bool,
     pub(crate) ts: u64,
+    /// Whether something was approved of that node before.
+    #[serde(skip)]
+    pub(crate) is_repair: bool,
+}
+
+impl Request {
+    /// As it is shown. Version 3 knows less of a request.
+    pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
+        if version == ProtocolVersion::V4 {
+            return json!(self);
+        }
+        let About { node_id, display_name, platform, declared, .. } = &self.about;
+        let mut shown = json!({
+            "requestId": self.request_id, "nodeId": node_id, "caps": declared.caps, "commands": declared.commands,
+            "isRepair": self.is_repair, "ts": self.ts,
+        });
+        given(&mut shown, [("displayName", display_name), ("platform", platform)]);
+        shown
+    }
+}
+
+/// Adds the texts that there are.
+fn given<'a>(shown: &mut Value, texts: impl IntoIterator<Item = (&'a str, &'a Option<String>)>) {
+    let Some(fields) = shown.as_object_mut() else { return };
+    fields.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), json!(text.as_ref()?)))));
 }
 
 /// What a node answered.
@@ -160,6 +202,7 @@ pub(crate) struct Nodes {
     running: Mutex<HashMap<String, Running>>,
     queues: Mutex<HashMap<String, Queue>>,
     pub(crate) once: Once,
+    pub(crate) tokens: Tokens,
 }
 
 /// A call that runs on a node. Dropped, it is forgotten.
@@ -181,8 +224,9 @@ impl Nodes {
     /// The store cannot be read.
     pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
         let kept = Shelf::open(records, "node")?;
+        let tokens = Tokens::open(records)?;
         let (pending, running, queues) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { kept, pending, running, queues, once: Once::default() })
+        Ok(Self { kept, pending, running, queues, once: Once::default(), tokens })
     }
 
     pub(crate) fn pending(&self) -> Vec<Request> {
@@ -322,6 +366,7 @@ pub(crate) fn came(state: &State, session: &Session) {
             about,
             silent: false,
             ts: state.now_ms(),
+            is_repair: state.nodes.kept.get(id).is_some_and(|node| node.approved_at_ms.is_some()),
         };
         pending.push(request.clone());
         request
@@ -331,9 +376,14 @@ pub(crate) fn came(state: &State, session: &Session) {
         request = request.request_id,
         "a node waits for approval; `leanclaw nodes list` shows it"
     );
-    if let Ok(payload) = serde_json::to_string(&request) {
-        state.hub.broadcast(Event::new("node.pair.requested", &payload).scope(PAIRING));
-    }
+    requested(state, |version| request.shown(version));
+}
+
+/// Tells those who may pair that a node waits.
+pub(crate) fn requested(state: &State, shown: impl Fn(ProtocolVersion) -> Value) {
+    const NAME: &str = "node.pair.requested";
+    let [old, new] = [ProtocolVersion::V3, ProtocolVersion::V4].map(|version| shown(version).to_string());
+    state.hub.broadcast(Event::new(NAME, &new).payload_v3(NAME, &old).scope(PAIRING));
 }
 
 /// A node has gone: nothing that runs on it will be answered.
@@ -370,7 +420,7 @@ pub(crate) async fn forget(state: &State, id: &str) -> Result<(), ErrorShape> {
 
 /// Tells those who may pair what became of a request.
 pub(crate) fn resolved(state: &State, request: &str, node: &str, decision: &str) {
-    let payload = serde_json::json!({
+    let payload = json!({
         "requestId": request, "nodeId": node, "decision": decision, "ts": state.now_ms(),
     });
     state.hub.broadcast(Event::new("node.pair.resolved", &payload.to_string()).scope(PAIRING));

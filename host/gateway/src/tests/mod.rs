@@ -19,6 +19,7 @@ mod guard;
 mod handshake;
 mod logs;
 mod methods;
+mod node_tokens;
 mod nodes;
 mod page;
 mod presence;

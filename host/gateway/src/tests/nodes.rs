@@ -71,8 +71,15 @@ async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
     let requested = admin.event("node.pair.requested").await["payload"].clone();
     assert_eq!((&requested["nodeId"], &requested["commands"]), (&json!(host.id()), &json!(COMMANDS)));
     assert_eq!(requested["requiredApproveScopes"], json!(["operator.admin", "operator.pairing"]));
+    let mut old = server.connect(3, &["operator.pairing"]).await;
+    let expected = json!({
+        "requestId": requested["requestId"], "nodeId": host.id(), "displayName": "box", "platform": "linux",
+        "caps": ["system"], "commands": COMMANDS, "isRepair": false, "ts": requested["ts"],
+    });
+    assert_eq!(old.call("node.pair.list", json!({})).await["payload"], json!({"pending": [expected], "paired": []}));
     let row = admin.call("node.list", json!({})).await["payload"]["nodes"][0].clone();
     assert_eq!((&row["approvalState"], &row["commands"]), (&json!("pending-approval"), &json!([])), "{row}");
+    assert_eq!(row["nodePluginTools"], json!([]));
     assert_eq!(row["pendingRequestId"], requested["requestId"]);
     ask(&mut admin, "early", &host.id(), "system.which", json!({})).await;
     let early = admin.response(&json!("early")).await;
@@ -86,6 +93,11 @@ async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
     let approved = approve(&mut admin).await;
     assert_eq!(approved["payload"]["node"]["nodeId"], json!(host.id()), "{approved}");
     assert_eq!(pairer.event("node.pair.resolved").await["payload"]["decision"], "approved");
+    let at_ms = &approved["payload"]["node"]["approvedAtMs"];
+    let expected = json!({
+        "nodeId": host.id(), "displayName": "box", "platform": "linux", "createdAtMs": at_ms, "approvedAtMs": at_ms,
+    });
+    assert_eq!(old.call("node.pair.list", json!({})).await["payload"], json!({"pending": [], "paired": [expected]}));
     let row = admin.call("node.describe", json!({"nodeId": host.id()})).await["payload"].clone();
     assert_eq!((&row["approvalState"], &row["connected"]), (&json!("approved"), &json!(true)), "{row}");
     assert_eq!(row["commands"], json!(COMMANDS));
@@ -281,7 +293,13 @@ async fn a_node_that_goes_or_is_silent_ends_what_it_was_asked() {
     assert_eq!(old.response(&json!("o")).await["error"]["message"], "Error: node disconnected (system.run)");
     assert_eq!(new.response(&json!("n")).await["error"]["message"], "DISCONNECTED: node disconnected (system.run)");
     ask(&mut old, "gone", &host.id(), "system.run", json!({})).await;
-    assert_eq!(old.response(&json!("gone")).await["error"]["details"]["code"], "NOT_CONNECTED");
+    assert_eq!(old.response(&json!("gone")).await["error"]["details"], json!({"code": "NOT_CONNECTED"}));
+    ask(&mut new, "gone", &host.id(), "system.run", json!({})).await;
+    let gone = new.response(&json!("gone")).await["error"].clone();
+    assert_eq!((&gone["code"], &gone["message"]), (&json!("UNAVAILABLE"), &json!("node not connected")));
+    let node_error = json!({"code": "NOT_CONNECTED", "message": "node not connected"});
+    let details = json!({"code": "NOT_CONNECTED", "nodeError": node_error, "nodeCommandDispatched": false});
+    assert_eq!(gone["details"], details);
 }
 
 #[tokio::test]

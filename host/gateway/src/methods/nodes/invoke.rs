@@ -114,6 +114,19 @@ fn failed(code: &str, message: impl Into<String>) -> ErrorShape {
     ErrorShape::new(error_code::UNAVAILABLE, message).details(json!({"code": code}))
 }
 
+/// The node is not there to be asked. Version 4 is told besides, as of what a node itself answers, that nothing was sent.
+fn not_connected(version: ProtocolVersion) -> ErrorShape {
+    const CODE: &str = "NOT_CONNECTED";
+    let message = "node not connected";
+    let error = failed(CODE, message);
+    match version {
+        ProtocolVersion::V3 => error,
+        ProtocolVersion::V4 => error.details(json!({
+            "code": CODE, "nodeError": {"code": CODE, "message": message}, "nodeCommandDispatched": false,
+        })),
+    }
+}
+
 fn node_error(code: &str, message: &str) -> ErrorShape {
     let details = json!({"nodeError": {"code": code, "message": message}});
     ErrorShape::new(error_code::UNAVAILABLE, format!("{code}: {message}")).details(details)
@@ -156,9 +169,9 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
 pub(super) fn ready(call: &Call<'_>, id: &str, command: &str) -> Result<Arc<Session>, ErrorShape> {
     let newest = call.session.version == ProtocolVersion::V4;
     let Some(node) = connected(call.state).remove(id) else {
-        let is_known = call.state.devices.get(id).is_some();
+        let is_known = call.state.devices.get(id).is_some() || call.state.nodes.tokens.get(id).is_some();
         let gone = newest && !is_known;
-        return Err(if gone { pairing_changed() } else { failed("NOT_CONNECTED", "node not connected") });
+        return Err(if gone { pairing_changed() } else { not_connected(call.session.version) });
     };
     check(call, &node, command)?;
     Ok(node)
@@ -204,7 +217,7 @@ impl Order {
             request.insert("paramsJSON".into(), json!(policy::unapproved(&command, params).to_string()));
         }
         if !state.hub.tell(&node.id, Event::new("node.invoke.request", &request.to_string()).targeted()) {
-            return Err(failed("NOT_CONNECTED", "node not connected"));
+            return Err(not_connected(version));
         }
         Ok(Box::pin(async move {
             let answered = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;

@@ -3,6 +3,7 @@
 mod invoke;
 mod pair;
 mod rules;
+mod tokens;
 mod work;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::phrase::Shape;
 pub(crate) use invoke::{event, invoke, progress, result};
 pub(crate) use pair::{approve, paired, reject, remove, rename};
 pub(crate) use rules::{rules, set_rules};
+pub(crate) use tokens::{request, verify};
 pub(crate) use work::{ack, drain, enqueue, pull};
 
 #[derive(Deserialize, JsonSchema)]
@@ -44,20 +46,30 @@ fn connected(state: &State) -> BTreeMap<String, Arc<Session>> {
     nodes.filter_map(|session| Some((session.device.clone()?, session))).collect()
 }
 
-/// Every node: devices that are paired as one, and those that are connected. In the order of their ids.
+/// Every node: devices that are paired as one, those that are connected, and the others that have a token. In the order of
+/// their ids.
 fn rows(state: &State, version: ProtocolVersion) -> Vec<(String, Map<String, Value>)> {
     let connected = connected(state);
     let mut ids: Vec<String> = connected.keys().cloned().collect();
     let paired = state.devices.all();
     let is_node = |device: &&Arc<crate::devices::Device>| device.roles.iter().any(|role| role == "node");
     ids.extend(paired.iter().filter(is_node).map(|device| device.about.device_id.clone()));
-    ids.sort();
-    ids.dedup();
     let row = |id: String| {
         let row = row(state, version, &id, connected.get(&id));
         (id, row)
     };
-    ids.into_iter().map(row).collect()
+    let mut rows: BTreeMap<_, _> = ids.into_iter().map(row).collect();
+    for holder in state.nodes.tokens.all() {
+        rows.entry(holder.claim.node_id.clone()).or_insert_with(|| tokens::row(&holder, version));
+    }
+    rows.into_iter().collect()
+}
+
+/// Whether a node is a device: paired as one, or connected.
+fn is_device(state: &State, id: &str) -> bool {
+    let is_node = |role: &String| role == "node";
+    let paired = state.devices.get(id).is_some_and(|device| device.roles.iter().any(is_node));
+    paired || connected(state).contains_key(id)
 }
 
 fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<Session>>) -> Map<String, Value> {
@@ -96,6 +108,8 @@ fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<S
         put("clientId", json!(client.map(|client| &client.id).or(about.map(|about| &about.client_id))));
         put("clientMode", json!(client.map(|client| &client.mode).or(about.map(|about| &about.client_mode))));
         put("sessionHost", json!(false));
+        // What nodes offer to agents is not taken in.
+        put("nodePluginTools", json!([]));
         let waits = state.nodes.pending().into_iter().find(|request| request.about.node_id == id);
         let state = if approved { "approved" } else { "pending-approval" };
         put("approvalState", json!(state));

@@ -6,9 +6,9 @@ use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::ErrorShape;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{NOTHING, WHICH, Which, rows, unknown_node};
+use super::{NOTHING, WHICH, Which, is_device, rows, tokens, unknown_node};
 use crate::connection::{Answer, Call};
 use crate::handshake::Session;
 use crate::methods::Nothing;
@@ -36,22 +36,26 @@ struct Rename {
 static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
 static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
 
-fn written(session: &Session, node: &str, action: &str, commands: &[String], now_ms: u64) -> AuditRecord {
+/// What is written down about a decision.
+pub(super) fn written(session: &Session, node: &str, action: &str, commands: &[String], now_ms: u64) -> AuditRecord {
     let actor = format!("{}:{}", session.caller.kind, session.caller.id);
     let event =
         AuditEvent::NodeChanged { node: node.to_owned(), action: action.to_owned(), commands: commands.to_vec() };
     AuditRecord { at_ms: now_ms, actor, event }
 }
 
-/// `node.pair.list {}` → `{pending, paired}`.
+/// `node.pair.list {}` → `{pending, paired}`, of devices and of nodes with a token.
 pub(crate) fn paired(call: &Call<'_>) -> Answer {
     if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
         return Answer::error(error);
     }
-    let kept = call.state.nodes.kept.all();
-    let paired: Vec<Arc<Node>> =
-        kept.into_iter().map(|(_, node)| node).filter(|node| node.approved_at_ms.is_some()).collect();
-    Answer::json(&json!({"pending": call.state.nodes.pending(), "paired": paired}))
+    let (nodes, version) = (&call.state.nodes, call.session.version);
+    let mut pending: Vec<Value> = nodes.pending().iter().map(|request| request.shown(version)).collect();
+    pending.extend(nodes.tokens.pending(call.state.now_ms()).iter().map(|asked| asked.shown(version)));
+    let approved = nodes.kept.all().into_iter().filter(|(_, node)| node.approved_at_ms.is_some());
+    let mut paired: Vec<Value> = approved.map(|(_, node)| node.shown(version)).collect();
+    paired.extend(tokens::all(call));
+    Answer::json(&json!({"pending": pending, "paired": paired}))
 }
 
 /// `node.pair.approve {requestId}` → `{requestId, node}`. Counts at once, also for the node that is connected.
@@ -60,7 +64,11 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         Ok(decide) => decide,
         Err(error) => return Answer::error(error),
     };
-    let request = match call.state.nodes.find(&decide.request_id) {
+    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    if let Some(asked) = state.nodes.tokens.find(&decide.request_id, state.now_ms()) {
+        return Answer::Later(Box::pin(tokens::approve(state, session, asked)));
+    }
+    let request = match state.nodes.find(&decide.request_id) {
         Ok(request) => request,
         Err(error) => return Answer::error(error),
     };
@@ -69,7 +77,6 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
             return Answer::error(error);
         }
     }
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     Answer::Later(Box::pin(async move {
         let request = state.nodes.take(&request.request_id)?;
         let now_ms = state.now_ms();
@@ -91,7 +98,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         });
         let node = stored.await.inspect_err(|_| state.nodes.put_back(request.clone()))?;
         nodes::resolved(&state, &request.request_id, &id, "approved");
-        Ok(Payload::json(&json!({"requestId": request.request_id, "node": node})))
+        Ok(Payload::json(&json!({"requestId": request.request_id, "node": node.shown(session.version)})))
     }))
 }
 
@@ -102,6 +109,9 @@ pub(crate) fn reject(call: &Call<'_>) -> Answer {
         Err(error) => return Answer::error(error),
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    if let Some(asked) = state.nodes.tokens.find(&decide.request_id, state.now_ms()) {
+        return Answer::Later(Box::pin(tokens::reject(state, session, asked)));
+    }
     Answer::Later(Box::pin(async move {
         let request = state.nodes.find(&decide.request_id)?;
         let (id, now_ms) = (&request.about.node_id, state.now_ms());
@@ -122,23 +132,23 @@ pub(crate) fn reject(call: &Call<'_>) -> Answer {
     }))
 }
 
-/// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, and its connections end. It is asked
+/// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, nor its token, and its connections end. It is asked
 /// for nothing, whatever version it comes back with, until it is approved.
 pub(crate) fn remove(call: &Call<'_>) -> Answer {
     let which: Which = match call.read(&WHICH, &[]) {
         Ok(which) => which,
         Err(error) => return Answer::error(error),
     };
-    let version = call.session.version;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     Answer::Later(Box::pin(async move {
         let (id, now_ms) = (which.node_id, state.now_ms());
-        let is_node = rows(&state, version).iter().any(|(known, _)| *known == id);
+        let is_node = is_device(&state, &id);
+        let had_token = tokens::remove(&state, &session, &id).await?;
         let removed = state.nodes.kept.change(|shelf| {
             let before = shelf.get(&id);
             let is_known = before.as_ref().map_or(is_node, |node| node.denied_at_ms.is_none());
             if !is_known {
-                return Err(unknown_node());
+                return if had_token { Ok((Change::nothing(), ())) } else { Err(unknown_node()) };
             }
             let row = written(&session, &id, "removed", &[], now_ms);
             Ok((Change::nothing().put(id.clone(), denied(before.as_deref(), &id, now_ms)).audit(row), ()))
@@ -160,6 +170,9 @@ pub(crate) fn rename(call: &Call<'_>) -> Answer {
         return Answer::error(unknown_node());
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    if !is_device(&state, &id) {
+        return Answer::Later(Box::pin(tokens::rename(state, session, id, rename.display_name)));
+    }
     Answer::Later(Box::pin(async move {
         let now_ms = state.now_ms();
         let renamed = state.nodes.kept.change(|shelf| {
