@@ -1,8 +1,11 @@
-//! The few files of an agent's workspace that clients may read and write, by name.
+//! The few files of an agent's workspace that clients may read and write, by name; all of it may be looked through
+//! ([`browse`]).
 //!
 //! What an agent runs may write to the same folder, so nothing that lies there is followed: a folder on the way that is a
 //! link, and a file that is no plain file, are refused. Every step is taken from the open folder before it, so that nothing
 //! can be exchanged between a look and what follows from it. Everything here blocks.
+
+mod browse;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -12,6 +15,8 @@ use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
+
+pub(crate) use browse::{Place, Seen};
 
 /// The files there may be, in the order in which they are listed.
 pub(crate) const FILES: [&str; 8] =

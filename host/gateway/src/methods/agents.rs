@@ -365,20 +365,24 @@ fn root(state: &State) -> Result<std::path::PathBuf, ErrorShape> {
     state.services.agents_dir.clone().ok_or_else(missing)
 }
 
-fn workspace(state: &State, version: ProtocolVersion, agent: &str) -> Result<Workspace, ErrorShape> {
+/// The workspace of an agent that there is.
+pub(super) fn workspace(state: &State, version: ProtocolVersion, agent: &str) -> Result<Workspace, ErrorShape> {
     state.agents.get(agent).ok_or_else(|| agents::unknown(version, agent))?;
     Ok(Workspace::of(&root(state)?, agent))
 }
 
 /// Runs what waits for the disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, ErrorShape> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ErrorShape> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| unavailable(&error.to_string())),
         Err(_) => Err(unavailable("the file could not be reached")),
     }
 }
 
-fn later<F>(call: &Call<'_>, work: impl FnOnce(Arc<State>, By) -> F) -> Answer
+/// Runs what takes a while.
+pub(super) fn later<F>(call: &Call<'_>, work: impl FnOnce(Arc<State>, By) -> F) -> Answer
 where
     F: Future<Output = Result<Value, ErrorShape>> + Send + 'static,
 {

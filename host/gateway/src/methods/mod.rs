@@ -23,6 +23,7 @@ pub(crate) mod status;
 pub(crate) mod system;
 pub(crate) mod tools;
 pub(crate) mod voicewake;
+pub(crate) mod workspace;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -97,6 +98,8 @@ pub(crate) static TABLE: &[Method] = &[
     method("agents.files.set", Scope::Needs(ADMIN), agents::set),
     method("agents.list", Scope::Needs(READ), agents::list),
     method("agents.update", Scope::Needs(ADMIN), agents::update),
+    method("agents.workspace.get", Scope::Needs(READ), workspace::get),
+    method("agents.workspace.list", Scope::Needs(READ), workspace::list),
     method("approval.get", Scope::Needs(APPROVALS), decisions::get),
     method("approval.history", Scope::Needs(APPROVALS), decisions::history),
     method("approval.resolve", Scope::Needs(APPROVALS), decisions::resolve),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
 
-async fn over(records: &Arc<MemoryRecords>, folder: &Path) -> Server {
+pub(super) async fn over(records: &Arc<MemoryRecords>, folder: &Path) -> Server {
     let root = folder.join("agents");
     start_with(with_token(), Arc::clone(records), |services| services.agents_dir = Some(root)).await
 }

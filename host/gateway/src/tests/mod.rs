@@ -31,6 +31,7 @@ mod starting;
 mod status;
 mod talk;
 mod web;
+mod workspace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
