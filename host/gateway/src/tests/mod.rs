@@ -1,5 +1,6 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
+mod absent;
 mod agents;
 mod approvals;
 mod arbitrary;

@@ -17,9 +17,17 @@ struct Era {
 }
 
 #[derive(Deserialize)]
-struct Facts {
+pub(super) struct Facts {
     v3: Era,
     v4: Era,
+}
+
+impl Facts {
+    /// Every method that OpenClaw has in either version.
+    pub(super) fn methods(self) -> BTreeSet<String> {
+        let eras = [self.v3, self.v4].into_iter();
+        eras.flat_map(|era| era.methods.into_values().flatten()).collect()
+    }
 }
 
 impl Era {
@@ -28,7 +36,7 @@ impl Era {
     }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     serde_json::from_str(include_str!("../../../../tests/data/method-scopes.json")).unwrap()
 }
 
