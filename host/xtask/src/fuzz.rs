@@ -3,23 +3,26 @@
 //! Owns how they are built and run, and what is said of an input that breaks one; what a target promises belongs to the
 //! target. They are built with the coverage flags that `cargo fuzz` uses, so that it need not be installed, in a target
 //! folder of their own, so that nothing else is built again. What is fuzzed is safe Rust: a panic, a hang and a flood of
-//! memory show without a sanitizer.
+//! memory show without a sanitizer. None goes on running once this program has ended.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arguments::Arguments;
 use crate::repository::Repository;
+use crate::tether::Tethered;
 use crate::ui;
 
 /// How long each target runs unless told otherwise.
-const SECONDS: u64 = 60;
+const SECONDS: u32 = 60;
+/// The longest a target may be told to run: what libFuzzer counts to.
+const MOST_SECONDS: u32 = i32::MAX.cast_unsigned();
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 /// What one input may take.
@@ -45,7 +48,7 @@ const FLAGS: &[&str] = &[
 pub(crate) fn run(repository: &Repository, mut arguments: Arguments) -> Result<ExitCode> {
     let seconds = match arguments.value("--seconds")? {
         None => SECONDS,
-        Some(text) => text.parse().with_context(|| format!("`--seconds {text}` is no number of seconds"))?,
+        Some(text) => seconds_of(&text)?,
     };
     let input = arguments.value("--input")?.map(PathBuf::from);
     let named = arguments.rest();
@@ -66,6 +69,14 @@ pub(crate) fn run(repository: &Repository, mut arguments: Arguments) -> Result<E
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// How long each target runs. libFuzzer takes none for no end at all.
+fn seconds_of(text: &str) -> Result<u32> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+    seconds.with_context(|| {
+        format!("`--seconds {text}`: name how many seconds each target runs, from 1 to {MOST_SECONDS}; without it: {SECONDS}")
+    })
+}
+
 struct Fuzz<'a> {
     repository: &'a Repository,
     /// The workspace.
@@ -79,7 +90,7 @@ struct Fuzz<'a> {
 /// A target that runs.
 struct Running {
     name: String,
-    child: Child,
+    program: Tethered,
     log: PathBuf,
     started: Instant,
 }
@@ -109,21 +120,25 @@ impl<'a> Fuzz<'a> {
         ui::say("building the fuzz targets");
         let started = Instant::now();
         let mut cargo = self.repository.cargo();
-        // Not `--locked`: a dependency that a crate of the host gets needs no second lockfile to be changed by hand.
-        cargo.current_dir(&self.folder).args(["build", "--release", "--target", &self.triple]);
+        cargo.current_dir(&self.folder).args(["build", "--locked", "--release", "--target", &self.triple]);
         for name in targets {
             cargo.args(["--bin", name]);
         }
         cargo.env("CARGO_TARGET_DIR", &self.target).env("RUSTFLAGS", FLAGS.join(" "));
         // Takes precedence over what is set here.
         cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
-        ui::run_visibly(&mut cargo, "building the fuzz targets")?;
+        ui::run_visibly(&mut cargo, "building the fuzz targets").map_err(|error| {
+            anyhow!(
+                "{error}; the fuzz targets have a lock file of their own: if that is what needs to be updated, `cargo update \
+                 --workspace --manifest-path tests/fuzz/Cargo.toml` adds to it what a crate of the host began to use"
+            )
+        })?;
         ui::say(&format!("the fuzz targets are built after {}", ui::seconds(started.elapsed())));
         Ok(())
     }
 
     /// Runs the targets; gives those that failed.
-    fn run_all(&self, targets: &[String], seconds: u64) -> Result<Vec<String>> {
+    fn run_all(&self, targets: &[String], seconds: u32) -> Result<Vec<String>> {
         let mut waiting: VecDeque<&String> = targets.iter().collect();
         let (mut running, mut failed) = (Vec::<Running>::new(), Vec::new());
         loop {
@@ -138,10 +153,10 @@ impl<'a> Fuzz<'a> {
             thread::sleep(Duration::from_millis(200));
             let mut still = Vec::new();
             for mut one in running {
-                if one.started.elapsed() > Duration::from_secs(seconds) + GRACE {
-                    one.child.kill().with_context(|| format!("the fuzz target {} does not end", one.name))?;
+                if one.started.elapsed() > Duration::from_secs(seconds.into()) + GRACE {
+                    one.program.let_go();
                 }
-                match one.child.try_wait().context("a fuzz target cannot be waited for")? {
+                match one.program.ended().context("a fuzz target cannot be waited for")? {
                     None => still.push(one),
                     Some(status) if self.judge(&one, status) => {}
                     Some(_) => failed.push(one.name),
@@ -175,20 +190,18 @@ impl<'a> Fuzz<'a> {
     fn rerun(&self, name: &str, input: &Path) -> Result<ExitCode> {
         let input = input.canonicalize().with_context(|| format!("cannot read {}", input.display()))?;
         self.build(&[name.to_owned()])?;
-        let mut command = self.program(name);
-        command.arg(&input);
+        let mut command = self.repository.command(self.program(name));
+        command.args(bounds()).arg(&input);
         let status = command.status().with_context(|| format!("cannot run the fuzz target {name}"))?;
         ui::print(&format!("{}: {}", input.display(), if status.success() { "breaks nothing" } else { "broke it" }));
         Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    fn program(&self, name: &str) -> Command {
-        let mut command = self.repository.command(self.target.join(&self.triple).join("release").join(name));
-        command.arg(format!("-timeout={INPUT_SECONDS}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
-        command
+    fn program(&self, name: &str) -> PathBuf {
+        self.target.join(&self.triple).join("release").join(name)
     }
 
-    fn start(&self, name: &str, seconds: u64) -> Result<Running> {
+    fn start(&self, name: &str, seconds: u32) -> Result<Running> {
         let (found, artifacts) = (self.target.join("found").join(name), self.target.join("artifacts").join(name));
         if fs::read_dir(&found).is_ok_and(|files| files.count() > MOST_KEPT) {
             fs::remove_dir_all(&found).with_context(|| format!("cannot empty {}", found.display()))?;
@@ -198,15 +211,20 @@ impl<'a> Fuzz<'a> {
         }
         let log = self.target.join(format!("{name}.log"));
         let file = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = self.program(name);
-        // What it finds goes to the first folder; the corpus in the repository is only read.
-        command.arg(&found).arg(self.folder.join("corpus").join(name));
-        command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_BYTES}"));
-        command.arg(format!("-artifact_prefix={}/", artifacts.display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let child = command.spawn().with_context(|| format!("cannot run the fuzz target {name}"))?;
-        Ok(Running { name: name.to_owned(), child, log, started: Instant::now() })
+        let program = Tethered::start(self.repository, self.program(name).as_os_str(), |command| {
+            // What it finds goes to the first folder; the corpus in the repository is only read.
+            command.args(bounds()).arg(&found).arg(self.folder.join("corpus").join(name));
+            command.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_BYTES}"));
+            command.arg(format!("-artifact_prefix={}/", artifacts.display()));
+            command.stdout(Stdio::null()).stderr(file);
+        })?;
+        Ok(Running { name: name.to_owned(), program, log, started: Instant::now() })
     }
+}
+
+/// What one input may take, as libFuzzer is told.
+fn bounds() -> [String; 2] {
+    [format!("-timeout={INPUT_SECONDS}"), format!("-rss_limit_mb={MEMORY_MIB}")]
 }
 
 /// How many inputs were tried and how much of the program they reached, as libFuzzer says it last.
@@ -235,6 +253,15 @@ mod tests {
 
     const LOG: &str = "INFO: Seed: 1\n#2\tINITED cov: 10 ft: 11 corp: 1/1b exec/s: 0\n\
         #4096\tpulse  cov: 812 ft: 900 corp: 3/4Kb lim: 4 exec/s: 2048 rss: 60Mb\n";
+
+    #[test]
+    fn a_run_has_an_end() {
+        assert_eq!(seconds_of("5").unwrap(), 5);
+        for endless in ["0", "-1", "", "1.5", "2147483648", "99999999999999999999"] {
+            let error = seconds_of(endless).unwrap_err().to_string();
+            assert!(error.contains(&format!("`--seconds {endless}`")) && error.contains("from 1"), "{error}");
+        }
+    }
 
     #[test]
     fn what_a_fuzzer_did_is_read_from_its_last_lines() {

@@ -15,6 +15,7 @@ mod repository;
 mod setup;
 mod start;
 mod suites;
+mod tether;
 mod toolchain;
 mod tools;
 mod ui;
@@ -98,6 +99,9 @@ fn dispatch(mut arguments: Arguments) -> Result<ExitCode> {
     }
     if name == start::DETACH_COMMAND {
         return start::detach(arguments);
+    }
+    if name == tether::COMMAND {
+        return tether::run(arguments);
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         bail!("there is no command `{name}`\n\n{}", help());

@@ -84,7 +84,7 @@ fn payload_v2(connect: &ConnectParams, proof: &DeviceProof) -> String {
     format!("v2|{}", common(connect, proof))
 }
 
-fn payload_v3(connect: &ConnectParams, proof: &DeviceProof) -> String {
+pub(crate) fn payload_v3(connect: &ConnectParams, proof: &DeviceProof) -> String {
     let family = connect.client.device_family.as_deref().unwrap_or_default();
     format!("v3|{}|{}|{}", common(connect, proof), normalised(&connect.client.platform), normalised(family))
 }

@@ -1,6 +1,8 @@
 //! What the fuzz targets in `tests/fuzz` call, and nobody else: the code that reads what strangers send, without a socket
 //! around it. Each gives the promise that an input breaks.
 
+mod decision;
+
 use leanclaw_types::frame::{ConnectParams, DeviceProof, ProtocolVersion, RequestFrame};
 use serde_json::{Value, json};
 use tungstenite::Utf8Bytes;
@@ -8,6 +10,8 @@ use tungstenite::Utf8Bytes;
 use crate::auth::device;
 use crate::handshake::{self, Outcome};
 use crate::wire::{self, Id, Payload};
+
+pub use decision::decision;
 
 /// Longest close reason that fits a close frame, in bytes.
 const REASON_BYTES: usize = 123;
@@ -104,7 +108,7 @@ mod tests {
     use std::path::Path;
 
     /// Every input that the fuzz targets begin with or that once broke something.
-    fn corpus(target: &str) -> Vec<String> {
+    pub(super) fn corpus(target: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(target);
         let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
         let texts: Vec<String> = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
@@ -127,5 +131,8 @@ mod tests {
             device_payload(&text, "285aa08c-6437-4302-ad63-9a9553f4099a", 1_795_362_452_016).unwrap();
         }
         assert!(read > 0, "some of it gets as far as the proof");
+        for text in corpus("decision") {
+            decision(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        }
     }
 }
