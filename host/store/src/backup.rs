@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::check::{SCHEMAS, examine};
 use crate::error::{Located, StoreError};
@@ -157,10 +157,23 @@ fn begin(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
 fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
     let mut copy = open_alone(target)?;
     let backup = Backup::new(source, &mut copy)?;
-    match backup.step(-1)? {
+    let step = backup.step(-1).map_err(|error| {
+        let writing = is_about_writing(&error);
+        let error = StoreError::from(error);
+        if writing { error.at(target) } else { error }
+    });
+    match step? {
         StepResult::Done => Ok(()),
         _ => Err(StoreError::Locked { path: PathBuf::new() }),
     }
+}
+
+/// Whether the disk of the copy failed, and not that of the source, which is only read.
+fn is_about_writing(error: &rusqlite::Error) -> bool {
+    let Some(error) = error.sqlite_error() else { return false };
+    let reading = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ];
+    error.code == ErrorCode::DiskFull
+        || error.code == ErrorCode::SystemIoFailure && !reading.contains(&error.extended_code)
 }
 
 /// Takes the mark off a copy that says that a log lies beside it.

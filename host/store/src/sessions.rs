@@ -322,11 +322,14 @@ fn search_text(row: &SessionRow) -> String {
 }
 
 fn remove(connection: &Connection, key: &str, transcript: bool) -> Result<SessionOutcome, StoreError> {
+    let removed: Option<i64> = connection
+        .prepare_cached("DELETE FROM sessions WHERE key = ? RETURNING id")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    let Some(session) = removed else { return Ok(SessionOutcome::Done) };
+    // After the session: as long as that is there, each message that goes gives it another revision.
     if transcript {
-        connection
-            .prepare_cached("DELETE FROM messages WHERE session = (SELECT id FROM sessions WHERE key = ?)")?
-            .execute([key])?;
+        connection.prepare_cached("DELETE FROM messages WHERE session = ?")?.execute([session])?;
     }
-    connection.prepare_cached("DELETE FROM sessions WHERE key = ?")?.execute([key])?;
-    Ok(SessionOutcome::Done)
+    Ok(SessionOutcome::Removed { session })
 }

@@ -66,10 +66,11 @@ impl Store {
                     return Ok(Some(Appended { message, repeated: true }));
                 }
                 let NewMessage { role, body, at_ms } = message;
+                // With a revision set here, the row is not written once more for it. The message gives it another.
                 let session: Option<(i64, String, i64)> = connection
                     .prepare_cached(
-                        "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2) WHERE key = ?1 \
-                         RETURNING id, session_id, last_seq",
+                        "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2), \
+                         revision = revision + 1 WHERE key = ?1 RETURNING id, session_id, last_seq",
                     )?
                     .query_row((&key, to_signed(at_ms)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                     .optional()?;

@@ -184,6 +184,11 @@ pub type DecideSession = Box<dyn FnOnce(Option<SessionRow>) -> SessionChange + S
 pub enum SessionOutcome {
     /// It is on disk.
     Done,
+    /// It is on disk: there was a session, and it is gone.
+    Removed {
+        /// Which one, as in [`SessionMark::session`].
+        session: i64,
+    },
     /// Nothing changed: another session of the agent has that label.
     LabelTaken,
 }

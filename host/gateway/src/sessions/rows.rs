@@ -2,7 +2,7 @@
 //! or writing what did not change.
 //!
 //! It knows nothing of sessions. A text is good for the mark that it was kept under, and the store gives a session another
-//! mark with every change. What is not asked for any more makes room.
+//! mark with every change. What is not asked for any more makes room, and what is told of a session that is gone goes with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,15 @@ pub(crate) struct Look {
     pub(crate) title: bool,
     /// With the last thing that was said.
     pub(crate) last: bool,
+}
+
+impl Look {
+    /// Every look there is.
+    fn all() -> impl Iterator<Item = Self> {
+        let versions = [ProtocolVersion::V3, ProtocolVersion::V4].into_iter();
+        let titled = versions.flat_map(|version| [false, true].map(|title| (version, title)));
+        titled.flat_map(|(version, title)| [false, true].map(|last| Self { version, title, last }))
+    }
 }
 
 /// Kept rows.
@@ -52,6 +61,23 @@ impl Rows {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).put(mark, look, Arc::clone(text));
         }
     }
+
+    /// Drops what is kept of a session that is gone. A list that was being made meanwhile may keep a row of it once more: that is
+    /// never shown, and makes room as any other does.
+    pub(crate) fn forget(&self, session: i64) {
+        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for look in Look::all() {
+            halves.old.remove(&(session, look));
+            if let Some((_, text)) = halves.young.remove(&(session, look)) {
+                halves.young_bytes -= cost(&text);
+            }
+        }
+    }
+}
+
+/// What a kept text is taken for, in bytes.
+fn cost(text: &Arc<str>) -> usize {
+    text.len() + ROW_COST_BYTES
 }
 
 impl Halves {
@@ -68,7 +94,6 @@ impl Halves {
     }
 
     fn put(&mut self, mark: SessionMark, look: Look, text: Arc<str>) {
-        let cost = |text: &Arc<str>| text.len() + ROW_COST_BYTES;
         if self.young_bytes + cost(&text) > MAX_BYTES {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
@@ -113,6 +138,29 @@ mod tests {
         assert_eq!(recalled(&rows, mark(7, 1), PLAIN), None);
         let both = rows.recall(&[mark(8, 1), mark(7, 2)], |_| PLAIN);
         assert!(both[0].is_none() && both[1].as_deref() == Some("two"), "{both:?}");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_gone() {
+        let rows = Rows::default();
+        let text: Arc<str> = "x".repeat(10_000).into();
+        // Most of them grow old.
+        for session in 0..150 {
+            Look::all().for_each(|look| rows.keep(mark(session, 1), look, &text));
+        }
+        assert_eq!(Look::all().count(), 8);
+        let known =
+            |session: i64| Look::all().filter(|look| recalled(&rows, mark(session, 1), *look).is_some()).count();
+        assert_eq!(known(149), 8);
+        let is_old = |session: &i64| rows.0.lock().unwrap().old.contains_key(&(*session, PLAIN));
+        let old = (0..149).find(is_old).unwrap();
+        for session in [149, old] {
+            rows.forget(session);
+            assert_eq!(known(session), 0, "{session}");
+        }
+        (0..150).for_each(|session| rows.forget(session));
+        let halves = rows.0.lock().unwrap();
+        assert!(halves.young.is_empty() && halves.old.is_empty() && halves.young_bytes == 0, "{}", halves.young_bytes);
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl MemoryRecords {
         session.messages.push(TranscriptMessage { id, seq: session.last_seq, role: role.into(), body, at_ms });
     }
 
+    /// What a session's state goes by now.
+    pub(super) fn mark(&self, key: &str) -> SessionMark {
+        self.sessions.lock().unwrap()[key].mark
+    }
+
     fn next_revision(&self) -> i64 {
         self.revision.fetch_add(1, Ordering::SeqCst) as i64 + 1
     }
@@ -70,8 +75,9 @@ impl MemoryRecords {
         let (row, keep) = match decide(old.as_ref().map(|session| session.row.clone())) {
             SessionChange::Nothing => return SessionOutcome::Done,
             SessionChange::Remove { .. } => {
-                sessions.remove(&key);
-                return SessionOutcome::Done;
+                let removed = sessions.remove(&key);
+                return removed
+                    .map_or(SessionOutcome::Done, |old| SessionOutcome::Removed { session: old.mark.session });
             }
             SessionChange::Put(row) => (row, None),
             SessionChange::Restart(row) => (row, Some(0)),

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use leanclaw_types::frame::ProtocolVersion;
 use serde_json::{Value, json};
 
 use super::fake::MemoryRecords;
 use super::{Client, Server, assert_invalid, start, start_on, with_token};
+use crate::sessions::Look;
 
 const READ: &[&str] = &["operator.read"];
 const WRITE: &[&str] = &["operator.write"];
@@ -27,6 +29,22 @@ async fn restarted(server: Server) -> Server {
     let records = Arc::clone(&server.records);
     server.stop().await;
     start_on(with_token(), records).await
+}
+
+#[tokio::test]
+async fn what_lists_keep_of_a_session_goes_with_it() {
+    let server = start(with_token()).await;
+    let mut admin = server.connect(4, ADMIN).await;
+    for key in ["a", "b"] {
+        ok(&mut admin, "sessions.patch", json!({"key": key, "label": format!("label of {key}")})).await;
+    }
+    let marks = ["agent:main:a", "agent:main:b"].map(|key| server.records.mark(key));
+    let look = Look { version: ProtocolVersion::V4, title: false, last: false };
+    let kept = || server.gateway.state.rows.recall(&marks, |_| look).iter().map(Option::is_some).collect::<Vec<_>>();
+    ok(&mut admin, "sessions.list", json!({})).await;
+    assert_eq!(kept(), [true, true]);
+    ok(&mut admin, "sessions.delete", json!({"key": "a"})).await;
+    assert_eq!(kept(), [false, true]);
 }
 
 #[tokio::test]

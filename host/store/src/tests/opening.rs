@@ -60,7 +60,7 @@ fn a_newer_database_is_left_alone() {
         "PRAGMA application_id = 0x4c43636f; PRAGMA user_version = 99; CREATE TABLE future (x);",
     );
     let error = refused(folder.path());
-    assert!(matches!(error, StoreError::TooNew { found: 99, supported: 4, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::TooNew { found: 99, supported: 5, .. }), "{error:?}");
     assert!(error.to_string().contains("newer LeanClaw"), "{error}");
 }
 
@@ -162,7 +162,7 @@ async fn a_version_1_core_database_keeps_all_it_holds() {
     assert_eq!(store.sessions_at_a_glance(5).unwrap(), []);
     drop(store);
     let connection = Connection::open(folder.path().join("core.db")).unwrap();
-    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 4);
+    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 5);
 }
 
 #[tokio::test]
@@ -207,6 +207,7 @@ async fn a_step_that_fails_leaves_the_old_version_whole() {
             "CREATE TABLE next (x)",
             "INSERT INTO next VALUES (1)",
             "CREATE TABLE later (x)",
+            "CREATE TABLE later_still (x)",
             "CREATE TABLE last (x)",
         ],
         ..crate::store::SCHEMA
@@ -219,5 +220,5 @@ async fn a_step_that_fails_leaves_the_old_version_whole() {
         let connection = Connection::open(folder.path().join("core.db")).unwrap();
         assert_eq!(connection.query_row("SELECT count(*) FROM next", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
-    assert!(matches!(refused(folder.path()), StoreError::TooNew { found: 5, supported: 4, .. }));
+    assert!(matches!(refused(folder.path()), StoreError::TooNew { found: 6, supported: 5, .. }));
 }

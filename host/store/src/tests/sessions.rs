@@ -380,9 +380,44 @@ async fn a_session_has_another_mark_after_every_change() {
     let said = ForeignMessage { role: "user".into(), body: say("before"), at_ms: 2 };
     store.take_in(row(key, 5), vec![said]).await.unwrap();
     expect_new("taken in").await;
-    store.change_session(key.into(), Box::new(|_| SessionChange::Remove { transcript: true })).await.unwrap();
+    // Also what nothing here does.
+    for sql in [
+        "UPDATE messages SET body = '{}' WHERE seq = 1",
+        "DELETE FROM messages WHERE seq = 1",
+        "INSERT INTO messages (session, session_id, seq, role, at_ms, body) SELECT id, 'x', 1, 'user', 1, '{}' FROM sessions \
+         WHERE key = 'agent:main:a'",
+    ] {
+        let change = move |connection: &Connection| {
+            let changed = connection.execute(sql, [])?;
+            Ok::<_, crate::StoreError>(changed)
+        };
+        assert_eq!(store.database.write(crate::queue::Lane::Host, 0, change).await.unwrap(), 1, "{sql}");
+        expect_new(sql).await;
+    }
+    let [mark, _] = marks(&store).await[..] else { panic!("two sessions") };
+    let remove = || Box::new(|_| SessionChange::Remove { transcript: true });
+    let removed = store.change_session(key.into(), remove()).await.unwrap();
+    assert_eq!(removed, SessionOutcome::Removed { session: mark.session });
+    assert_eq!(store.change_session(key.into(), remove()).await.unwrap(), SessionOutcome::Done, "there was none");
     put(&store, row(key, 5)).await;
     expect_new("made anew").await;
+}
+
+#[tokio::test]
+async fn a_message_that_moves_changes_both_sessions() {
+    let (_folder, store) = store();
+    for key in ["agent:main:a", "agent:main:b"] {
+        put(&store, row(key, 1)).await;
+    }
+    store.append_message("agent:main:a", "user", say("hello"), 1).await.unwrap();
+    let before = marks(&store).await;
+    let change = |connection: &Connection| {
+        connection.execute("UPDATE messages SET session = (SELECT id FROM sessions WHERE key = 'agent:main:b')", [])?;
+        Ok::<_, crate::StoreError>(())
+    };
+    store.database.write(crate::queue::Lane::Host, 0, change).await.unwrap();
+    let after = marks(&store).await;
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
 }
 
 #[tokio::test]

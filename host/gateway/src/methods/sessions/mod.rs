@@ -77,9 +77,11 @@ async fn change<R: Send + 'static>(
         change
     });
     match state.services.sessions.change(key.text.clone(), decide).await.map_err(failed(session))? {
-        SessionOutcome::Done => decided.try_recv().unwrap_or_else(|_| Err(unavailable("the change was lost"))),
-        SessionOutcome::LabelTaken => Err(ErrorShape::invalid("label already in use")),
+        SessionOutcome::Done => {}
+        SessionOutcome::Removed { session } => state.rows.forget(session),
+        SessionOutcome::LabelTaken => return Err(ErrorShape::invalid("label already in use")),
     }
+    decided.try_recv().unwrap_or_else(|_| Err(unavailable("the change was lost")))
 }
 
 /// A session that nothing was said in yet.
