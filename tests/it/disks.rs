@@ -157,6 +157,76 @@ async fn a_write_that_the_system_refuses_is_said_and_everything_works_once_it_do
     program.stop().await;
 }
 
+/// What to run a command through so that it may write no file larger than 40 KiB, and none at all.
+const SMALL_FILES: &[&str] = &["prlimit", "--fsize=40960"];
+const NO_FILES: &[&str] = &["prlimit", "--fsize=0"];
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_backup_that_finds_no_room_says_so_and_leaves_nothing_behind() {
+    let place = Place::empty();
+    let program = place.start().await;
+    put(&mut program.client().await, "stored", 100).await.unwrap();
+    program.stop().await;
+    assert!(fs::metadata(place.data().join("core.db")).unwrap().len() > 40_960, "it is too large for the limit");
+    let folder = place.work().join("backups");
+    fs::create_dir(&folder).unwrap();
+    let target = folder.join("one");
+    let backup = ["db", "backup", target.to_str().unwrap()];
+    let error = place.run_with(&backup, through(SMALL_FILES)).await.failed(1);
+    assert!(error.contains(folder.to_str().unwrap()) && error.contains("ulimit -f"), "{error}");
+    assert_eq!(names(&folder), [""; 0]);
+
+    place.run(&backup).await.ok();
+    let again = [&backup[..], &["--force"]].concat();
+    let error = place.run_with(&again, through(SMALL_FILES)).await.failed(1);
+    assert!(error.contains("ulimit -f"), "{error}");
+    assert_eq!(names(&folder), ["one"]);
+    place.run(&["db", "check", target.to_str().unwrap()]).await.ok();
+}
+
+#[tokio::test]
+async fn every_command_that_may_not_write_says_why() {
+    let place = Place::empty();
+    place.start().await.stop().await;
+    place.write_config("{logging: {level: 'warn'}}");
+    let original = place.work().join("original.db");
+    let rows = rusqlite::Connection::open(&original).unwrap();
+    rows.execute_batch(
+        "CREATE TABLE chats (jid TEXT PRIMARY KEY, name TEXT, last_message_time TEXT);
+        CREATE TABLE messages (id TEXT, chat_jid TEXT, sender TEXT, sender_name TEXT, content TEXT, timestamp TEXT,
+            is_from_me INTEGER, PRIMARY KEY (id, chat_jid));
+        CREATE TABLE registered_groups (jid TEXT PRIMARY KEY, name TEXT, folder TEXT, trigger_pattern TEXT, added_at TEXT);
+        INSERT INTO chats VALUES ('ann', 'Ann', '2026-01-05T15:00:00.000Z');
+        INSERT INTO messages VALUES ('m', 'ann', 'ann', 'Ann', 'hello', '2026-01-05T15:00:00.000Z', 0);",
+    )
+    .unwrap();
+    drop(rows);
+    let import = ["import", original.to_str().unwrap()];
+    let elsewhere = place.work().join("elsewhere");
+    for (arguments, wrapper) in [
+        (&import[..], SMALL_FILES),
+        (&import, NO_FILES),
+        (&["config", "set", "logging.level", "debug"], NO_FILES),
+        (&["plugin", "new", "late", "--lang", "rust", "--dir", elsewhere.to_str().unwrap()], NO_FILES),
+        (&["db", "backup"], NO_FILES),
+    ] {
+        let error = place.run_with(arguments, through(wrapper)).await.failed(1);
+        assert!(error.contains("error: ") && error.contains("ulimit -f"), "{arguments:?}: {error}");
+    }
+    assert!(fs::read_to_string(place.config_file()).unwrap().contains("warn"));
+    assert!(!elsewhere.exists());
+    place.run(&import).await.ok();
+    place.run(&["db", "check"]).await.ok();
+}
+
 /// What to run a program through so that modes bind it: nothing, unless this is root.
 fn bound_by_modes(folder: &Path) -> Option<&'static [&'static str]> {
     const NO_OVERRIDE: &[&str] = &["setpriv", "--bounding-set", "-dac_override,-dac_read_search"];

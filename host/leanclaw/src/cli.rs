@@ -16,6 +16,7 @@ use crate::commands::{
 use crate::config::Flags;
 use crate::output;
 use crate::report::{self, Report};
+use crate::shutdown;
 
 const EXIT_STATUS: &str = "Exit status: 0 it worked, 1 it failed, 2 it was typed wrong.";
 
@@ -78,6 +79,8 @@ enum Command {
 /// Runs the program: reads the command line, runs the command, reports what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Where that cannot be, everything else still works.
+    let _unhandled = shutdown::outlive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

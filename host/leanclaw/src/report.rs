@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use leanclaw_types::Failure;
 use serde::Serialize;
@@ -45,7 +46,10 @@ impl Report {
         let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
         causes.dedup();
         let mut hints: Vec<String> = Vec::new();
-        for hint in error.chain().flat_map(hints_of) {
+        // Whoever names a file that could not be written thinks of rights first, and they are not what is missing here.
+        let about_room: Option<&str> = error.chain().find_map(|cause| about_room(io_kind_of(cause)?));
+        let known = error.chain().flat_map(hints_of).filter(|_| about_room.is_none());
+        for hint in about_room.map(str::to_owned).into_iter().chain(known) {
             if !hints.contains(&hint) {
                 hints.push(hint);
             }
@@ -60,6 +64,25 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What to do when the system takes no more of what is written; none for an error of any other kind.
+pub(crate) fn about_room(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::FileTooLarge => Some(
+            "a limit on the size of files was reached: raise it (`ulimit -f`, or LimitFSIZE= of a service), then try again",
+        ),
+        io::ErrorKind::StorageFull => Some("make space on that disk, then try again"),
+        io::ErrorKind::QuotaExceeded => {
+            Some("the quota of this user on that disk is used up: make space, then try again")
+        }
+        _ => None,
+    }
+}
+
+fn io_kind_of(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let shared = || error.downcast_ref::<Arc<io::Error>>().map(Arc::as_ref);
+    error.downcast_ref::<io::Error>().or_else(shared).map(io::Error::kind)
 }
 
 /// Every error type that knows what to do about itself.
@@ -104,6 +127,20 @@ mod tests {
         assert_eq!(report.message, "It really failed");
         assert_eq!(report.causes, ["It failed", "No."]);
         assert_eq!(report.hints, ["do this"]);
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_more_is_no_matter_of_rights() {
+        let source = io::Error::from(io::ErrorKind::FileTooLarge);
+        let error = LockError::Io { path: "/d/leanclaw.lock".into(), source };
+        let hints = Report::of(&error.into()).hints;
+        assert!(hints.len() == 1 && hints[0].contains("ulimit -f"), "{hints:?}");
+        let source = Arc::new(io::Error::from(io::ErrorKind::StorageFull));
+        let error = leanclaw_store::StoreError::Io { path: "/d".into(), source };
+        let hints = Report::of(&error.into()).hints;
+        assert!(hints.len() == 1 && hints[0].contains("make space"), "{hints:?}");
+        let error = LockError::Io { path: "/d".into(), source: io::Error::from(io::ErrorKind::PermissionDenied) };
+        assert!(Report::of(&error.into()).hints[0].contains("writable"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::plugins::SharedPlugins;
 use crate::config::{
     Config, Effective, FileText, Flags, Problem, Source, Sources, json5_tree, resolve, schema, variables,
 };
-use crate::telemetry;
+use crate::{report, telemetry};
 
 /// Keys that count as soon as they are stored.
 const HOT: [&str; 12] = [
@@ -152,8 +152,10 @@ impl Settings for SettingsFile {
             .hint("start LeanClaw with --config FILE"));
         }
         replace(path, text).map_err(|error| {
+            let todo = report::about_room(error.kind())
+                .unwrap_or("make the folder writable for the user that LeanClaw runs as");
             Failure::unavailable(format!("{} cannot be written: {error}", path.display()))
-                .hint("nothing was changed; make the folder writable for the user that LeanClaw runs as")
+                .hint(format!("nothing was changed; {todo}"))
         })
     }
 
