@@ -81,3 +81,43 @@ async fn what_cannot_be_done_here_says_where_it_is_done() {
     let response = reader.call("channels.stop", json!({"channel": "hook"})).await;
     assert_eq!(response["error"]["details"]["missingScope"], "operator.admin");
 }
+
+#[tokio::test]
+async fn what_a_channel_cannot_deliver_is_not_said_to_be_sent() {
+    let server = start(with_token()).await;
+    for protocol in [3, 4] {
+        let mut client = server.connect(protocol, &["operator.write"]).await;
+        let send = json!({"to": "busy", "message": "hi", "channel": "hook", "idempotencyKey": "k"});
+        let busy = client.call("send", send.clone()).await;
+        assert_eq!((&busy["ok"], busy.get("payload")), (&json!(false), None), "{busy}");
+        let error = &busy["error"];
+        assert_eq!(
+            (&error["code"], &error["message"]),
+            (&json!("UNAVAILABLE"), &json!("The channel is busy.")),
+            "{error}"
+        );
+        assert_eq!((&error["retryable"], &error["retryAfterMs"]), (&json!(true), &json!(700)), "{error}");
+        let nowhere = json!({"to": "ada", "message": "hi", "channel": "pigeon", "idempotencyKey": "k"});
+        assert_invalid(&client.call("send", nowhere).await, "unsupported channel: pigeon");
+    }
+}
+
+/// A channel need not have numbers for its messages; who sends one has its own then.
+#[tokio::test]
+async fn a_message_without_a_number_of_the_channel_has_that_of_its_sender() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    let send = json!({"to": "silent", "message": "hi", "idempotencyKey": "k"});
+    let sent = client.call("send", send).await["payload"].clone();
+    assert_eq!(sent, json!({"runId": "k", "messageId": "k", "channel": "hook"}));
+    let params = json!({"to": "silent", "message": "hi"});
+    let act = json!({"channel": "hook", "action": "send", "params": params, "idempotencyKey": "k"});
+    assert_eq!(client.call("message.action", act).await["payload"]["messageId"], "k");
+    let mut own = Vec::new();
+    for _ in 0..2 {
+        let sent = client.call("send", json!({"chatJid": "silent", "text": "hi"})).await["payload"].clone();
+        assert_eq!(sent["runId"], sent["messageId"], "{sent}");
+        own.push(sent["messageId"].clone());
+    }
+    assert!(own[0] != own[1], "each such call is a message of its own");
+}

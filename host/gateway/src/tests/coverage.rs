@@ -56,7 +56,8 @@ fn every_test_that_is_named_calls_its_method() {
 
 /// Names and bodies of the functions of a file, as rustfmt sets them out.
 fn functions(source: &str) -> Vec<(&str, &str)> {
-    let named = source.split("\nfn ").skip(1).chain(source.split("\nasync fn ").skip(1));
+    let starts = ["\nfn ", "\nasync fn ", "\npub(super) fn ", "\npub(super) async fn "];
+    let named = starts.into_iter().flat_map(|start| source.split(start).skip(1));
     named.filter_map(|text| Some((text.split_once(['(', '<'])?.0, text.split_once("\n}")?.0))).collect()
 }
 

@@ -342,7 +342,8 @@ impl PluginHost for FakeHost {
         if message.place.id == "busy" {
             return Err(Failure::unavailable("The channel is busy.").retry_after(700));
         }
-        Ok(leanclaw_types::message::Receipt { message_id: Some(format!("sent-to-{}", message.place.id)), extra: None })
+        let told = (message.place.id != "silent").then(|| format!("sent-to-{}", message.place.id));
+        Ok(leanclaw_types::message::Receipt { message_id: told, extra: None })
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<PluginEvent>> {
