@@ -33,8 +33,9 @@ const presenceEntry = closed({
   "deviceId?": text, "roles?": words, "scopes?": words, "instanceId?": text,
 });
 
+const facts = (name) => JSON.parse(readFileSync(join(import.meta.dirname, "../data", name), "utf8"));
 /** What results and events of version 3 were seen to be made of, by method and by event. */
-const seen = JSON.parse(readFileSync(join(import.meta.dirname, "../data/shapes-v3.json"), "utf8"));
+const seen = facts("shapes-v3.json");
 const named = (kind, shapes) => Object.entries(shapes).map(([name, text]) => [`${kind} ${name}`, shape(text)]);
 
 /** The shapes of version 3: of frames under the names that the schema of version 4 has for them. */
@@ -70,8 +71,12 @@ const older = {
   }),
 };
 
+const capitals = (name) => name.replace(/(^|[.-])(\w)/g, (_, __, letter) => letter.toUpperCase());
 /** Shapes of version 4 that the published schema leaves open. */
 const newer = {
+  ...Object.fromEntries(
+    Object.entries(facts("shapes-v4.json").results).map(([method, text]) => [`${capitals(method)}Result`, shape(text)]),
+  ),
   PresenceEvent: closed({ presence: { type: "array", items: published.PresenceEntry } }),
   ChallengeEvent: closed({ nonce: text, ts: count, "capabilities?": words }),
 };
@@ -81,13 +86,11 @@ const RESULTS = { "exec.approvals.get": "ExecApprovalsSnapshot", "exec.approvals
 /** What release 2026.9.6 sends and the schema, which is older, does not know yet. */
 const NEWER = { "channels.status": ["statusIssues"], "plugins.list": ["generation"] };
 /** What LeanClaw says to version 3 besides: what the next write has to name, and what counts only after a restart. */
-const BESIDES = { "config.set": ["hash", "restart"] };
+const BESIDES = seen.besides;
 const EVENTS = { "connect.challenge": "ChallengeEvent" };
 const VERSIONED = new Set(["presence", "health"]);
 /** Requests that are answered twice: that they were taken, and how they ended. */
 const TWICE = new Set(["agent", "exec.approval.request"]);
-
-const capitals = (name) => name.replace(/(^|[.-])(\w)/g, (_, __, letter) => letter.toUpperCase());
 
 /** One connection as it is read again, frame by frame. */
 class Reading {
@@ -96,7 +99,7 @@ class Reading {
     this.open = new Map();
     this.seq = 0;
     this.problems = [];
-    this.frames = 0;
+    this.answered = new Set();
     this.used = new Set();
   }
 
@@ -142,7 +145,6 @@ class Reading {
   }
 
   #frame({ text, binary }) {
-    this.frames += 1;
     if (binary !== undefined) return this.blame("a binary frame", binary);
     const frame = JSON.parse(text);
     if (frame.type === "res") return this.#response(frame);
@@ -155,6 +157,7 @@ class Reading {
     const asked = this.open.get(frame.id);
     if (!asked) return this.blame("a response that nobody asked for", frame);
     asked.answers += 1;
+    this.answered.add(`v${this.version} ${asked.method}`);
     if (asked.answers > (TWICE.has(asked.method) ? 2 : 1)) this.blame("a request was answered again", frame);
     if (frame.ok === (frame.error !== undefined) || frame.ok !== "payload" in frame) {
       this.blame("a response is an answer or an error", frame);
@@ -194,12 +197,12 @@ class Reading {
   }
 }
 
-/** Reads a whole record: how many frames the gateway sent, what is wrong with them, which shapes they were held to. */
+/** Reads a whole record: which methods were answered, what is wrong with the frames, which shapes they were held to. */
 export function check(connections) {
   const readings = connections.map((connection) => new Reading(connection).read());
   return {
-    frames: readings.reduce((sum, reading) => sum + reading.frames, 0),
     problems: readings.flatMap((reading) => reading.problems),
+    answered: [...new Set(readings.flatMap((reading) => [...reading.answered]))].sort(),
     shapes: [...new Set(readings.flatMap((reading) => [...reading.used]))].sort(),
   };
 }

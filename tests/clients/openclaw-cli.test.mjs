@@ -49,14 +49,23 @@ const says = (...patterns) => (out) => {
   for (const pattern of patterns) assert.match(out, pattern);
 };
 
-/** A command, and what must be in its output. */
+/** A command, what it asks the gateway for whatever its release, and what must be in its output. */
 const COMMANDS = [
   {
     args: ["gateway", "call", "sessions.list", "--json"],
+    asks: ["sessions.list"],
     sees: json((list) => assert.ok(list.sessions.some((row) => row.key === SESSION && row.label === "The quarter"))),
   },
-  { args: ["health"], sees: says(/Agents: main \(default\)/, /Heartbeat interval: disabled/, /core\.db \([1-9]/) },
-  { args: ["status"], sees: says(/OpenClaw status/, /Gateway +│.*reachable/, /Heartbeat/) },
+  {
+    args: ["health"],
+    asks: ["health"],
+    sees: says(/Agents: main \(default\)/, /Heartbeat interval: disabled/, /core\.db \([1-9]/),
+  },
+  {
+    args: ["status"],
+    asks: ["status", "system-presence"],
+    sees: says(/OpenClaw status/, /Gateway +│.*reachable/, /Heartbeat/),
+  },
   { args: ["status", "--deep"], sees: says(/│ Gateway +│ reachable/) },
   {
     args: ["gateway", "status", "--json"],
@@ -70,34 +79,61 @@ const COMMANDS = [
     }),
   },
   { args: ["gateway", "health"], sees: says(/OK \(\d+ms\)/) },
-  { args: ["gateway", "usage-cost"], sees: says(/Usage cost \(30 days\)/, /Total: \$0\.0000 · 0 tokens/) },
-  { args: ["channels", "status"], sees: says(/Gateway reachable/) },
+  {
+    args: ["gateway", "usage-cost"],
+    asks: ["usage.cost"],
+    sees: says(/Usage cost \(30 days\)/, /Total: \$0\.0000 · 0 tokens/),
+  },
+  { args: ["channels", "status"], asks: ["channels.status"], sees: says(/Gateway reachable/) },
   {
     args: ["channels", "status", "--probe", "--json"],
     sees: json((status) => assert.deepEqual(status.channelOrder, ["webhook"], JSON.stringify(status))),
   },
   { args: ["channels", "list"], sees: says(/Chat channels/) },
-  { args: ["cron", "list", "--json"], sees: json((list) => assert.deepEqual([list.jobs, list.total], [[], 0])) },
-  { args: ["cron", "status"], sees: json((status) => assert.deepEqual([status.enabled, status.jobs], [false, 0])) },
-  { args: ["system", "event", "--text", "a word from the terminal", "--mode", "now"], sees: says(/^ok$/m) },
+  {
+    args: ["cron", "list", "--json"],
+    asks: ["cron.list"],
+    sees: json((list) => assert.deepEqual([list.jobs, list.total], [[], 0])),
+  },
+  {
+    args: ["cron", "status"],
+    asks: ["cron.status"],
+    sees: json((status) => assert.deepEqual([status.enabled, status.jobs], [false, 0])),
+  },
+  {
+    args: ["system", "event", "--text", "a word from the terminal", "--mode", "now"],
+    asks: ["wake"],
+    sees: says(/^ok$/m),
+  },
   {
     args: ["system", "presence"],
+    asks: ["system-presence"],
     sees: json((entries) => assert.match(entries[0].text, /^Gateway: LeanClaw \d/)),
   },
-  { args: ["system", "heartbeat", "last"], sees: json((beat) => assert.equal(beat, null)) },
+  { args: ["system", "heartbeat", "last"], asks: ["last-heartbeat"], sees: json((beat) => assert.equal(beat, null)) },
   {
     args: ["devices", "list", "--json"],
+    asks: ["device.pair.list"],
     sees: json((list) => {
       const own = list.paired.find((device) => device.clientId === "cli");
       assert.ok(own.tokens[0].scopes.includes("operator.admin"), JSON.stringify(list));
     }),
   },
-  { args: ["nodes", "list"], sees: says(/Pending: 0 · Paired: 0/) },
-  { args: ["nodes", "status", "--json"], sees: json((status) => assert.deepEqual(status.nodes, [])) },
-  { args: ["nodes", "pending", "--json"], sees: json((pending) => assert.deepEqual(pending, [])) },
-  { args: ["logs", "--plain"], sees: says(/Log file: .*leanclaw\.log/, /the gateway listens/) },
+  { args: ["nodes", "list"], asks: ["node.pair.list"], sees: says(/Pending: 0 · Paired: 0/) },
+  {
+    args: ["nodes", "status", "--json"],
+    asks: ["node.list"],
+    sees: json((status) => assert.deepEqual(status.nodes, [])),
+  },
+  {
+    args: ["nodes", "pending", "--json"],
+    asks: ["node.pair.list"],
+    sees: json((pending) => assert.deepEqual(pending, [])),
+  },
+  { args: ["logs", "--plain"], asks: ["logs.tail"], sees: says(/Log file: .*leanclaw\.log/, /the gateway listens/) },
   {
     args: ["approvals", "get", "--gateway", "--json"],
+    asks: ["exec.approvals.get"],
     sees: json((rules) => assert.deepEqual([typeof rules.hash, rules.file.version], ["string", 1])),
   },
   {
@@ -158,8 +194,12 @@ async function runs(person, { args, sees }, environment) {
 }
 
 test("every frame the gateway sent is what the protocol says", () => {
-  const { frames, problems, shapes } = check(recorder.connections);
+  const { problems, answered, shapes } = check(recorder.connections);
   assert.deepEqual(problems, []);
-  assert.ok(frames > 2 * COMMANDS.length, `${frames} frames`);
+  for (const { protocol } of RELEASES) {
+    for (const method of COMMANDS.flatMap(({ asks = [] }) => asks)) {
+      assert.ok(answered.includes(`v${protocol} ${method}`), `v${protocol} ${method} was not heard: ${answered.join()}`);
+    }
+  }
   for (const shape of ["v3 HelloOk", "v4 HelloOk", "v4 LogsTailResult"]) assert.ok(shapes.includes(shape), shapes.join());
 });

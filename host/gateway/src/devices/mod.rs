@@ -20,7 +20,7 @@ use leanclaw_types::frame::ErrorShape;
 
 pub(crate) use admission::{Wish, admit, resolved};
 pub(crate) use keys::Keys;
-pub(crate) use record::{About, Device, Pending, Token, for_version};
+pub(crate) use record::{About, Device, Pending, Token};
 
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};

@@ -118,8 +118,8 @@ impl Token {
     }
 }
 
-/// Takes out what a client of that version does not know of a device.
-pub(crate) fn for_version(shown: &mut Value, version: ProtocolVersion) {
+/// Takes out what a client of that version does not know of a device that is paired.
+fn for_version(shown: &mut Value, version: ProtocolVersion) {
     if version == ProtocolVersion::V3
         && let Some(shown) = shown.as_object_mut()
     {

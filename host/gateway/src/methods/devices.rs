@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Nothing;
 use crate::auth::Role;
 use crate::connection::{Answer, Call, Outcome};
-use crate::devices::{Device, covers, for_version, resolved, unknown_device};
+use crate::devices::{Device, covers, resolved, unknown_device};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::Shape;
@@ -107,11 +107,7 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         shown
     };
     let paired: Vec<Value> = devices.all().into_iter().map(row).collect();
-    let mut pending = json!(devices.pending(call.state.now_ms()));
-    for device in pending.as_array_mut().into_iter().flatten() {
-        for_version(device, call.session.version);
-    }
-    Answer::json(&json!({"pending": pending, "paired": paired}))
+    Answer::json(&json!({"pending": devices.pending(call.state.now_ms()), "paired": paired}))
 }
 
 /// `device.pair.approve {requestId}` → `{requestId, device}`.

@@ -12,7 +12,7 @@ use crate::{CheckedSettings, LiveConfig, Reload, Settings, SettingsIssue};
 
 /// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` counts at once.
 #[derive(Default)]
-struct MemorySettings {
+pub(super) struct MemorySettings {
     text: Mutex<Option<String>>,
     applied: Mutex<Vec<String>>,
 }

@@ -13,7 +13,7 @@ use crate::{GatewayConfig, Limits};
 
 const LOCAL: &[(&str, &str)] = &[];
 /// A caller from elsewhere, as a trusted proxy reports it: the tests have no address but loopback.
-const REMOTE: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9")];
+pub(super) const REMOTE: &[(&str, &str)] = &[("x-forwarded-for", "9.9.9.9")];
 
 pub(super) struct Phone {
     pair: Ed25519KeyPair,
@@ -68,7 +68,7 @@ impl Phone {
     }
 }
 
-fn proxied() -> GatewayConfig {
+pub(super) fn proxied() -> GatewayConfig {
     let mut config = with_token();
     config.live.trusted_proxies = vec!["127.0.0.2".parse().unwrap(), "127.0.0.1".parse().unwrap()];
     config

@@ -30,6 +30,7 @@ mod rates;
 mod roles;
 mod scopes;
 mod sessions;
+mod shapes;
 mod starting;
 mod status;
 mod talk;
