@@ -221,3 +221,37 @@ fn is_of(schema: &Schema, name: &str) -> bool {
 fn remove_backup(target: &Path) -> Result<(), StoreError> {
     std::fs::remove_dir_all(target).map_err(|error| StoreError::io(target, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::tests::{key, record};
+    use crate::{KvStore, Store};
+
+    /// What is written while the first file is copied is in no copy, also not in that of the second.
+    #[tokio::test]
+    async fn every_copy_is_of_the_moment_at_which_the_backup_began() {
+        let folder = TempDir::new().unwrap();
+        let (store, kv) = (Store::open(folder.path()).unwrap(), KvStore::open(folder.path()).unwrap());
+        let write = async |name: &str| {
+            store.change_records(vec![record("device", name, Some("{}"))], vec![]).await.unwrap();
+            kv.put(&key("notes"), name, vec![1], None, None, u64::MAX).await.unwrap();
+        };
+        write("before").await;
+        let sources = SCHEMAS.map(|schema| (schema, begin(&folder.path().join(schema.file_name), schema).unwrap()));
+        write("meanwhile").await;
+        let place = TempDir::new().unwrap();
+        let counts = sources.map(|(schema, source)| {
+            let target = place.path().join(schema.file_name);
+            file::make_file(place.path(), &target).unwrap();
+            copy(&source, &target).unwrap();
+            stand_alone(&target).unwrap();
+            let table = if schema.file_name == "core.db" { "records" } else { "entries" };
+            let copied = Connection::open(&target).unwrap();
+            copied.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+        });
+        assert_eq!(counts, [1, 1]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Compiled code on disk that somebody has changed.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,4 +109,40 @@ async fn code_that_is_gone_when_it_is_first_called_is_a_fault_that_everybody_see
         .await;
     assert_eq!(bench.run("two", "1").await.unwrap(), "1");
     bench.close().await;
+}
+
+/// Holds a file so that whoever opens it without waiting is told to come again, until what is returned is dropped.
+#[expect(unsafe_code, reason = "the standard library has no leases")]
+fn held(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    // SAFETY: the descriptor is open for the time of both calls, and both take numbers only.
+    let done = unsafe {
+        let lease = libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK);
+        // Nobody is to be signalled that another one wants the file: that would end the tests.
+        [lease, libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, 0)]
+    };
+    assert_eq!(done, [0, 0], "{}", std::io::Error::last_os_error());
+    file
+}
+
+/// What may pass says nothing about the plugin: the call is told to come again, and the next one reads the code.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_cannot_be_read_when_it_is_first_called_is_read_by_the_next_call() {
+    let place = tempfile::tempdir().unwrap();
+    let bench = Bench::over(Arc::default(), Arc::new(tempfile::tempdir().unwrap()), with_cache(place.path())).await;
+    for id in ["one", "two", "witness"] {
+        bench.install(&manifest(id), &guests::answers("1").unwrap()).await;
+    }
+    let bench = restarted(bench, place.path()).await;
+    entries(place.path()).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let holder = held(&bench.folder.path().join("one/plugin.wasm"));
+    for _ in 0..2 {
+        let failure = bench.run("one", "{}").await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.retry_after_ms), ("unavailable", Some(1000)), "{failure:?}");
+        let info = bench.plugins.inspect(&"one".parse().unwrap()).unwrap();
+        assert_eq!(info.state, PluginState::Ready, "{}", info.reason);
+    }
+    assert_eq!(bench.lines("one").len(), 2, "each is in its log: {:?}", bench.lines("one"));
+    drop(holder);
+    assert_eq!(bench.run("one", "{}").await.unwrap(), "1");
 }

@@ -30,7 +30,7 @@ fn kv_store() -> (TempDir, KvStore) {
     (folder, store)
 }
 
-fn key(text: &str) -> PluginKey {
+pub(crate) fn key(text: &str) -> PluginKey {
     text.parse().unwrap()
 }
 
@@ -48,7 +48,7 @@ fn granted(plugin: &str) -> AuditRecord {
     AuditRecord { at_ms: 2, actor: "client:cli".into(), event }
 }
 
-fn record(kind: &str, id: &str, body: Option<&str>) -> RecordChange {
+pub(crate) fn record(kind: &str, id: &str, body: Option<&str>) -> RecordChange {
     RecordChange { kind: kind.into(), id: id.into(), body: body.map(str::to_owned) }
 }
 
