@@ -145,8 +145,7 @@ pub(crate) async fn run(store: &mut Store_, live: &mut LiveInstance) -> Answer {
 
 async fn run_method(name: Arc<str>, params: String, store: &mut Store_, live: &mut LiveInstance) -> Answer {
     let context = Context::of_call(store.data().frame.call);
-    let guest = live.method(store)?;
-    answer(guest.call_invoke(&mut *store, context, &name, &params).await?, GuestReply::Json)
+    answer(live.invoke(store, context, &name, &params).await?, GuestReply::Json)
 }
 
 async fn run_tool(name: Arc<str>, input: String, store: &mut Store_, live: &mut LiveInstance) -> Answer {

@@ -9,12 +9,14 @@ use leanclaw_wasm::{CallError, GuestStore, InstancePermit, Wasm};
 use tracing::Span;
 use tracing::field::Empty;
 use wasmtime::Store;
-use wasmtime::component::{Component, Instance, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre, Resource};
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::bindings::exports;
+use crate::bindings::imports::types;
 use crate::diagnose::CONTRACT_VERSION;
 use crate::error::outcome;
+use crate::host::call::Context;
 use crate::linker::{Linkers, Shape};
 use crate::logs::LOG_TARGET;
 use crate::state::{Frame, InstanceState, Shared, call_id};
@@ -23,6 +25,8 @@ use crate::state::{Frame, InstanceState, Shared, call_id};
 pub(crate) struct Guest {
     pre: InstancePre<InstanceState>,
     exports: Exports,
+    /// `method.invoke`, for instances that are asked once.
+    invoke: Option<ComponentExportIndex>,
 }
 
 macro_rules! exports {
@@ -91,8 +95,15 @@ impl Guest {
     pub(crate) fn link(component: &Component, linkers: &Linkers, shape: &Shape) -> wasmtime::Result<Self> {
         let pre = linkers.get(shape)?.instantiate_pre(component)?;
         let exports = Exports::find(&pre, component)?;
-        Ok(Self { pre, exports })
+        let methods = component.get_export_index(None, interface("method"));
+        let invoke = methods.and_then(|methods| component.get_export_index(Some(&methods), "invoke"));
+        Ok(Self { pre, exports, invoke })
     }
+}
+
+/// An interface of the contract, as a component names it.
+fn interface(name: &str) -> String {
+    format!("leanclaw:plugin/{}@{CONTRACT_VERSION}", name.replace('_', "-"))
 }
 
 /// Finds every 0.2 version.
@@ -111,7 +122,7 @@ fn find<I>(name: &str, component: &Component, indices: wasmtime::Result<I>) -> w
     };
     let interface = match name {
         "http" => INCOMING_HANDLER.to_owned(),
-        ours => format!("leanclaw:plugin/{}@{CONTRACT_VERSION}", ours.replace('_', "-")),
+        ours => self::interface(ours),
     };
     if component.get_export_index(None, &interface).is_none() {
         return Ok(None);
@@ -124,7 +135,33 @@ pub(crate) struct LiveInstance {
     guest: Arc<Guest>,
     instance: Instance,
     bound: Bound,
+    /// It was asked for a method before.
+    is_asked: bool,
 }
+
+impl LiveInstance {
+    /// Calls `method.invoke`. Its type is checked against the component's at the first call, and once more, with the rest of
+    /// the interface, at the second: most instances answer one call, and looking up what they are not asked costs a
+    /// noticeable part of it.
+    pub(crate) async fn invoke(
+        &mut self,
+        store: &mut Store<InstanceState>,
+        context: Resource<Context>,
+        name: &str,
+        params: &String,
+    ) -> wasmtime::Result<Result<String, types::Failure>> {
+        let is_first = !std::mem::replace(&mut self.is_asked, true);
+        let Some(invoke) = self.guest.invoke.filter(|_| is_first) else {
+            return self.method(store)?.call_invoke(store, context, name, params).await;
+        };
+        let found = self.instance.get_typed_func::<Invoke<'_>, Invoked>(&mut *store, invoke);
+        let invoke = found.map_err(|error| error.context(foreign("method")))?;
+        Ok(invoke.call_async(store, (context, name, params.as_str())).await?.0)
+    }
+}
+
+type Invoke<'a> = (Resource<Context>, &'a str, &'a str);
+type Invoked = (Result<String, types::Failure>,);
 
 /// A store with the one instance that lives in it.
 pub(crate) struct Live {
@@ -160,7 +197,7 @@ impl Live {
                     // On the heap: no later call of a resident instance needs its place.
                     let made = Box::pin(guest.pre.instantiate_async(&mut *store)).await?;
                     let bound = Bound::default();
-                    instance.insert(Box::new(LiveInstance { guest, instance: made, bound }))
+                    instance.insert(Box::new(LiveInstance { guest, instance: made, bound, is_asked: false }))
                 }
             };
             work(store, live).await

@@ -104,7 +104,7 @@ pub(crate) struct Frame {
 pub(crate) struct InstanceState {
     limiter: Limiter,
     /// Made when first asked for: most calls of most guests never do.
-    wasi: Option<WasiCtx>,
+    wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
     hooks: EgressHooks,
     /// What would have allowed the outgoing requests that were refused to the running call.
@@ -231,7 +231,7 @@ impl Limited for InstanceState {
 
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| wasi(&self.pipe, self.limiter.limits()));
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi(&self.pipe, self.limiter.limits())));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

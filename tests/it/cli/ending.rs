@@ -1,4 +1,4 @@
-//! The end: in order, with a goodbye, and with what is in flight finished.
+//! The end: in order, with a goodbye, and with what is in flight finished. And the end of the last connection.
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
@@ -106,4 +106,17 @@ async fn the_door_closes_first() {
     assert_eq!(client.answer(&call).await, Ok(json!(1)));
     let (status, _) = program.end().await;
     assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_only_clients_need_is_given_back_when_the_last_has_gone() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let mut client = program.client().await;
+    client.ok("health", json!({})).await;
+    let with_client = program.resident_bytes();
+    drop(client);
+    eventually("less memory", async || (program.resident_bytes() + (1 << 20) < with_client).then_some(())).await;
+    program.client().await.ok("health", json!({})).await;
+    program.stop().await;
 }
