@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::auth::door::network;
 use crate::config::Live;
-use window::{Given, Window};
+use window::{Given, Number, Window};
 
 /// Addresses, and likewise credentials, that are told apart.
 const MAX_KEYS: usize = 8192;
@@ -121,6 +121,13 @@ impl Account {
             Class::Expensive => expensive,
         })
     }
+
+    /// Takes calls back that were counted in a window; none were where there is none.
+    fn give_back(&self, class: Class, count: u32, taken_in: Option<Number>) {
+        if let (1.., Some(taken_in)) = (count, taken_in) {
+            self.with(class, |window| window.give_back(count, taken_in));
+        }
+    }
 }
 
 /// Accounts by key, a bounded number of them.
@@ -177,6 +184,7 @@ impl Rates {
         let window_ms = self.live.now().rates.window_ms();
         Meter {
             held: Default::default(),
+            charged: Default::default(),
             revision: Cell::new(self.revision.load(Ordering::Acquire)),
             local,
             ip: self.ips.open((network(ip), local), window_ms, now_ms),
@@ -203,6 +211,8 @@ impl Rates {
 #[derive(Debug)]
 pub(crate) struct Meter {
     held: [Cell<u32>; CLASSES],
+    /// Who was charged for what is held.
+    charged: [Cell<Charged>; CLASSES],
     /// The limits' revision under which it was taken.
     revision: Cell<u32>,
     local: bool,
@@ -210,17 +220,24 @@ pub(crate) struct Meter {
     credential: Arc<Account>,
 }
 
-impl Meter {
-    fn cell(&self, class: Class) -> &Cell<u32> {
-        let [read, write, admin, expensive] = &self.held;
-        match class {
-            Class::Read => read,
-            Class::Write => write,
-            Class::Admin => admin,
-            Class::Expensive => expensive,
-        }
-    }
+/// The windows that a block of calls was counted in; none where there was no limit to count against.
+#[derive(Debug, Default, Clone, Copy)]
+struct Charged {
+    ip: Option<Number>,
+    credential: Option<Number>,
+}
 
+/// What belongs to a class.
+fn of<T>([read, write, admin, expensive]: &[T; CLASSES], class: Class) -> &T {
+    match class {
+        Class::Read => read,
+        Class::Write => write,
+        Class::Admin => admin,
+        Class::Expensive => expensive,
+    }
+}
+
+impl Meter {
     /// Counts one call.
     ///
     /// # Errors
@@ -236,7 +253,7 @@ impl Meter {
         if self.revision.replace(revision) != revision {
             self.give_back();
         }
-        let cell = self.cell(class);
+        let cell = of(&self.held, class);
         let held = match cell.get() {
             0 => {
                 let taken = self.reserve(rates, class, MAX_BLOCK, now_ms());
@@ -282,20 +299,21 @@ impl Meter {
         let block = |limit: u32| if limit == 0 { MAX_BLOCK } else { (limit / 1024).clamp(1, MAX_BLOCK) };
         let wanted = most.min(block(ip_limit)).min(block(credential_limit));
         let take = |account: &Account, limit: u32, wanted: u32| match limit {
-            0 => Ok(wanted),
-            _ => match account.with(class, |window| window.take(limit, window_ms, wanted, now_ms)) {
-                Given::Some(count) => Ok(count),
+            0 => Ok((wanted, None)),
+            _ => account.with(class, |window| match window.take(limit, window_ms, wanted, now_ms) {
+                Given::Some(count) => Ok((count, Some(window.number()))),
                 Given::None(wait_ms) => Err((limit, wait_ms)),
-            },
+            }),
         };
-        let by_ip = take(&self.ip, ip_limit, wanted)?;
+        let (by_ip, ip) = take(&self.ip, ip_limit, wanted)?;
         match take(&self.credential, credential_limit, by_ip) {
-            Ok(both) => {
-                self.ip.with(class, |window| window.give_back(by_ip - both));
+            Ok((both, credential)) => {
+                self.ip.give_back(class, by_ip - both, ip);
+                of(&self.charged, class).set(Charged { ip, credential });
                 Ok(both)
             }
             Err(refusal) => {
-                self.ip.with(class, |window| window.give_back(by_ip));
+                self.ip.give_back(class, by_ip, ip);
                 Err(refusal)
             }
         }
@@ -303,14 +321,12 @@ impl Meter {
 }
 
 impl Meter {
-    /// Gives back what is held and not used.
+    /// Gives back what is held and not used, to whom it was taken from.
     fn give_back(&self) {
         for class in [Class::Read, Class::Write, Class::Admin, Class::Expensive] {
-            let held = self.cell(class).take();
-            if held > 0 {
-                self.ip.with(class, |window| window.give_back(held));
-                self.credential.with(class, |window| window.give_back(held));
-            }
+            let (held, charged) = (of(&self.held, class).take(), of(&self.charged, class).take());
+            self.ip.give_back(class, held, charged.ip);
+            self.credential.give_back(class, held, charged.credential);
         }
     }
 }
@@ -404,6 +420,33 @@ mod tests {
         rates.live.swap(live);
         rates.changed();
         assert_eq!(spent(&meter, &rates, Class::Read, 9), 9);
+    }
+
+    #[test]
+    fn what_was_never_counted_is_no_credit_for_others() {
+        let mut live = LiveConfig::default();
+        live.rates.per_ip.read = 0;
+        let per_credential = live.rates.per_credential.read;
+        let rates = Rates::new(Live::new(live.clone()));
+        let [early, late] = ["a", "b"].map(|name| rates.meter(ip(1), name, false, 5_000));
+        assert_eq!((spent(&early, &rates, Class::Read, 1), spent(&late, &rates, Class::Read, 1)), (1, 1), "no limit");
+        live.rates.per_ip.read = 6;
+        rates.live.swap(live);
+        rates.changed();
+        let third = rates.meter(ip(1), "c", false, 5_000);
+        assert_eq!(spent(&third, &rates, Class::Read, 9), 6, "those before came without a limit");
+        assert_eq!(spent(&early, &rates, Class::Read, 9), 0, "what it held was nobody's");
+        drop(late);
+        assert_eq!(spent(&third, &rates, Class::Read, 9), 0, "nor is it when its connection ends");
+        let elsewhere = rates.meter(ip(2), "a", false, 5_000);
+        let used = |meter: &Meter| {
+            meter.credential.with(Class::Read, |window| window.take(per_credential, 60_000, u32::MAX, 5_000))
+        };
+        assert_eq!(
+            used(&elsewhere),
+            Given::Some(per_credential - 1),
+            "its credential was charged, and got all but one back"
+        );
     }
 
     #[test]

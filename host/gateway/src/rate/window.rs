@@ -14,17 +14,31 @@ pub(crate) enum Given {
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Window {
     began_ms: u64,
+    /// Which one it is: rises by one with each window.
+    number: Number,
     current: u32,
     previous: u32,
+}
+
+/// Tells the windows of one count apart.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Number(u32);
+
+impl Number {
+    fn after(self, windows: u32) -> Self {
+        Self(self.0.wrapping_add(windows))
+    }
 }
 
 impl Window {
     fn turn(&mut self, window_ms: u64, now_ms: u64) {
         let age = now_ms.saturating_sub(self.began_ms);
         if age >= window_ms.saturating_mul(2) || now_ms < self.began_ms {
-            *self = Self { began_ms: now_ms, ..Self::default() };
+            // Further than from one to the next: nothing that was taken before counts.
+            *self = Self { began_ms: now_ms, number: self.number.after(2), ..Self::default() };
         } else if age >= window_ms {
-            *self = Self { began_ms: self.began_ms + window_ms, current: 0, previous: self.current };
+            let (began_ms, number) = (self.began_ms + window_ms, self.number.after(1));
+            *self = Self { began_ms, number, current: 0, previous: self.current };
         }
     }
 
@@ -49,9 +63,18 @@ impl Window {
         }
     }
 
-    /// Gives back what was taken and not used.
-    pub(crate) fn give_back(&mut self, count: u32) {
-        self.current = self.current.saturating_sub(count);
+    /// The window in which the last was taken.
+    pub(crate) fn number(&self) -> Number {
+        self.number
+    }
+
+    /// Gives back what was taken in a window and not used. What counts no longer is no credit for others.
+    pub(crate) fn give_back(&mut self, count: u32, taken_in: Number) {
+        if taken_in == self.number {
+            self.current = self.current.saturating_sub(count);
+        } else if taken_in.after(1) == self.number {
+            self.previous = self.previous.saturating_sub(count);
+        }
     }
 
     /// Whether nothing of it counts any more.
@@ -120,10 +143,23 @@ mod tests {
         assert_eq!(window.take(10, WINDOW_MS, 8, 0), Given::Some(8));
         assert_eq!(window.take(10, WINDOW_MS, 8, 1), Given::Some(2));
         assert!(matches!(window.take(10, WINDOW_MS, 1, 2), Given::None(_)));
-        window.give_back(3);
+        window.give_back(3, window.number());
         assert_eq!(window.take(10, WINDOW_MS, 8, 3), Given::Some(3));
         assert!(!window.is_idle(WINDOW_MS, 100_000));
         assert!(window.is_idle(WINDOW_MS, 120_000));
+    }
+
+    #[test]
+    fn what_comes_back_is_taken_off_the_window_it_was_taken_in() {
+        let mut window = Window::default();
+        assert_eq!(window.take(10, WINDOW_MS, 10, 0), Given::Some(10));
+        let first = window.number();
+        assert_eq!(window.take(10, WINDOW_MS, 10, WINDOW_MS * 3 / 2), Given::Some(5), "half of the ten still count");
+        window.give_back(4, first);
+        assert_eq!(window.take(10, WINDOW_MS, 10, WINDOW_MS * 3 / 2), Given::Some(2), "half of the six do");
+        assert_eq!(window.take(10, WINDOW_MS, 10, WINDOW_MS * 4), Given::Some(10));
+        window.give_back(6, first);
+        assert!(matches!(window.take(10, WINDOW_MS, 1, WINDOW_MS * 4), Given::None(_)), "those are long forgotten");
     }
 
     #[test]
