@@ -53,8 +53,8 @@ pub struct GatewayConfig {
     pub live: LiveConfig,
 }
 
-/// What counts as soon as the configuration file says it, without a new start. Who is connected stays so: an origin or a
-/// proxy counts for whoever comes next.
+/// What counts as soon as the configuration file says it, without a new start. Who was let in by an origin or a proxy that
+/// is not in it any more is sent away.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LiveConfig {
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -67,6 +67,35 @@ pub struct LiveConfig {
     pub rates: RateLimits,
     /// What may be asked of nodes beside what their platform allows, and what may not.
     pub node_commands: NodeCommands,
+}
+
+impl LiveConfig {
+    /// The keys of the configuration file at which the two differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let Self { trusted_proxies, allowed_origins, control_ui, rates, node_commands } = self;
+        let ControlUi { root, base_path } = control_ui;
+        let NodeCommands { allow, deny } = node_commands;
+        let keys = [
+            ("gateway.trustedProxies", *trusted_proxies != other.trusted_proxies),
+            ("gateway.controlUi.allowedOrigins", *allowed_origins != other.allowed_origins),
+            ("gateway.controlUi.root", *root != other.control_ui.root),
+            ("gateway.controlUi.basePath", *base_path != other.control_ui.base_path),
+            ("gateway.rateLimits", *rates != other.rates),
+            ("gateway.nodes.allowCommands", *allow != other.node_commands.allow),
+            ("gateway.nodes.denyCommands", *deny != other.node_commands.deny),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+/// What of a [`GatewayConfig`] is read once and stays as it was at the start.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) version: String,
+    pub(crate) auth: Auth,
+    pub(crate) limits: Limits,
+    pub(crate) hooks: Option<Hooks>,
 }
 
 /// The [`LiveConfig`] in use, for all who read it: swapped as a whole.
@@ -117,6 +146,12 @@ impl GatewayConfig {
             hooks: None,
             live: LiveConfig::default(),
         }
+    }
+
+    /// What stays as it is, and what may change. Nothing is in both.
+    pub(crate) fn parted(self) -> (Fixed, LiveConfig) {
+        let Self { version, auth, limits, hooks, live } = self;
+        (Fixed { version, auth: auth.meant(), limits, hooks }, live)
     }
 }
 

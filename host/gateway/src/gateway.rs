@@ -17,10 +17,11 @@ use crate::auth::credential::Door;
 use crate::auth::door::{Counter, network};
 use crate::auth::lockout::Lockout;
 use crate::auth::refusals::Refusals;
-use crate::config::{GatewayConfig, Live, LiveConfig};
+use crate::config::{Fixed, GatewayConfig, Live, LiveConfig};
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
 use crate::groups::ChatGroups;
+use crate::handshake::Session;
 use crate::hub::Hub;
 use crate::nodes::Nodes;
 use crate::plugins::PluginHost;
@@ -95,8 +96,9 @@ impl Gateway {
     ///
     /// # Errors
     /// [`GatewayError::Records`] when that cannot be read.
-    pub async fn open(mut config: GatewayConfig, services: Services) -> Result<Self, GatewayError> {
-        config.auth = config.auth.meant();
+    pub async fn open(config: GatewayConfig, services: Services) -> Result<Self, GatewayError> {
+        let (config, live) = config.parted();
+        let live = Live::new(live);
         let unreadable = |failure: Failure| GatewayError::Records(failure.to_string());
         let keys = Arc::new(Keys::open(&services.records).await.map_err(unreadable)?);
         let devices = Devices::open(&services.records, Arc::clone(&keys)).map_err(unreadable)?;
@@ -107,8 +109,6 @@ impl Gateway {
         let chat_groups = ChatGroups::open(&services.records).map_err(unreadable)?;
         let groups = Groups::open(&services.records).map_err(unreadable)?;
         let voicewake = Shelf::open(&services.records, "voicewake").map_err(unreadable)?;
-        // Nobody reads it from there any more.
-        let live = Live::new(std::mem::take(&mut config.live));
         let state = State {
             agents,
             chat_groups,
@@ -151,8 +151,8 @@ impl Gateway {
 }
 
 pub(crate) struct State {
-    pub(crate) config: GatewayConfig,
-    /// The part of the configuration that may change, which is not in `config`.
+    pub(crate) config: Fixed,
+    /// The part of the configuration that may change.
     pub(crate) live: Live,
     pub(crate) services: Services,
     pub(crate) agents: Agents,
@@ -215,11 +215,24 @@ impl State {
         }
     }
 
-    /// Has another configuration count from now on.
-    pub(crate) fn go_by(&self, live: LiveConfig) {
+    /// Has another configuration count from now on, for those who are there as well: who was let in by an origin or a proxy
+    /// that is gone is sent away. `writer` is left for [`Self::look_again_at`], so that it hears what came of its wish.
+    /// Returns the keys at which the two differ.
+    pub(crate) fn go_by(&self, live: LiveConfig, writer: &Session) -> Vec<&'static str> {
         let before = self.live.swap(live);
-        if before.rates != self.live.now().rates {
+        let now = self.live.now();
+        if before.rates != now.rates {
             self.rates.changed();
+        }
+        self.hub.close_where(|session| session.id != writer.id && !session.peer.is_still_good(&now));
+        now.differences(&before)
+    }
+
+    /// Sends a connection away that would not be let in any more. Where its own call asks for this right before its answer,
+    /// the answer is on its way by then.
+    pub(crate) fn look_again_at(&self, session: &Session) {
+        if !session.peer.is_still_good(&self.live.now()) {
+            self.hub.close_where(|other| other.id == session.id);
         }
     }
 

@@ -48,7 +48,7 @@ pub(crate) async fn ask(state: &State, session: &Session, method: &str, only_rea
         "client": {
             "id": client.id, "mode": client.mode, "version": client.version, "platform": client.platform,
         },
-        "device": session.device, "remote": session.remote.to_string(), "protocol": session.version.number(),
+        "device": session.device, "remote": session.peer.ip().to_string(), "protocol": session.version.number(),
     });
     let asked = put(state, Arc::clone(&session.caller), question, only_reads).await;
     asked.map_err(|failure| failure_to_error(session.version, &failure))

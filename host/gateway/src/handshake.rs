@@ -1,6 +1,5 @@
 //! From the first frame to `hello-ok`, or to a close with a reason.
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::Caller;
@@ -36,10 +35,8 @@ pub(crate) struct Session {
     pub(crate) client: ClientInfo,
     /// The device it proved to be.
     pub(crate) device: Option<String>,
-    /// Where it comes from.
-    pub(crate) remote: IpAddr,
-    /// Whether it is a program on this machine, with nothing between.
-    pub(crate) local: bool,
+    /// Where it comes from, and by whose word.
+    pub(crate) peer: Peer,
     /// What it says it can do, if it is a node.
     pub(crate) declared: Option<Declared>,
     /// When it came.
@@ -108,20 +105,20 @@ pub(crate) fn answer_starting(text: &str) -> Outcome {
 }
 
 /// Answers the first frame of a socket.
-pub(crate) async fn answer(state: &State, peer: &Peer, nonce: &str, text: &str) -> Outcome {
+pub(crate) async fn answer(state: &State, peer: Peer, nonce: &str, text: &str) -> Outcome {
     let Opening { id, connect, version } = match opening(text) {
         Ok(opening) => opening,
         Err(outcome) => return outcome,
     };
-    let access = match auth::decide(&state.door(), peer, version, &connect, nonce) {
-        Ok(proven) => devices::admit(state, peer, version, &connect, proven).await,
+    let access = match auth::decide(&state.door(), &peer, version, &connect, nonce) {
+        Ok(proven) => devices::admit(state, &peer, version, &connect, proven).await,
         Err(refusal) => Err(refusal),
     };
     match access {
         Ok(access) => welcome(state, peer, version, (&id, connect, access)),
         Err(refusal) => {
             tracing::info!(remote = %peer.address, code = refusal.code, "a client was refused");
-            state.audit_refusal(peer, refusal.code);
+            state.audit_refusal(&peer, refusal.code);
             let mut goodbye = wire::close_reason(&refusal.error.message);
             if version == ProtocolVersion::V4
                 && let Some(request) = refusal.error.details.as_ref().and_then(|details| details.get("requestId"))
@@ -136,7 +133,7 @@ pub(crate) async fn answer(state: &State, peer: &Peer, nonce: &str, text: &str) 
 
 fn welcome(
     state: &State,
-    peer: &Peer,
+    peer: Peer,
     version: ProtocolVersion,
     (id, connect, access): (&Id, ConnectParams, Access),
 ) -> Outcome {
@@ -158,8 +155,7 @@ fn welcome(
         caller: Arc::new(access.caller),
         client: connect.client,
         device: access.device,
-        remote: peer.ip(),
-        local: peer.direct_loopback && !peer.from_page,
+        peer,
         subscriptions: Subscriptions::default(),
     };
     Outcome::Welcome(Arc::new(session), wire::response(id, &payload))

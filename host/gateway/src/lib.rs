@@ -62,5 +62,5 @@ pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
-pub use settings::{CheckedSettings, Reload, Settings, SettingsIssue, merge_settings, without_secrets};
+pub use settings::{CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, merge_settings, without_secrets};
 pub use web::Doorman;

@@ -63,7 +63,7 @@ impl Presence {
         }
         let key = key(session.device.as_deref(), session.client.instance_id.as_deref(), &session.id);
         let mut shown = described(&session.client);
-        shown.insert("ip".into(), json!(session.remote.to_string()));
+        shown.insert("ip".into(), json!(session.peer.ip().to_string()));
         shown.insert("reason".into(), json!("connect"));
         shown.insert("roles".into(), json!([session.caller.role]));
         if !session.caller.scopes.is_empty() {

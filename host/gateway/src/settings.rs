@@ -22,6 +22,17 @@ pub struct SettingsIssue {
     pub message: String,
 }
 
+/// A key whose value in the file counts for nothing here, as a flag or the environment says another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutrankedKey {
+    /// The key with dots between its parts.
+    pub key: String,
+    /// The setting that it stands for, such as `LOG_LEVEL`.
+    pub variable: String,
+    /// Who says another: `--log-level`, `environment`, or the file and line.
+    pub source: String,
+}
+
 /// What a configuration text comes to.
 #[derive(Debug, Clone, Default)]
 pub struct CheckedSettings {
@@ -38,6 +49,8 @@ pub struct CheckedSettings {
     pub covered: Vec<SettingsIssue>,
     /// What does nothing and should be looked at.
     pub warnings: Vec<SettingsIssue>,
+    /// Keys that count for nothing, whatever the text says of them.
+    pub outranked: Vec<OutrankedKey>,
 }
 
 /// What it takes for a change of a key to count.

@@ -154,6 +154,13 @@ pub enum AuditEvent {
         /// The keys that changed; never their values.
         keys: Vec<String>,
     },
+    /// Settings of the gateway began to count while it ran, as somebody changed the configuration file through it.
+    ConfigLive {
+        /// The keys; never their values.
+        keys: Vec<String>,
+        /// Those of them that this change did not write: the file had been edited before.
+        edited: Vec<String>,
+    },
     /// A hook of another program was taken.
     HookTaken {
         /// Its name: what follows the path of the hooks.
@@ -251,6 +258,7 @@ impl AuditEvent {
             Self::NodeChanged { .. } => "node-changed",
             Self::ApprovalDecided { .. } => "approval-decided",
             Self::ConfigChanged { .. } => "config-changed",
+            Self::ConfigLive { .. } => "config-live",
             Self::HookTaken { .. } => "hook-taken",
             Self::ScopeDenied { .. } => "scope-denied",
             Self::CallRefused { .. } => "call-refused",
@@ -280,6 +288,7 @@ impl AuditEvent {
             | Self::GroupChanged { .. }
             | Self::ApprovalDecided { .. }
             | Self::ConfigChanged { .. }
+            | Self::ConfigLive { .. }
             | Self::HookTaken { .. }
             | Self::NodeChanged { .. }
             | Self::DeviceChanged { .. }
@@ -295,7 +304,8 @@ mod tests {
     #[test]
     fn the_kind_column_is_the_tag() {
         let refused = AuditEvent::PluginRefused { path: "/p".into(), plugin: None, reason: "bad".into(), sha256: None };
-        for event in [AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into(), repeated: 2 }, refused] {
+        let live = AuditEvent::ConfigLive { keys: vec!["k".into()], edited: Vec::new() };
+        for event in [AuditEvent::ScopeDenied { method: "m".into(), scope: "s".into(), repeated: 2 }, refused, live] {
             let record = AuditRecord { at_ms: 1, actor: "host:test".into(), event };
             let value = serde_json::to_value(&record).unwrap();
             assert_eq!(value["kind"], record.event.kind());

@@ -13,7 +13,7 @@ use crate::auth::Peer;
 use crate::auth::device::{self, Flaw, Identity};
 use crate::auth::lockout::Lockout;
 use crate::auth::roles::Role;
-use crate::config::{Auth, GatewayConfig, LiveConfig};
+use crate::config::{Auth, Fixed, LiveConfig};
 use crate::devices::{Devices, covers};
 
 /// What would let a caller in who has nothing to show.
@@ -92,7 +92,7 @@ impl Refusal {
 
 /// What a decision is made from, besides the caller.
 pub(crate) struct Door<'a> {
-    pub(crate) config: &'a GatewayConfig,
+    pub(crate) config: &'a Fixed,
     pub(crate) live: Arc<LiveConfig>,
     pub(crate) lockout: &'a Lockout,
     pub(crate) devices: &'a Devices,

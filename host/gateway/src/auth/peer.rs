@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) direct_loopback: bool,
     /// A loopback socket whose request went through a proxy nobody trusts: the caller may be anyone.
     pub(crate) hidden_behind_proxy: bool,
+    /// The proxies whose word all this is, each once; none when nobody stood between.
+    proxies: Box<[IpAddr]>,
 }
 
 impl Peer {
@@ -37,8 +39,13 @@ impl Peer {
     pub(crate) fn new(socket: SocketAddr, headers: &HeaderMap, config: &LiveConfig) -> Self {
         let socket_ip = socket.ip().to_canonical();
         let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
-        let trusted = config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == socket_ip);
-        let ip = if trusted { forwarded_for(headers, config).unwrap_or(socket_ip) } else { socket_ip };
+        let trusted = is_trusted(config, socket_ip);
+        let mut proxies = Vec::new();
+        let mut ip = socket_ip;
+        if trusted && forwarded {
+            proxies.push(socket_ip);
+            ip = forwarded_for(headers, config, &mut proxies).unwrap_or(socket_ip);
+        }
         let origin = headers.get(header::ORIGIN).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         // A page can make some requests without an Origin header; browsers mark those too.
         let fetched = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
@@ -48,7 +55,20 @@ impl Peer {
             origin,
             direct_loopback: socket_ip.is_loopback() && !trusted && !forwarded && host_is_loopback(headers),
             hidden_behind_proxy: socket_ip.is_loopback() && forwarded && !trusted,
+            proxies: proxies.into(),
         }
+    }
+
+    /// Whether it is a program on this machine, with nothing between.
+    pub(crate) fn is_local(&self) -> bool {
+        self.direct_loopback && !self.from_page
+    }
+
+    /// Whether what let it in still does: every proxy whose word was taken is trusted, and the page's origin allowed. What
+    /// came to be trusted or allowed since then takes nothing away.
+    pub(crate) fn is_still_good(&self, config: &LiveConfig) -> bool {
+        self.proxies.iter().all(|proxy| is_trusted(config, *proxy))
+            && (self.origin.is_none() || self.check_origin(config).is_ok())
     }
 
     /// The caller's address without its port.
@@ -69,8 +89,12 @@ impl Peer {
     }
 }
 
-/// The last address in `X-Forwarded-For` that is not itself a trusted proxy.
-fn forwarded_for(headers: &HeaderMap, config: &LiveConfig) -> Option<IpAddr> {
+fn is_trusted(config: &LiveConfig, ip: IpAddr) -> bool {
+    config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == ip)
+}
+
+/// The last address in `X-Forwarded-For` that is not itself a trusted proxy. The proxies after it go to `passed`.
+fn forwarded_for(headers: &HeaderMap, config: &LiveConfig, passed: &mut Vec<IpAddr>) -> Option<IpAddr> {
     let chain: Vec<IpAddr> = headers
         .get_all("x-forwarded-for")
         .iter()
@@ -78,11 +102,15 @@ fn forwarded_for(headers: &HeaderMap, config: &LiveConfig) -> Option<IpAddr> {
         .flat_map(|value| value.split(','))
         .filter_map(|entry| entry.trim().parse::<IpAddr>().ok())
         .collect();
-    chain
-        .into_iter()
-        .rev()
-        .map(|ip| ip.to_canonical())
-        .find(|ip| !config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == *ip))
+    for ip in chain.into_iter().rev().map(|ip| ip.to_canonical()) {
+        if !is_trusted(config, ip) {
+            return Some(ip);
+        }
+        if !passed.contains(&ip) {
+            passed.push(ip);
+        }
+    }
+    None
 }
 
 fn host_is_loopback(headers: &HeaderMap) -> bool {
@@ -149,6 +177,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_good_as_long_as_all_are_believed_who_spoke_for_it() {
+        let trusting = |proxies: &[&str]| LiveConfig {
+            trusted_proxies: proxies.iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..LiveConfig::default()
+        };
+        let both = trusting(&["127.0.0.1", "10.0.0.1"]);
+        let headers = [("host", "localhost"), ("x-forwarded-for", "7.7.7.7, 9.9.9.9, 10.0.0.1, 10.0.0.1")];
+        let through_two = peer("127.0.0.1:5", &headers, &both);
+        assert_eq!(through_two.proxies.len(), 2, "each once");
+        assert!(through_two.is_still_good(&trusting(&["10.0.0.1", "127.0.0.1", "9.9.9.9"])), "more of them do no harm");
+        assert!(
+            !through_two.is_still_good(&trusting(&["127.0.0.1"]))
+                && !through_two.is_still_good(&trusting(&["10.0.0.1"]))
+        );
+        // A proxy that says nothing of where a request comes from lets it in all the same.
+        let silent = peer("127.0.0.1:5", &[("host", "localhost"), ("x-real-ip", "9.9.9.9")], &both);
+        assert!(silent.is_still_good(&trusting(&["127.0.0.1"])) && !silent.is_still_good(&trusting(&[])));
+        let direct = peer("127.0.0.1:5", &[("host", "localhost")], &trusting(&[]));
+        assert!(direct.is_still_good(&trusting(&[])) && direct.is_still_good(&both));
+    }
+
+    #[test]
     fn pages_are_recognised_and_origins_checked() {
         let mut config = LiveConfig::default();
         let with = |origin: &'static str, config: &LiveConfig| {
@@ -159,6 +209,9 @@ mod tests {
         assert_eq!(with("null", &config).check_origin(&config), Err("origin missing or invalid"));
         config.allowed_origins = vec!["https://ui.example".into()];
         assert_eq!(with("https://ui.example", &config).check_origin(&config), Ok(()));
+        let (listed, local) = (with("https://ui.example", &config), with("http://localhost:3000", &config));
+        assert!(listed.is_still_good(&config) && !listed.is_still_good(&LiveConfig::default()));
+        assert!(local.is_still_good(&config) && local.is_still_good(&LiveConfig::default()));
         for near in ["https://ui.exampl", "https://ui.example.evil", "http://ui.example", "https://ui.example:444"] {
             assert_eq!(with(near, &config).check_origin(&config), Err("origin not allowed"), "{near}");
         }

@@ -75,7 +75,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
     let limits = &Arc::clone(&state).config.limits;
     let mut socket = Socket::new(stream, early, limits.handshake_frame_bytes);
     // On the heap, as the goodbye is: here they would be part of every connection's task for as long as it lives.
-    let greeting = Box::pin(greet(&state, &peer, &mut socket));
+    let greeting = Box::pin(greet(&state, peer, &mut socket));
     let welcome = tokio::select! {
         welcome = tokio::time::timeout(limits.handshake_timeout, greeting) => {
             welcome.unwrap_or_else(|_| Err(End::close(CloseCode::Normal, "")))
@@ -151,7 +151,7 @@ async fn challenge(socket: &mut Socket, nonce: &str, now_ms: u64) -> Result<Utf8
 }
 
 /// Sends the challenge and answers the first frame.
-async fn greet(state: &State, peer: &Peer, socket: &mut Socket) -> Result<Arc<Session>, End> {
+async fn greet(state: &State, peer: Peer, socket: &mut Socket) -> Result<Arc<Session>, End> {
     let nonce = uuid::Uuid::new_v4().to_string();
     let text = challenge(socket, &nonce, state.now_ms()).await?;
     match handshake::answer(state, peer, &nonce, text.as_str()).await {
@@ -192,7 +192,7 @@ impl Connection {
     fn new(state: Arc<State>, socket: Socket, session: Arc<Session>) -> Self {
         let seat = state.hub.join(Arc::clone(&session));
         state.presence.came(&session, state.now_ms());
-        let meter = state.rates.meter(session.remote, &session.caller.id, session.local, state.now_ms());
+        let meter = state.rates.meter(session.peer.ip(), &session.caller.id, session.peer.is_local(), state.now_ms());
         let mut connection = Self {
             session,
             socket,
@@ -208,6 +208,10 @@ impl Connection {
         };
         if connection.state.draining() {
             connection.seat.mail.stopping.store(true, Ordering::Release);
+        }
+        // Whoever takes an origin or a proxy away looks at those who have a seat; this one may have been decided on before.
+        if !connection.session.peer.is_still_good(&connection.state.live.now()) {
+            connection.seat.mail.expelled.store(true, Ordering::Release);
         }
         connection.send_first_health();
         if connection.session.declared.is_some() {

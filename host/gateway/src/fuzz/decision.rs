@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::auth::credential::{Door, Shown};
 use crate::auth::lockout::Lockout;
 use crate::auth::{self, Peer, Proven, Refusal, Role, device};
-use crate::config::{Auth, Credential, GatewayConfig, Limits, LiveConfig};
+use crate::config::{Auth, Credential, Fixed, GatewayConfig, Limits, LiveConfig};
 use crate::devices::{Devices, Keys};
 use crate::services::{RecordChange, Records};
 use crate::wire::{self, Id};
@@ -100,7 +100,7 @@ impl World {
 
 /// Who asks, and whom.
 struct Scene {
-    config: GatewayConfig,
+    config: Fixed,
     live: LiveConfig,
     peer: Peer,
     version: ProtocolVersion,
@@ -126,10 +126,10 @@ impl Scene {
         let (words, params) = text.split_once('\n')?;
         let mut connect: ConnectParams = serde_json::from_str(params).ok()?;
         let version = ProtocolVersion::negotiate(connect.min_protocol, connect.max_protocol)?;
-        let mut config = GatewayConfig::new("0");
+        let (mut config, mut live) = GatewayConfig::new("0").parted();
         let named = Credential { name: "guest".to_owned(), secret: Secret::new(NAMED), role: Role::Viewer };
         config.auth = Auth { named: vec![named], ..Auth::default() };
-        let (mut live, mut headers) = (LiveConfig::default(), HeaderMap::new());
+        let mut headers = HeaderMap::new();
         let mut socket = SocketAddr::from(([127, 0, 0, 1], 5));
         let (mut signed, mut tries) = (false, 0);
         for word in words.split_whitespace() {

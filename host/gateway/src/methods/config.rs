@@ -3,6 +3,8 @@
 //! Reading shows no secret. Writing needs the hash of what was read, checks the whole before anything is stored, and says
 //! what counts at once and what only after a start.
 
+mod tree;
+
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::Failure;
@@ -10,7 +12,7 @@ use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Nothing, READ};
@@ -21,10 +23,12 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::phrase::Shape;
 use crate::settings::{
-    CheckedSettings, Reload, SENTINEL, Settings, SettingsIssue, differences, merge, redacted, redacted_text, rendered,
-    restored,
+    CheckedSettings, OutrankedKey, Reload, SENTINEL, Settings, SettingsIssue, differences, merge, redacted,
+    redacted_text, rendered, restored,
 };
 use crate::wire::Payload;
+
+pub(crate) use tree::{lookup, schema};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -64,17 +68,9 @@ struct Patch {
     replace_paths: Option<Vec<String>>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Lookup {
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[A-Za-z0-9_./\[\]\-*]+$"))]
-    path: String,
-}
-
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static WRITE: LazyLock<Shape> = LazyLock::new(Shape::of::<Write>);
 static PATCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Patch>);
-static LOOKUP: LazyLock<Shape> = LazyLock::new(Shape::of::<Lookup>);
 
 /// How a text becomes the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,90 +137,6 @@ pub(crate) fn patch(call: &Call<'_>) -> Answer {
         }
         Err(error) => Answer::error(error),
     }
-}
-
-/// `config.schema {}` → `{schema, uiHints, version, generatedAt}`.
-pub(crate) fn schema(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
-    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
-    let (schema, hints) = settings.schema();
-    Answer::json(&json!({
-        "schema": schema, "uiHints": hints, "version": call.state.config.version,
-        "generatedAt": crate::clock_text::iso(call.state.now_ms()),
-    }))
-}
-
-/// `config.schema.lookup {path}` → one node of the schema with its children.
-pub(crate) fn lookup(call: &Call<'_>) -> Answer {
-    let params: Lookup = match call.read(&LOOKUP, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
-    let newest = call.session.version == ProtocolVersion::V4;
-    match looked_up(settings, &params.path, newest) {
-        Some(found) => Answer::json(&found),
-        None => Answer::error(ErrorShape::invalid("config schema path not found")),
-    }
-}
-
-fn looked_up(settings: &Arc<dyn Settings>, path: &str, newest: bool) -> Option<Value> {
-    let (schema, hints) = settings.schema();
-    let parts: Vec<&str> = path.split(['.', '/', '[', ']']).filter(|part| !part.is_empty()).collect();
-    let node = parts.iter().try_fold(&schema, |node, part| child(node, part))?;
-    let path = parts.join(".");
-    let describe = |path: &str| {
-        let mut about = serde_json::Map::new();
-        if let Some(hint) = hints.get(path) {
-            about.insert("hint".into(), hint.clone());
-            about.insert("hintPath".into(), path.into());
-        }
-        if newest {
-            about.insert("reloadKind".into(), settings.reload(path).name().into());
-        }
-        about
-    };
-    let required = |key: &str| {
-        let names = node.get("required").and_then(Value::as_array);
-        names.is_some_and(|names| names.iter().any(|name| name == key))
-    };
-    let children = node.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, below)| {
-        let path = format!("{path}.{key}");
-        let mut shown = describe(&path);
-        let has_children =
-            below.get("properties").is_some() || below.get("additionalProperties").is_some_and(Value::is_object);
-        shown.extend([
-            ("key".to_owned(), json!(key)),
-            ("path".to_owned(), json!(path)),
-            ("required".to_owned(), json!(required(key))),
-            ("hasChildren".to_owned(), json!(has_children)),
-        ]);
-        if let Some(kind) = below.get("type") {
-            shown.insert("type".into(), kind.clone());
-        }
-        Value::Object(shown)
-    });
-    let children: Vec<Value> = children.collect();
-    let mut own = node.clone();
-    if let Some(object) = own.as_object_mut() {
-        object.shift_remove("properties");
-    }
-    let mut shown = describe(&path);
-    shown.extend([
-        ("path".to_owned(), json!(path)),
-        ("schema".to_owned(), own),
-        ("children".to_owned(), json!(children)),
-    ]);
-    Some(Value::Object(shown))
-}
-
-fn child<'a>(node: &'a Value, key: &str) -> Option<&'a Value> {
-    let named = node.get("properties").and_then(|all| all.get(key));
-    let any = || node.get("additionalProperties").filter(|any| any.is_object());
-    let item = || node.get("items").filter(|_| key == "*" || key.bytes().all(|byte| byte.is_ascii_digit()));
-    named.or_else(any).or_else(item)
 }
 
 fn with_settings<F: Future<Output = Outcome> + Send + 'static>(
@@ -320,7 +232,7 @@ async fn store(
     let turn = state.settings_turn.lock().await;
     let version = session.version;
     let before = load(settings, version).await?;
-    let plan = plan(state, version, settings, before.as_deref(), wish)?;
+    let mut plan = plan(state, version, settings, before.as_deref(), wish)?;
     if wish.how == How::Lay && plan.changed.is_empty() {
         return Ok((plan, Ok(())));
     }
@@ -329,11 +241,13 @@ async fn store(
     let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
     stored.map_err(|failure| failure_to_error(version, &failure))?;
     if let Some(live) = settings.live(&plan.text) {
-        state.go_by(live);
+        plan.live = state.go_by(live, session);
     }
     note(state, session, settings, wish, &plan).await;
     drop(turn);
     let applied = settings.apply(&session.caller, &plan.changed).await;
+    // What follows waits for nothing before it answers.
+    state.look_again_at(session);
     Ok((plan, applied))
 }
 
@@ -343,6 +257,18 @@ struct Plan {
     parsed: Value,
     /// Keys at which it differs from what was stored.
     changed: Vec<String>,
+    /// Of these, the ones that count for nothing here.
+    outranked: Vec<OutrankedKey>,
+    /// Keys of the gateway that count otherwise than before.
+    live: Vec<&'static str>,
+}
+
+impl Plan {
+    /// Of the keys that count otherwise now, those that it does not change itself.
+    fn edited(&self) -> Vec<&'static str> {
+        let writes = |live: &str| self.changed.iter().any(|key| is_or_is_below(key, live) || is_or_is_below(live, key));
+        self.live.iter().copied().filter(|live| !writes(live)).collect()
+    }
 }
 
 fn plan(
@@ -397,7 +323,9 @@ fn plan(
     if !covered.is_empty() {
         return Err(invalid(&covered));
     }
-    Ok(Plan { text, parsed, changed })
+    let is_outranked = |outranked: &&OutrankedKey| changed.iter().any(|key| is_or_is_below(key, &outranked.key));
+    let outranked = checked.outranked.iter().filter(is_outranked).cloned().collect();
+    Ok(Plan { text, parsed, changed, outranked, live: Vec::new() })
 }
 
 fn is_or_is_below(key: &str, top: &str) -> bool {
@@ -449,14 +377,50 @@ fn invalid(problems: &[SettingsIssue]) -> ErrorShape {
 async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wish: &Wish, plan: &Plan) {
     let event = AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() };
     let actor = format!("{}:{}", session.caller.kind, session.caller.id);
-    let record = AuditRecord { at_ms: state.now_ms(), actor, event };
-    if let Err(failure) = state.services.records.change(Vec::new(), vec![record]).await {
+    let mut records = vec![AuditRecord { at_ms: state.now_ms(), actor: actor.clone(), event }];
+    if !plan.live.is_empty() {
+        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let event = AuditEvent::ConfigLive { keys: owned(&plan.live), edited: owned(&plan.edited()) };
+        records.push(AuditRecord { at_ms: state.now_ms(), actor, event });
+    }
+    if let Err(failure) = state.services.records.change(Vec::new(), records).await {
         tracing::error!(%failure, "that the configuration changed cannot be written to the audit log");
     }
     let payload = json!({
         "path": settings.path(), "hash": hash(state, ProtocolVersion::V4, Some(&plan.text)), "ts": state.now_ms(),
     });
     state.hub.broadcast(Event::new("config.changed", &payload.to_string()).newest_only().scope(READ));
+}
+
+/// When a change counts: `{ok, required, keys, message?, notApplied?, live?, edited?, outranked?}`. `keys` need a start.
+/// `live` are keys of the gateway that count otherwise from now on, and `edited` those of them that somebody had changed in
+/// the file before. `outranked` are keys that count neither now nor after a start like the last, with who says another value.
+fn counting(settings: &Arc<dyn Settings>, plan: &Plan, not_applied: Option<String>) -> Value {
+    let is_outranked = |key: &str| plan.outranked.iter().any(|outranked| is_or_is_below(key, &outranked.key));
+    let waits = |key: &&String| settings.reload(key) == Reload::Restart && !is_outranked(key);
+    let keys: Vec<&String> = plan.changed.iter().filter(waits).collect();
+    let required = !keys.is_empty();
+    let mut parts = Map::from_iter([
+        ("ok".to_owned(), json!(!required)),
+        ("required".to_owned(), json!(required)),
+        ("keys".to_owned(), json!(keys)),
+    ]);
+    let outranked = |outranked: &OutrankedKey| {
+        let OutrankedKey { key, variable, source } = outranked;
+        json!({"key": key, "variable": variable, "source": source})
+    };
+    let outranked: Vec<Value> = plan.outranked.iter().map(outranked).collect();
+    let message = required.then_some("stop LeanClaw and start it again; until then the old values count");
+    let further = [
+        ("message", json!(message)),
+        ("notApplied", json!(not_applied)),
+        ("live", json!(plan.live)),
+        ("edited", json!(plan.edited())),
+        ("outranked", json!(outranked)),
+    ];
+    let says_something = |(_, value): &(&str, Value)| !value.is_null() && *value != json!([]);
+    parts.extend(further.into_iter().filter(says_something).map(|(name, value)| (name.to_owned(), value)));
+    Value::Object(parts)
 }
 
 fn answer(
@@ -467,17 +431,7 @@ fn answer(
     plan: &Plan,
     not_applied: Option<String>,
 ) -> Value {
-    let keys: Vec<&String> = plan.changed.iter().filter(|key| settings.reload(key) == Reload::Restart).collect();
-    let mut restart = json!({"ok": keys.is_empty(), "required": !keys.is_empty(), "keys": keys});
-    let object = restart.as_object_mut();
-    if let Some(object) = object {
-        if !keys.is_empty() {
-            object.insert("message".into(), json!("stop LeanClaw and start it again; until then the old values count"));
-        }
-        if let Some(reason) = &not_applied {
-            object.insert("notApplied".into(), json!(reason));
-        }
-    }
+    let restart = counting(settings, plan, not_applied);
     let mut answer = json!({
         "ok": true, "path": settings.path(), "config": redacted(settings, &plan.parsed, "", &mut Vec::new()),
         "hash": hash(state, version, Some(&plan.text)), "restart": restart,

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
-use crate::{CheckedSettings, LiveConfig, Reload, Settings, SettingsIssue};
+use crate::{CheckedSettings, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue};
 
-/// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` counts at once.
+/// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` and what the gateway goes by count at once.
 #[derive(Default)]
 pub(super) struct MemorySettings {
     text: Mutex<Option<String>>,
@@ -48,7 +48,16 @@ impl Settings for MemorySettings {
             issues = vec![issue("bad", "is `true`; expected nothing"), issue("", "does not fit together")];
         }
         let covered = parsed.get("covered").map(|_| issue("covered", "is `1`; expected nothing"));
-        CheckedSettings { parsed, resolved, issues, covered: covered.into_iter().collect(), ..Default::default() }
+        let by =
+            |key: &str| OutrankedKey { key: key.into(), variable: "OUTRANKED".into(), source: "environment".into() };
+        CheckedSettings {
+            parsed,
+            resolved,
+            issues,
+            covered: covered.into_iter().collect(),
+            outranked: vec![by("gateway.nodes.denyCommands"), by("outranked")],
+            ..Default::default()
+        }
     }
 
     fn store(&self, text: &str) -> Result<(), Failure> {
@@ -62,16 +71,17 @@ impl Settings for MemorySettings {
     }
 
     fn live(&self, text: &str) -> Option<LiveConfig> {
-        let parsed = self.check(text).parsed;
+        let gateway = &self.check(text).parsed["gateway"];
+        let page = &gateway["controlUi"];
         let mut live = LiveConfig::default();
-        if let Some(limit) = parsed["hotLimit"].as_u64() {
+        if let Some(limit) = gateway["rateLimits"]["loopback"]["read"].as_u64() {
             live.rates.loopback.read = u32::try_from(limit).unwrap();
         }
-        live.allowed_origins.extend(parsed["hotOrigin"].as_str().map(str::to_owned));
-        live.trusted_proxies
-            .extend(parsed["hotProxy"].as_str().map(|proxy| proxy.parse::<std::net::IpAddr>().unwrap()));
-        live.control_ui.root = parsed["hotRoot"].as_str().map(Into::into);
-        live.node_commands.deny.extend(parsed["hotDenied"].as_str().map(str::to_owned));
+        let texts = |list: &Value| list.as_array().into_iter().flatten().map(text_of).collect::<Vec<String>>();
+        live.allowed_origins = texts(&page["allowedOrigins"]);
+        live.trusted_proxies = texts(&gateway["trustedProxies"]).iter().map(|ip| ip.parse().unwrap()).collect();
+        live.control_ui.root = page["root"].as_str().map(Into::into);
+        live.control_ui.base_path = page["basePath"].as_str().unwrap_or_default().to_owned();
         Some(live)
     }
 
@@ -80,7 +90,8 @@ impl Settings for MemorySettings {
     }
 
     fn reload(&self, key: &str) -> Reload {
-        if key.starts_with("hot") { Reload::Hot } else { Reload::Restart }
+        let hot = ["hot", "gateway.controlUi", "gateway.rateLimits", "gateway.trustedProxies", "gateway.nodes"];
+        if hot.iter().any(|hot| key.starts_with(hot)) { Reload::Hot } else { Reload::Restart }
     }
 
     fn schema(&self) -> (Value, Map<String, Value>) {
@@ -91,6 +102,10 @@ impl Settings for MemorySettings {
         let schema = json!({"type": "object", "properties": {"gateway": gateway, "entries": any}});
         (schema, hints.as_object().unwrap().clone())
     }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
 }
 
 fn issue(path: &str, message: &str) -> SettingsIssue {
@@ -187,24 +202,27 @@ async fn what_may_change_counts_without_a_start_and_for_who_is_there() {
         page.call("connect", params).await
     };
     assert_eq!(page().await["error"]["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
-    let restart = patch(&mut writer, json!({"hotOrigin": "https://ui.example", "cold": 1})).await;
+    let restart =
+        patch(&mut writer, json!({"gateway": {"controlUi": {"allowedOrigins": ["https://ui.example"]}}, "cold": 1}))
+            .await;
     assert_eq!((&restart["required"], &restart["keys"]), (&json!(true), &json!(["cold"])));
     assert_eq!(page().await["ok"], true);
 
     assert_eq!(reader.call("status", json!({})).await["ok"], true);
-    let restart = patch(&mut writer, json!({"hotLimit": 1})).await;
+    let limit = |limit: Value| json!({"gateway": {"rateLimits": {"loopback": {"read": limit}}}});
+    let restart = patch(&mut writer, limit(json!(1))).await;
     assert_eq!((&restart["required"], &restart["keys"]), (&json!(false), &json!([])));
     let refused = reader.call("status", json!({})).await["error"].clone();
     assert_eq!(refused["details"], json!({"method": "status", "limit": "1 per 60s"}), "{refused}");
-    let lay = json!({"raw": "{\"hotLimit\": null}", "replacePaths": []});
+    let lay = json!({"raw": limit(Value::Null).to_string(), "replacePaths": []});
     assert_invalid(
         &writer.call("config.patch", lay).await,
-        "config base hash required for hotLimit; re-run config.get and retry with baseHash",
+        "config base hash required for gateway.rateLimits.loopback.read; re-run config.get and retry with baseHash",
     );
     let limited = writer.call("config.get", json!({})).await;
     assert_eq!(limited["error"]["retryable"], true, "the writer as well: {limited}");
     server.clock.advance(120_000);
-    patch(&mut writer, json!({"hotLimit": null})).await;
+    patch(&mut writer, limit(Value::Null)).await;
     assert_eq!(reader.call("status", json!({})).await["ok"], true);
     assert_eq!(reader.call("status", json!({})).await["ok"], true, "no limit of one any more");
 
@@ -212,14 +230,111 @@ async fn what_may_change_counts_without_a_start_and_for_who_is_there() {
     std::fs::write(folder.path().join("index.html"), "<html>the page</html>").unwrap();
     let before = super::web::request(&server, "GET /", &[], "").await;
     assert_ne!(before.status, 200);
-    patch(&mut writer, json!({"hotRoot": folder.path()})).await;
-    let after = super::web::request(&server, "GET /", &[], "").await;
-    assert_eq!(after.status, 200);
+    patch(&mut writer, json!({"gateway": {"controlUi": {"root": folder.path()}}})).await;
+    let status = async |path: &str| super::web::request(&server, &format!("GET {path}"), &[], "").await.status;
+    assert_eq!((status("/").await, status("/favicon.svg").await), (200, 404));
+    patch(&mut writer, json!({"gateway": {"controlUi": {"basePath": "/claw"}}})).await;
+    assert_eq!((status("/").await, status("/claw/").await), (404, 200), "it has moved");
+    assert_eq!(reader.call("status", json!({})).await["ok"], true, "where the page is lets nobody in");
 
     let proxied = [("x-forwarded-for", "9.9.9.9")];
     assert!(server.dial("/", &proxied).await.is_err());
-    patch(&mut writer, json!({"hotProxy": "127.0.0.1"})).await;
+    patch(&mut writer, json!({"gateway": {"trustedProxies": ["127.0.0.1"]}})).await;
     assert!(server.dial("/", &proxied).await.is_ok());
+    assert_eq!(reader.call("status", json!({})).await["ok"], true, "who is there came without a proxy");
+}
+
+/// A connection from that origin or through that proxy.
+async fn from(server: &Server, header: (&'static str, &str)) -> super::Client {
+    let mut client = server.open_with("/", &[header]).await;
+    let response = knock(&mut client).await;
+    assert_eq!(response["ok"], true, "{response}");
+    client
+}
+
+async fn knock(client: &mut super::Client) -> Value {
+    let mut params = super::connect_params(4, 4);
+    params["auth"] = json!({"token": super::TOKEN});
+    params["scopes"] = json!(["operator.admin"]);
+    client.call("connect", params).await
+}
+
+const TAKEN_BACK: &str = "access was taken back";
+
+#[tokio::test]
+async fn an_origin_that_is_taken_out_ends_what_it_let_in() {
+    let origins = |origins: &[&str]| json!({"gateway": {"controlUi": {"allowedOrigins": origins}}});
+    let (server, _) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    patch(&mut writer, origins(&["https://one.example", "https://two.example"])).await;
+    let mut one = from(&server, ("origin", "https://one.example")).await;
+    let mut two = from(&server, ("origin", "https://two.example")).await;
+    let mut own = from(&server, ("origin", "http://localhost:1")).await;
+    let mut late = server.open_with("/", &[("origin", "https://one.example")]).await;
+    patch(&mut writer, origins(&["https://two.example"])).await;
+    assert_eq!(one.closed().await, (1008, TAKEN_BACK.into()));
+    assert_eq!(knock(&mut late).await["error"]["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
+    for client in [&mut two, &mut own, &mut writer] {
+        assert_eq!(client.call("status", json!({})).await["ok"], true);
+    }
+    // Who takes out what it came by itself hears that it is done.
+    patch(&mut two, origins(&[])).await;
+    assert_eq!(two.closed().await, (1008, TAKEN_BACK.into()));
+    assert_eq!(own.call("status", json!({})).await["ok"], true, "a page on this machine needs no list");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_trusted_no_more_ends_what_came_through_it() {
+    let proxies = |proxies: &[&str]| json!({"gateway": {"trustedProxies": proxies}});
+    let (server, _) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    patch(&mut writer, proxies(&["127.0.0.1", "10.0.0.1"])).await;
+    let mut near = from(&server, ("x-forwarded-for", "9.9.9.9")).await;
+    let mut far = from(&server, ("x-forwarded-for", "9.9.9.9, 10.0.0.1")).await;
+    patch(&mut writer, proxies(&["127.0.0.1"])).await;
+    assert_eq!(far.closed().await, (1008, TAKEN_BACK.into()), "it is known by the word of 10.0.0.1");
+    assert_eq!(near.call("status", json!({})).await["ok"], true);
+    let mut late = server.open_with("/", &[("x-forwarded-for", "9.9.9.9")]).await;
+    patch(&mut writer, proxies(&[])).await;
+    assert_eq!(near.closed().await, (1008, TAKEN_BACK.into()));
+    knock(&mut late).await;
+    assert_eq!(late.closed().await, (1008, TAKEN_BACK.into()), "it was believed before it said who it is");
+    assert_eq!(writer.call("status", json!({})).await["ok"], true);
+}
+
+#[tokio::test]
+async fn what_was_edited_before_is_told_and_written_down_with_what_counts() {
+    let (server, settings) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    let edited = json!({"gateway": {"controlUi": {"allowedOrigins": ["https://of.hand"]}}});
+    settings.store(&edited.to_string()).unwrap();
+    let restart = patch(&mut writer, json!({"gateway": {"trustedProxies": ["10.0.0.1"]}})).await;
+    let (proxies, origins) = ("gateway.trustedProxies", "gateway.controlUi.allowedOrigins");
+    assert_eq!((&restart["live"], &restart["edited"]), (&json!([proxies, origins]), &json!([origins])), "{restart}");
+    let rows = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
+    assert_eq!((&rows[0]["kind"], &rows[0]["keys"]), (&json!("config-changed"), &json!([proxies])));
+    let expected = json!({
+        "kind": "config-live", "keys": [proxies, origins], "edited": [origins],
+        "actor": rows[0]["actor"], "atMs": rows[0]["atMs"],
+    });
+    assert_eq!(rows[1], expected);
+    let restart = patch(&mut writer, json!({"other": 1})).await;
+    assert_eq!((restart.get("live"), restart.get("edited")), (None, None), "nothing of it counts otherwise");
+    assert_eq!(server.records.audit.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_something_else_speaks_for_is_not_said_to_count() {
+    let (server, _) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    let deny = "gateway.nodes.denyCommands";
+    let restart =
+        patch(&mut writer, json!({"gateway": {"nodes": {"denyCommands": ["x"]}}, "outranked": 1, "cold": 1})).await;
+    assert_eq!(restart["keys"], json!(["cold"]), "a start does not help the other: {restart}");
+    let by = |key: &str| json!({"key": key, "variable": "OUTRANKED", "source": "environment"});
+    assert_eq!((&restart["outranked"], restart.get("live")), (&json!([by(deny), by("outranked")]), None));
+    let restart = patch(&mut writer, json!({"cold": 2})).await;
+    assert_eq!(restart.get("outranked"), None, "only what is changed is told of");
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ fn authorize<'a, B>(
     let remote = peer.as_ref().map(|peer| peer.ip().to_string()).unwrap_or_default();
     let access = authenticate(state, request).and_then(|access| {
         let Some(peer) = peer else { return Err(Box::new(reply::unauthorized())) };
-        let who = (peer.ip(), access.caller.id.as_str(), peer.direct_loopback && !peer.from_page);
+        let who = (peer.ip(), access.caller.id.as_str(), peer.is_local());
         let class = if scope == "operator.read" { Class::Read } else { Class::Expensive };
         match state.rates.once(who, class, state.now_ms()) {
             Ok(()) => Ok(access),

@@ -71,15 +71,33 @@ pub(crate) fn put(flags: Flags, key: &str, value: &str, as_json: bool) -> Result
     }
     output::text(&format!("{path} is set in {}.", settings.path()))?;
     warnings.iter().for_each(|warning| output::warning(warning));
-    if let Some(covered_by) = covered_by {
+    let notes = notes(&answer);
+    notes.iter().for_each(|note| output::note(note));
+    // Without an answer that knows better, what covers it here.
+    if let Some(covered_by) = covered_by.filter(|_| notes.is_empty()) {
         output::note(&covered_by);
-        return Ok(());
-    }
-    let restart = answer.get("restart");
-    if restart.and_then(|restart| restart.get("required")) == Some(&Value::Bool(true)) {
-        output::note("it counts once LeanClaw is started again");
     }
     Ok(())
+}
+
+/// What a running program says of when a change counts, for a person.
+fn notes(answer: &Value) -> Vec<String> {
+    let Some(restart) = answer.get("restart") else { return Vec::new() };
+    let list = |name: &str| restart.get(name).and_then(Value::as_array).into_iter().flatten();
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let outranked = list("outranked").map(|outranked| {
+        let (key, variable, source) = (text(outranked, "key"), text(outranked, "variable"), text(outranked, "source"));
+        format!("{key} does not count in the program that runs, where {variable} comes from elsewhere ({source})")
+    });
+    let mut notes: Vec<String> = outranked.collect();
+    if restart.get("required") == Some(&Value::Bool(true)) {
+        notes.push("it counts once LeanClaw is started again".to_owned());
+    }
+    let edited: Vec<&str> = list("edited").filter_map(Value::as_str).collect();
+    if !edited.is_empty() {
+        notes.push(format!("what was changed in the file before counts from now on, too: {}", edited.join(", ")));
+    }
+    notes
 }
 
 /// Looks at what the file would say of `path`, and at nothing else: a mistake that a flag or the environment covers today

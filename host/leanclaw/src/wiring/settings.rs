@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use leanclaw_gateway::{CheckedSettings, ControlUi, LiveConfig, Reload, Settings, SettingsIssue};
+use leanclaw_gateway::{CheckedSettings, ControlUi, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue};
 use leanclaw_plugin::Plugins;
 use leanclaw_types::failure::code;
 use leanclaw_types::{Caller, Failure, PluginId};
@@ -126,9 +126,12 @@ impl Settings for SettingsFile {
                 };
             }
         };
-        let (resolved, issues, warnings) = match resolve(&self.with(text)) {
-            Ok(resolution) => (overlaid(&parsed, &resolution.effective), Vec::new(), resolution.warnings),
-            Err(error) => (parsed.clone(), error.problems.iter().map(issue).collect(), Vec::new()),
+        let (resolved, issues, warnings, outranked) = match resolve(&self.with(text)) {
+            Ok(resolution) => {
+                let effective = &resolution.effective;
+                (overlaid(&parsed, effective), Vec::new(), resolution.warnings, outranked(effective))
+            }
+            Err(error) => (parsed.clone(), error.problems.iter().map(issue).collect(), Vec::new(), Vec::new()),
         };
         let wrong = self.wrong_values(text);
         let covered = wrong.iter().map(issue).filter(|issue| !issues.contains(issue)).collect();
@@ -140,6 +143,7 @@ impl Settings for SettingsFile {
             issues,
             covered,
             warnings: warnings.into_iter().map(warning).collect(),
+            outranked,
         }
     }
 
@@ -239,6 +243,21 @@ fn overlaid(parsed: &Value, effective: &[Effective]) -> Value {
         }
     }
     resolved
+}
+
+/// The keys for which a flag or the environment speaks.
+fn outranked(effective: &[Effective]) -> Vec<OutrankedKey> {
+    let speaks = |setting: &&Effective| !matches!(setting.source, Source::File { .. } | Source::Default);
+    let keys = |setting: &Effective| {
+        let (variable, source) = (setting.variable.name.to_owned(), setting.source.to_string());
+        let key = move |key: &&str| OutrankedKey {
+            key: (*key).to_owned(),
+            variable: variable.clone(),
+            source: source.clone(),
+        };
+        setting.variable.keys.iter().map(key).collect::<Vec<_>>()
+    };
+    effective.iter().filter(speaks).flat_map(keys).collect()
 }
 
 /// Sets a key, making the objects above it.
@@ -369,6 +388,40 @@ mod tests {
         assert_eq!((live.control_ui.root, live.control_ui.base_path.as_str()), (Some("/ui".into()), "/claw"));
         assert_eq!(live.node_commands.deny, ["x"]);
         assert_eq!(settings.live("{gateway: {port: 'x'}}"), None);
+    }
+
+    #[test]
+    fn keys_for_which_others_speak_are_named_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path(), &[("LEANCLAW_GATEWAY_HOST", "127.0.0.2")]);
+        settings.sources.flags = Flags { log_level: Some("warn".into()), ..Flags::default() };
+        let checked = settings.check("{gateway: {host: '127.0.0.1', port: 5}, logging: {level: 'info'}}");
+        let named: Vec<_> = checked.outranked.iter().map(|key| (&*key.key, &*key.variable, &*key.source)).collect();
+        let host = |key| (key, "LEANCLAW_GATEWAY_HOST", "environment");
+        let level = ("logging.level", "LOG_LEVEL", "--log-level");
+        assert_eq!(named, [host("gateway.bind"), host("gateway.customBindHost"), host("gateway.host"), level]);
+    }
+
+    #[test]
+    fn what_a_running_gateway_is_told_anew_goes_by_the_names_of_the_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path(), &[]);
+        let before = settings.live("{}").unwrap();
+        for (key, value) in [
+            ("gateway.trustedProxies", json!(["10.0.0.1"])),
+            ("gateway.rateLimits", json!({"controlPlane": 3})),
+            ("gateway.nodes.allowCommands", json!(["x"])),
+            ("gateway.nodes.denyCommands", json!(["x"])),
+            ("gateway.controlUi.allowedOrigins", json!(["https://ui.example"])),
+            ("gateway.controlUi.root", json!("/ui")),
+            ("gateway.controlUi.basePath", json!("/claw")),
+        ] {
+            let mut text = json!({});
+            set(&mut text, key, value);
+            assert_eq!(settings.live(&text.to_string()).unwrap().differences(&before), [key]);
+        }
+        let of_gateway = HOT.iter().filter(|key| key.starts_with("gateway.")).count();
+        assert_eq!(of_gateway, 7, "a new one belongs in this test");
     }
 
     #[test]
