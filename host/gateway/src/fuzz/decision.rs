@@ -253,7 +253,8 @@ impl Scene {
     }
 }
 
-/// Decides about a caller; see [`Scene::read`] for what the input is.
+/// Decides about a caller. The first line of the input says in words what the gateway asks for and where the caller stands, the
+/// rest are the parameters of `connect`, as JSON; the files of the corpus show it.
 ///
 /// # Errors
 /// Which promise is broken.
