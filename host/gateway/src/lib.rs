@@ -58,7 +58,7 @@ pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use hooks::{HookMapping, Hooks};
 pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};
-pub use plugins::{Channel, PluginHost, RouteBody, WebhookReply, WebhookRequest};
+pub use plugins::{Channel, PluginHost, PluginMethod, RouteBody, WebhookReply, WebhookRequest};
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};

@@ -54,6 +54,19 @@ pub struct Channel {
     pub title: String,
 }
 
+/// A method as it was found: whoever holds its scope may call this version of it, whatever takes its place meanwhile.
+#[async_trait]
+pub trait PluginMethod: Send + Sync {
+    /// The scope a caller needs.
+    fn scope(&self) -> &str;
+
+    /// Calls it. `params` and the result are JSON texts; both are checked against the method's schemas.
+    ///
+    /// # Errors
+    /// Whatever the plugin or the host says.
+    async fn call(&self, params: &str, caller: Arc<Caller>) -> Result<String, Failure>;
+}
+
 /// Runs plugins. Scopes are checked before any of this is called; grants are the host's own business.
 #[async_trait]
 pub trait PluginHost: Send + Sync + 'static {
@@ -105,14 +118,8 @@ pub trait PluginHost: Send + Sync + 'static {
     /// Every method that can be called now.
     fn methods(&self) -> Vec<MethodSpec>;
 
-    /// The scope a method needs; none when there is no such method. Runs once per call: it must be cheap.
-    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>>;
-
-    /// Calls a method. `params` and the result are JSON texts; both are checked against the method's schemas.
-    ///
-    /// # Errors
-    /// Whatever the plugin or the host says.
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure>;
+    /// The method that can be called by this name now. Looked up once per call: it must be cheap.
+    fn method(&self, wire_name: &str) -> Option<Box<dyn PluginMethod>>;
 
     /// Whether a plugin wants to be asked about calls. Asked once per call: it must be cheap.
     fn guards_calls(&self) -> bool;

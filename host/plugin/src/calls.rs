@@ -137,8 +137,8 @@ pub(crate) async fn run(store: &mut Store_, live: &mut LiveInstance) -> Answer {
         GuestCall::Http(request) => Box::pin(crate::routes::handle(*request, store, live)).await?,
         other => Box::pin(run_channel(other, store, live)).await?,
     };
-    if let Err(failure) = &mut answer {
-        store.data().refusals.explain(failure);
+    if let (Err(failure), Some(refusals)) = (&mut answer, &store.data().refusals) {
+        refusals.explain(failure);
     }
     Ok(answer)
 }

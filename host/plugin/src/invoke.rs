@@ -12,7 +12,7 @@ use crate::calls::{Action, GuestCall, GuestReply, HookDecision, WebhookReply, We
 use crate::convert;
 use crate::runtime::{Plugins, unknown};
 use crate::state::CallContext;
-use crate::table::{Ready, ToolEntry};
+use crate::table::{MethodEntry, Ready, ToolEntry};
 
 fn unexpected() -> Failure {
     Failure::internal("The guest answered another call than the one it was asked.")
@@ -22,6 +22,39 @@ fn unexpected() -> Failure {
 fn broken_answer(plugin: &PluginKey, what: &str, failure: &Failure) -> Failure {
     Failure::internal(format!("The plugin `{plugin}` broke its own schema in {what}: {}.", failure.message))
         .hint(format!("leanclaw plugin logs {plugin}"))
+}
+
+/// A gateway method as it was found. It stays the one whose scope was looked at: a call goes to that version of its plugin
+/// also when another has taken its place.
+pub struct Method(Arc<MethodEntry>);
+
+impl Method {
+    /// The scope a caller needs.
+    #[must_use]
+    pub fn scope(&self) -> &str {
+        &self.0.spec.scope
+    }
+
+    /// Calls it with JSON text and gives JSON text. Whether the caller holds the scope is the gateway's to check.
+    ///
+    /// # Errors
+    /// `invalid-input` when the parameters do not fit the schema, `unavailable` when the plugin was taken away or rights of
+    /// it were taken back, what the plugin answers, or what became of the call.
+    pub async fn call(&self, params: &str, context: CallContext) -> Result<String, Failure> {
+        let MethodEntry { spec, name, params: wanted, result: promised, unit, .. } = &*self.0;
+        if !wanted.is_trivial() {
+            wanted.check_text(&format!("{} params", spec.wire_name()), params)?;
+        }
+        let call = GuestCall::Method { name: Arc::clone(name), params: params.to_owned() };
+        let GuestReply::Json(result) = unit.call(Role::Calls, call, context).await? else {
+            return Err(unexpected());
+        };
+        // Also a trivial schema wants JSON: the text is spliced into a frame as it is.
+        promised
+            .check_text("result", &result)
+            .map_err(|failure| broken_answer(&unit.shared().key, &spec.wire_name(), &failure))?;
+        Ok(result)
+    }
 }
 
 impl Plugins {
@@ -34,37 +67,22 @@ impl Plugins {
         specs
     }
 
-    /// The scope a caller needs for `<plugin>.<method>`; none when there is no such method.
+    /// The method `<plugin>.<method>`, as it is now.
     #[must_use]
-    pub fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
-        self.inner.table.load().methods.get(wire_name).map(|entry| Arc::clone(&entry.scope))
+    pub fn method(&self, wire_name: &str) -> Option<Method> {
+        self.inner.table.load().methods.get(wire_name).map(|entry| Method(Arc::clone(entry)))
     }
 
-    /// Calls `<plugin>.<method>` with JSON text and gives JSON text. Whether the caller holds the method's scope is the
-    /// gateway's to check.
+    /// Looks a method up and calls it, whatever its scope is.
     ///
     /// # Errors
-    /// `not-found`, `invalid-input` when the parameters do not fit the schema, what the plugin answers, or what became of
-    /// the call.
+    /// `not-found`, or as [`Method::call`].
     pub async fn call_method(&self, wire_name: &str, params: &str, context: CallContext) -> Result<String, Failure> {
-        let entry = self.inner.table.load().methods.get(wire_name).cloned();
-        let entry = entry.ok_or_else(|| {
+        let method = self.method(wire_name).ok_or_else(|| {
             Failure::not_found(format!("No plugin serves the method `{wire_name}`."))
                 .hint("leanclaw plugin list shows what is there, and why something is not ready")
         })?;
-        if !entry.params.is_trivial() {
-            entry.params.check_text(&format!("{wire_name} params"), params)?;
-        }
-        let call = GuestCall::Method { name: Arc::clone(&entry.name), params: params.to_owned() };
-        let GuestReply::Json(result) = entry.unit.call(Role::Calls, call, context).await? else {
-            return Err(unexpected());
-        };
-        // Also a trivial schema wants JSON: the text is spliced into a frame as it is.
-        entry
-            .result
-            .check_text("result", &result)
-            .map_err(|failure| broken_answer(&entry.unit.shared().key, wire_name, &failure))?;
-        Ok(result)
+        method.call(params, context).await
     }
 
     /// Every tool that can be called, sorted by name.

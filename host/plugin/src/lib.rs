@@ -53,6 +53,7 @@ pub use calls::{HookDecision, WebhookReply, WebhookRequest};
 pub use description::{ChannelDescription, Description};
 pub use diagnose::{Diagnosis, Interfaces, Row, Standing};
 pub use error::PluginError;
+pub use invoke::Method;
 pub use logs::LOG_TARGET;
 pub use package::{ComponentFile, Package, PackageContents, embed_manifest, embedded_manifest, plugins_in};
 pub use purge::Remains;

@@ -106,9 +106,10 @@ pub(crate) struct InstanceState {
     /// Made when first asked for: most calls of most guests never do.
     wasi: Option<Box<WasiCtx>>,
     http: WasiHttpCtx,
-    hooks: EgressHooks,
+    /// Made when first asked for, as `wasi` is.
+    hooks: Option<EgressHooks>,
     /// What would have allowed the outgoing requests that were refused to the running call.
-    pub(crate) refusals: Refusals,
+    pub(crate) refusals: Option<Refusals>,
     pub(crate) table: ResourceTable,
     /// Always empty, for a call that used up its host calls.
     no_handles: ResourceTable,
@@ -168,13 +169,12 @@ impl InstanceState {
         no_handles.set_max_capacity(0);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES);
-        let refusals = Refusals::default();
         Self {
             limiter: Limiter::new(limits),
             wasi: None,
             http,
-            hooks: EgressHooks::new(Arc::clone(&shared), refusals.clone()),
-            refusals,
+            hooks: None,
+            refusals: None,
             table,
             no_handles,
             shared,
@@ -192,7 +192,9 @@ impl InstanceState {
     /// Starts the next call of a resident instance.
     pub(crate) fn begin(&mut self, frame: Frame) {
         self.pipe.begin(frame.call);
-        self.refusals.clear();
+        if let Some(refusals) = &self.refusals {
+            refusals.clear();
+        }
         self.frame = frame;
     }
 
@@ -244,8 +246,12 @@ impl WasiHttpView for InstanceState {
             Ok(()) => &mut self.table,
             Err(_) => &mut self.no_handles,
         };
-        self.hooks.set_deadline(self.limiter.deadline());
-        WasiHttpCtxView { hooks: &mut self.hooks, table, ctx: &mut self.http }
+        let (shared, refusals) = (&self.shared, &mut self.refusals);
+        let hooks = self
+            .hooks
+            .get_or_insert_with(|| EgressHooks::new(Arc::clone(shared), refusals.get_or_insert_default().clone()));
+        hooks.set_deadline(self.limiter.deadline());
+        WasiHttpCtxView { hooks, table, ctx: &mut self.http }
     }
 }
 

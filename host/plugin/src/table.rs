@@ -18,7 +18,6 @@ pub(crate) struct MethodEntry {
     pub(crate) spec: MethodSpec,
     /// The name as the guest knows it.
     pub(crate) name: Arc<str>,
-    pub(crate) scope: Arc<str>,
     pub(crate) params: Schema,
     pub(crate) result: Schema,
     pub(crate) unit: Arc<Unit>,
@@ -49,7 +48,6 @@ impl Ready {
         for spec in &description.methods {
             methods.push(Arc::new(MethodEntry {
                 name: spec.name.as_str().into(),
-                scope: spec.scope.as_str().into(),
                 params: Schema::compile(&spec.params_schema).map_err(PluginError::Description)?,
                 result: Schema::compile(&spec.result_schema).map_err(PluginError::Description)?,
                 spec: spec.clone(),

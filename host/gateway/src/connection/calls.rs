@@ -23,6 +23,7 @@ use crate::guard;
 use crate::handshake::Session;
 use crate::methods::{self, Known, Scope};
 use crate::phrase::Shape;
+use crate::plugins::PluginMethod;
 use crate::rate::Class;
 use crate::wire::{self, Id, Payload};
 
@@ -193,15 +194,16 @@ impl Connection {
             }
             return Routed::Answer(self.call_own(known, frame.params_text()));
         }
-        let scope = self.state.services.plugins.method_scope(name);
-        if let Err(error) = self.spend(scope.as_deref().map_or(Class::Read, Class::of_scope), name) {
+        let method = self.state.services.plugins.method(name);
+        let class = method.as_ref().map_or(Class::Read, |method| Class::of_scope(method.scope()));
+        if let Err(error) = self.spend(class, name) {
             return Routed::Answer(Answer::error(error));
         }
-        if let Some(scope) = scope {
-            if !self.session.caller.holds(&scope) {
-                return Routed::Answer(Answer::error(self.missing_scope(name, &scope)));
+        if let Some(method) = method {
+            if !self.session.caller.holds(method.scope()) {
+                return Routed::Answer(Answer::error(self.missing_scope(name, method.scope())));
             }
-            return Routed::Answer(self.call_plugin(frame, text, &*scope == methods::READ));
+            return Routed::Answer(self.call_plugin(method, frame, text));
         }
         if name == "connect" {
             return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
@@ -242,7 +244,7 @@ impl Connection {
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.
-    fn call_plugin(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes, only_reads: bool) -> Answer {
+    fn call_plugin(&self, method: Box<dyn PluginMethod>, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Answer {
         let whole = text.clone();
         let name = match &frame.method {
             Cow::Borrowed(name) => Piece::of(&whole, name),
@@ -251,12 +253,11 @@ impl Connection {
         let params = Piece::of(&whole, frame.params_text());
         let (state, session) = (Arc::clone(&self.state), Arc::clone(&self.session));
         Answer::Later(Box::pin(async move {
-            let (plugins, version, caller) = (&state.services.plugins, session.version, Arc::clone(&session.caller));
-            if plugins.guards_calls() {
-                guard::ask(&state, &session, name.get(&whole), only_reads).await?;
+            if state.services.plugins.guards_calls() {
+                guard::ask(&state, &session, name.get(&whole), method.scope() == methods::READ).await?;
             }
-            let result = plugins.call_method(name.get(&whole), params.get(&whole), caller).await;
-            result.map(Payload::Own).map_err(|failure| failure_to_error(version, &failure))
+            let result = method.call(params.get(&whole), Arc::clone(&session.caller)).await;
+            result.map(Payload::Own).map_err(|failure| failure_to_error(session.version, &failure))
         }))
     }
 
@@ -295,7 +296,7 @@ pub(crate) fn bad_frame(version: ProtocolVersion, text: &str) -> Option<Utf8Byte
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
     let method: String = method.chars().take(120).collect();
     // Whatever is made up is one kind of refusal.
-    let is_known = methods::find(&method).is_some() || state.services.plugins.method_scope(&method).is_some();
+    let is_known = methods::find(&method).is_some() || state.services.plugins.method(&method).is_some();
     let code = format!("scope {}", if is_known { &method } else { "" });
     state.audit_denial(&session.caller, &code, |repeated| AuditEvent::ScopeDenied {
         method,

@@ -72,8 +72,12 @@ impl Socket {
             .max_write_buffer_size(PROTOCOL_BYTES)
             .max_message_size(Some(frame_bytes))
             .max_frame_size(Some(frame_bytes));
-        let protocol = WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
+        // With its whole capacity from the start: a message that is still in use when the buffer is full makes the protocol
+        // take a new one, of the capacity that the first one began with.
+        let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES);
+        buffer.extend_from_slice(&early);
         drop(early);
+        let protocol = WebSocketContext::from_partially_read(buffer, Role::Server, Some(config));
         Self { stream, protocol, queue: VecDeque::new(), queued_bytes: 0, out: BytesMut::new(), refused: false }
     }
 
@@ -408,6 +412,30 @@ mod tests {
         drop(socket);
         assert_eq!(ended, Ending::Gone);
         assert_eq!(reading.await.unwrap(), (text.len(), 0, CloseCode::Normal), "nothing is said after it");
+    }
+
+    #[tokio::test]
+    async fn what_came_together_is_read_at_once_also_while_messages_are_in_use() {
+        let (mut socket, peer) = pair().await;
+        // Eight masked text frames of 60 bytes.
+        let batch = [&[TEXT, 0x80 | 60, 0, 0, 0, 0][..], &[b'x'; 60]].concat().repeat(8);
+        let (mut in_use, mut torn) = (Vec::new(), 0);
+        for _ in 0..100 {
+            assert_eq!(peer.try_write(&batch).unwrap(), batch.len());
+            for place in 0..8 {
+                let Ok(Incoming::Text(text)) = std::future::poll_fn(|context| socket.poll_read(context)).await else {
+                    panic!("no text")
+                };
+                in_use.push(text);
+                let left = poll(|context| socket.stream.poll_peek(context, &mut ReadBuf::new(&mut [0]))).await;
+                torn += usize::from(place == 0 && left.is_ready());
+            }
+        }
+        let per_buffer = READ_BUFFER_BYTES / batch.len();
+        assert!(
+            torn <= 100 / per_buffer + 1,
+            "{torn} of 100 were read in pieces, not only those at the end of a buffer"
+        );
     }
 
     #[tokio::test]

@@ -15,7 +15,9 @@ use leanclaw_types::{Caller, Failure, PluginId, PluginKey};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast};
 
-use crate::{AuditSink, PluginHost, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest};
+use crate::{
+    AuditSink, PluginHost, PluginMethod, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
+};
 
 #[derive(Default)]
 pub(super) struct Rows(Mutex<Vec<AuditRecord>>);
@@ -77,10 +79,26 @@ impl Rows {
     }
 }
 
+#[derive(Default)]
+struct Gates(Mutex<BTreeMap<String, Arc<Semaphore>>>);
+
+impl Gates {
+    fn gate(&self, name: &str) -> Arc<Semaphore> {
+        let mut gates = self.0.lock().unwrap();
+        Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
+    }
+}
+
+/// One of the methods of `notes`.
+struct FakeMethod {
+    name: String,
+    gates: Arc<Gates>,
+}
+
 pub(super) struct FakeHost {
     pub(super) events: broadcast::Sender<Arc<PluginEvent>>,
     /// Opened per `notes.slow` call, by its `name`.
-    gates: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    gates: Arc<Gates>,
     pub(super) changes: Mutex<Vec<(String, String, GrantChange, Caller)>>,
     pub(super) webhooks: Mutex<Vec<WebhookRequest>>,
     pub(super) unready: AtomicBool,
@@ -96,7 +114,7 @@ impl Default for FakeHost {
     fn default() -> Self {
         Self {
             events: broadcast::channel(1024).0,
-            gates: Mutex::default(),
+            gates: Arc::default(),
             changes: Mutex::default(),
             webhooks: Mutex::default(),
             unready: AtomicBool::new(false),
@@ -126,17 +144,34 @@ impl FakeHost {
 
     /// Lets the `notes.slow` call of that name go on.
     pub(super) fn release(&self, name: &str) {
-        self.gate(name).add_permits(1);
-    }
-
-    fn gate(&self, name: &str) -> Arc<Semaphore> {
-        let mut gates = self.gates.lock().unwrap();
-        Arc::clone(gates.entry(name.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
+        self.gates.gate(name).add_permits(1);
     }
 
     fn note(&self, what: &str, key: &PluginKey, change: GrantChange, caller: &Caller) -> Result<PluginInfo, Failure> {
         self.changes.lock().unwrap().push((what.into(), key.to_string(), change, caller.clone()));
         self.inspect(key)
+    }
+}
+
+#[async_trait]
+impl PluginMethod for FakeMethod {
+    fn scope(&self) -> &str {
+        if self.name == "add" { "operator.write" } else { "operator.read" }
+    }
+
+    async fn call(&self, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
+        match self.name.as_str() {
+            "echo" => Ok(params.to_owned()),
+            "who" => Ok(serde_json::to_string(&*caller).unwrap()),
+            "slow" => {
+                let params: Value = serde_json::from_str(params).unwrap();
+                let gate = self.gates.gate(params["name"].as_str().unwrap());
+                gate.acquire().await.unwrap().forget();
+                Ok(params["answer"].to_string())
+            }
+            "fail" => Err(Failure::denied("Not granted: kv.").hint("leanclaw plugin grant notes kv").retry_after(7)),
+            _ => Ok("{\"id\":1}".into()),
+        }
     }
 }
 
@@ -218,29 +253,10 @@ impl PluginHost for FakeHost {
             .collect()
     }
 
-    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
-        match wire_name {
-            "notes.add" => Some("operator.write".into()),
-            "notes.echo" | "notes.slow" | "notes.fail" | "notes.who" => Some("operator.read".into()),
-            _ => None,
-        }
-    }
-
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
-        match wire_name {
-            "notes.echo" => Ok(params.to_owned()),
-            "notes.who" => Ok(serde_json::to_string(&*caller).unwrap()),
-            "notes.slow" => {
-                let params: Value = serde_json::from_str(params).unwrap();
-                let gate = self.gate(params["name"].as_str().unwrap());
-                gate.acquire().await.unwrap().forget();
-                Ok(params["answer"].to_string())
-            }
-            "notes.fail" => {
-                Err(Failure::denied("Not granted: kv.").hint("leanclaw plugin grant notes kv").retry_after(7))
-            }
-            _ => Ok("{\"id\":1}".into()),
-        }
+    fn method(&self, wire_name: &str) -> Option<Box<dyn PluginMethod>> {
+        let name =
+            wire_name.strip_prefix("notes.").filter(|name| self.methods().iter().any(|spec| spec.name == *name))?;
+        Some(Box::new(FakeMethod { name: name.to_owned(), gates: Arc::clone(&self.gates) }))
     }
 
     fn guards_calls(&self) -> bool {

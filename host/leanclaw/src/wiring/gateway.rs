@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use leanclaw_gateway::{
-    AuditSink, Channel, PluginHost, Readiness, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
+    AuditSink, Channel, PluginHost, PluginMethod, Readiness, RecordChange, Records, RouteBody, WebhookReply,
+    WebhookRequest,
 };
-use leanclaw_plugin::{CallContext, Plugins};
+use leanclaw_plugin::{CallContext, Method, Plugins};
 use leanclaw_store::{KvStore, Store};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::message::{Outbound, Receipt};
@@ -26,6 +27,20 @@ pub(crate) struct PluginGateway {
     pub(crate) plugins: Plugins,
     pub(crate) store: Arc<Store>,
     pub(crate) kv: Arc<KvStore>,
+}
+
+/// A plugin's method, as the gateway sees it.
+struct Found(Method);
+
+#[async_trait]
+impl PluginMethod for Found {
+    fn scope(&self) -> &str {
+        self.0.scope()
+    }
+
+    async fn call(&self, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
+        self.0.call(params, CallContext::of(caller)).await
+    }
 }
 
 /// A caller from outside whose identity only the plugin can establish.
@@ -94,12 +109,8 @@ impl PluginHost for PluginGateway {
         self.plugins.methods()
     }
 
-    fn method_scope(&self, wire_name: &str) -> Option<Arc<str>> {
-        self.plugins.method_scope(wire_name)
-    }
-
-    async fn call_method(&self, wire_name: &str, params: &str, caller: Arc<Caller>) -> Result<String, Failure> {
-        self.plugins.call_method(wire_name, params, CallContext::of(caller)).await
+    fn method(&self, wire_name: &str) -> Option<Box<dyn PluginMethod>> {
+        self.plugins.method(wire_name).map(|method| Box::new(Found(method)) as _)
     }
 
     fn guards_calls(&self) -> bool {

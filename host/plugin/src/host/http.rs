@@ -75,7 +75,7 @@ impl Host for InstanceState {
         };
         match exchange.await {
             Err(error) => {
-                self.refusals.note(&error);
+                self.refusals.get_or_insert_default().note(&error);
                 Ok(Err(to_guest(&egress_failure(&error))))
             }
             Ok((status, headers, body)) => {

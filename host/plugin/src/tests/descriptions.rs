@@ -115,8 +115,29 @@ async fn a_method_stands_under_its_plugins_own_name() {
     bench.install(&manifest("p"), &guest.build().unwrap()).await;
     let names: Vec<_> = bench.plugins.methods().iter().map(|method| method.wire_name()).collect();
     assert_eq!(names, ["p.plugins.list", "p.witness.run", "witness.run"]);
-    assert_eq!(bench.plugins.method_scope("p.witness.run").as_deref(), Some("operator.admin"));
-    assert_eq!(bench.plugins.method_scope("witness.run").as_deref(), Some("operator.read"));
+    let scope = |name| bench.plugins.method(name).map(|method| method.scope().to_owned());
+    assert_eq!(scope("p.witness.run").as_deref(), Some("operator.admin"));
+    assert_eq!(scope("witness.run").as_deref(), Some("operator.read"));
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_goes_to_the_version_whose_scope_was_looked_at() {
+    let bench = Bench::with_witness().await;
+    let answering = |scope: &str, answer: &str| {
+        methods(json!([method("run", scope)])).answer("method.invoke", json!({"ok": answer})).build().unwrap()
+    };
+    bench.install(&manifest("p"), &answering("operator.read", "1")).await;
+    let before = bench.plugins.method("p.run").unwrap();
+    bench.replace(&manifest("p"), "2.0.0", &answering("operator.admin", "2")).await;
+    let after = bench.plugins.method("p.run").unwrap();
+    assert_eq!((before.scope(), after.scope()), ("operator.read", "operator.admin"));
+    assert_eq!(before.call("{}", context()).await.unwrap(), "1");
+    assert_eq!(after.call("{}", context()).await.unwrap(), "2");
+    std::fs::remove_dir_all(bench.folder.path().join("p")).unwrap();
+    bench.wait("it stays", || bench.plugins.method("p.run").is_none().then_some(())).await;
+    let failure = after.call("{}", context()).await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.message.as_str()), ("unavailable", "The plugin `p` was unloaded."));
     bench.close().await;
 }
 
