@@ -43,7 +43,7 @@ impl Method {
     pub async fn call(&self, params: &str, context: CallContext) -> Result<String, Failure> {
         let MethodEntry { spec, name, params: wanted, result: promised, unit, .. } = &*self.0;
         if !wanted.is_trivial() {
-            wanted.check_text(&format!("{} params", spec.wire_name()), params)?;
+            wanted.check_text(format_args!("{}.{} params", spec.plugin, spec.name), params)?;
         }
         let call = GuestCall::Method { name: Arc::clone(name), params: params.to_owned() };
         let GuestReply::Json(result) = unit.call(Role::Calls, call, context).await? else {
@@ -102,7 +102,7 @@ impl Plugins {
         let entry = entry.ok_or_else(|| {
             Failure::not_found(format!("Tool not available: {tool}")).hint("tools.catalog lists the tools there are")
         })?;
-        entry.input.check_text(&format!("input of tool {tool}"), input)?;
+        entry.input.check_text(format_args!("input of tool {tool}"), input)?;
         let input = self.before_tool_call(&entry, input, &context).await?;
         let call = GuestCall::Tool { name: Arc::clone(&entry.name), input };
         let GuestReply::Tool(raw) = entry.unit.call(Role::Calls, call, context.clone()).await? else {

@@ -3,6 +3,8 @@
 //! Nothing is ever fetched: a `$ref` outside the document is refused. What a schema may be at all is in
 //! [`crate::schema_bounds`].
 
+use std::fmt::Display;
+
 use leanclaw_types::Failure;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -90,8 +92,8 @@ impl Schema {
         Err(problems.join("; "))
     }
 
-    /// Parses `text` and checks it; `what` names it in the failure.
-    pub(crate) fn check_text(&self, what: &str, text: &str) -> Result<(), Failure> {
+    /// Parses `text` and checks it; `what` names it in the failure, and is put into words only then.
+    pub(crate) fn check_text(&self, what: impl Display, text: &str) -> Result<(), Failure> {
         let problem = if self.is_trivial() {
             // Also what may be anything has to be JSON.
             serde_json::from_str::<AnyJson>(text).map(|_| None)
