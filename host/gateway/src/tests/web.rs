@@ -392,7 +392,8 @@ async fn every_route_that_is_described_is_there_and_answers_as_it_is_described()
     let head = [("authorization", bearer())];
     let headers: Vec<(&str, &str)> = head.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for (path, methods) in crate::web::table() {
-        let real = path.replace("{key}", "chat").replace("{name}", "ci").replace("{rest}", "any");
+        let real =
+            path.replace("{key}", "chat").replace("{name}", "ci").replace("{rest}", "any").replace("{agent}", "main");
         let hook = [("authorization", "Bearer hook-token")];
         let with: &[(&str, &str)] = if path.starts_with("/hooks") { &hook } else { &headers };
         if methods == ["GET"] {
@@ -420,8 +421,15 @@ async fn every_route_that_is_described_is_there_and_answers_as_it_is_described()
         ("GET", "/metrics", ""),
         ("POST", "/tools/invoke", tool),
         ("POST", "/tools/invoke", "{}"),
+        ("GET", "/control-ui-config.json", ""),
+        ("GET", "/__openclaw/control-ui-config.json", ""),
+        ("GET", "/__openclaw__/control-ui-config.json", ""),
+        ("GET", "/avatar/{agent}?meta=1", ""),
+        ("GET", "/avatar/{agent}", ""),
     ] {
-        let answer = request(&server, &format!("{method} {path}"), &headers, body).await;
+        let line = format!("{method} {}", path.replace("{agent}", "main"));
+        let answer = request(&server, &line, &headers, body).await;
+        let path = path.split('?').next().unwrap();
         let said = &document["paths"][path][method.to_lowercase()]["responses"][answer.status.to_string()];
         let mut schema = said["content"]["application/json"]["schema"].clone();
         assert!(schema.is_object(), "{path} {} is not described", answer.status);

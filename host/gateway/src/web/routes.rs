@@ -105,6 +105,17 @@ const HOOK: &[Answered] = &[
     (429, "Too many calls or wrong tokens; `Retry-After` says when to come back.", None),
     (503, "It asks for an agent, and none can be run.", Some(of::<shapes::HookRefused>)),
 ];
+const PAGE_BASICS: &[Answered] =
+    &[(200, "Who is on this machine or shows the credential is told all.", Some(of::<shapes::PageSettings>))];
+const PAGE_SETTINGS: &[Answered] = &[
+    (200, "How it is to be shown.", Some(of::<shapes::PageSettings>)),
+    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
+];
+const PICTURE: &[Answered] = &[
+    (200, "The picture, or that there is none.", Some(of::<shapes::Picture>)),
+    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
+    (404, "There is no such agent, or `meta=1` is not asked for.", Some(of::<shapes::Error>)),
+];
 const PAGE: &[Answered] = &[
     (200, "A file of the installed Control UI, or its page.", None),
     (404, "There is no such file, or none is installed.", Some(of::<shapes::Error>)),
@@ -117,6 +128,11 @@ const fn probe(
     handler: fn() -> MethodRouter<Arc<State>>,
 ) -> Route {
     Route { path, methods: GET, access: Access::Public, summary, sent: None, answers, handler: Some(handler) }
+}
+
+/// A document that the Control UI asks for: below `gateway.controlUi.basePath`, so it is looked for last.
+const fn of_the_page(path: &'static str, access: Access, summary: &'static str, answers: &'static [Answered]) -> Route {
+    Route { path, methods: GET, access, summary, sent: None, answers, handler: None }
 }
 
 const fn of_plugins(
@@ -138,6 +154,11 @@ const PLUGIN_ROUTE_IS: &str = "A route of a plugin's own; `{key}` is `<plugin>` 
 const LIVE_IS: &str = "Whether the process answers";
 const READY_IS: &str = "Whether every part can serve";
 const STARTED_IS: &str = "Whether the gateway takes connections";
+const PAGE_BASICS_IS: &str = "How the Control UI is to be shown; `gateway.controlUi.basePath` moves it";
+const PAGE_SETTINGS_IS: &str =
+    "How the Control UI is to be shown, for builds of version 4; `gateway.controlUi.basePath` moves it";
+const PICTURE_IS: &str =
+    "An agent's picture, asked for with `?meta=1`, as the Control UI does; `gateway.controlUi.basePath` moves it";
 
 /// All of them, in the order in which they are described.
 pub(super) static ROUTES: &[Route] = &[
@@ -210,6 +231,10 @@ pub(super) static ROUTES: &[Route] = &[
         answers: HOOK,
         handler: None,
     },
+    of_the_page("/__openclaw/control-ui-config.json", Access::Public, PAGE_BASICS_IS, PAGE_BASICS),
+    of_the_page("/control-ui-config.json", Access::Local, PAGE_SETTINGS_IS, PAGE_SETTINGS),
+    of_the_page("/__openclaw__/control-ui-config.json", Access::Local, PAGE_SETTINGS_IS, PAGE_SETTINGS),
+    of_the_page("/avatar/{agent}", Access::Local, PICTURE_IS, PICTURE),
     Route {
         path: "/{rest}",
         methods: GET,

@@ -45,6 +45,40 @@ pub(super) struct Started {
     status: String,
 }
 
+/// How the Control UI is to be shown.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct PageSettings {
+    /// The path that the page is served below; empty at the top.
+    base_path: String,
+    assistant_name: String,
+    assistant_avatar: String,
+    assistant_agent_id: String,
+    /// Which program this is, and all below: only for who is on this machine or shows the credential.
+    #[serde(default)]
+    server_version: String,
+    #[serde(default)]
+    terminal_enabled: bool,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+/// An agent's picture.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "its shape is all that counts")]
+pub(super) struct Picture {
+    /// The picture itself, as a `data:` address; none where the agent has none.
+    avatar_url: Option<String>,
+    /// `data` or `none`.
+    avatar_status: String,
+    /// Why there is none: `missing`.
+    avatar_reason: Option<String>,
+    /// Always null.
+    avatar_source: Option<String>,
+}
+
 /// Counters of the program and its plugins.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "its shape is all that counts")]

@@ -25,7 +25,7 @@ const NONE: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8
 <h1>LeanClaw's gateway is running</h1><p>It has no Control UI to show yet. To use OpenClaw's:</p><ol>\
 <li>install it: <code>npm install --ignore-scripts openclaw</code></li>\
 <li>say where it is: <code>leanclaw config set gateway.controlUi.root \"$PWD/node_modules/openclaw/dist/control-ui\"</code></li>\
-<li>start LeanClaw again and reload this page</li></ol></body></html>";
+<li>reload this page</li></ol></body></html>";
 
 /// The page for a browser that found none.
 pub(super) fn none_is_configured() -> Reply {
