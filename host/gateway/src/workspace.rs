@@ -8,7 +8,7 @@
 mod browse;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -65,14 +65,8 @@ impl Workspace {
     /// # Errors
     /// As [`Self::look`]; it is larger than [`MAX_FILE_BYTES`].
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<(Found, String)>> {
-        let Some(folder) = self.open(false)? else { return Ok(None) };
-        let Some((file, found)) = open_plain(&folder, name)? else { return Ok(None) };
-        let mut content = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("{name} has more than {MAX_FILE_BYTES} bytes")));
-        }
-        Ok(Some((found, String::from_utf8_lossy(&content).into_owned())))
+        let read = self.bytes(&Place::default(), name)?;
+        Ok(read.map(|(found, content)| (found, String::from_utf8_lossy(&content).into_owned())))
     }
 
     /// Writes a file whole, or leaves it as it is. It is on disk when this returns.
