@@ -1,20 +1,26 @@
 //! Commands that nodes run for a while: once per key, and what they tell meanwhile.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::nodes::{COMMANDS, Host, ask};
-use super::{start, with_token};
+use super::{Client, Server, start, with_token};
 use crate::hub::Event;
 use crate::nodes::MAX_TOLD_BYTES;
+
+/// A call `k` that runs: the node and its connection, who asked, and the id the node knows the call by.
+async fn running(server: &Server, seed: u8, scopes: &[&str]) -> (Host, Client, Client, Value) {
+    let host = Host::new(seed);
+    let mut node = host.connect(server, 3, &COMMANDS).await;
+    let mut client = server.connect(4, scopes).await;
+    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
+    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    (host, node, client, id)
+}
 
 #[tokio::test]
 async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
     let server = start(with_token()).await;
-    let host = Host::new(68);
-    let mut node = host.connect(&server, 3, &COMMANDS).await;
-    let mut client = server.connect(4, &["operator.write"]).await;
-    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
-    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    let (host, mut node, mut client, id) = running(&server, 68, &["operator.write"]).await;
     let chunk = |seq: u64, text: &str| json!({"invokeId": id, "nodeId": host.id(), "seq": seq, "chunk": text});
     assert_eq!(node.call("node.invoke.progress", chunk(0, "half")).await["payload"], json!({"ok": true}));
     let told = client.event("node.invoke.progress").await;
@@ -31,7 +37,7 @@ async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
     let mut third = server.connect(4, &["operator.write"]).await;
     ask(&mut third, "k", &host.id(), "system.which", other).await;
     assert!(third.response(&json!("k")).await["error"]["message"].as_str().unwrap().contains("another call"));
-    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    let result = host.result(&id, "payload", json!({"ran": 1}));
     assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
     for client in [&mut client, &mut again] {
         assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
@@ -46,11 +52,7 @@ async fn the_same_key_runs_a_command_once_and_its_progress_reaches_who_asked() {
 #[tokio::test]
 async fn progress_takes_no_room_from_what_matters() {
     let server = start(with_token()).await;
-    let host = Host::new(73);
-    let mut node = host.connect(&server, 3, &COMMANDS).await;
-    let mut client = server.connect(4, &["operator.read", "operator.write"]).await;
-    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
-    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    let (host, mut node, mut client, id) = running(&server, 73, &["operator.read", "operator.write"]).await;
     client.fall_behind("big").await;
     let chunk = |seq: u64, text: &str| json!({"invokeId": id, "nodeId": host.id(), "seq": seq, "chunk": text});
     for seq in 0..1000 {
@@ -78,7 +80,7 @@ async fn progress_takes_no_room_from_what_matters() {
         }
     }
     assert!(ignored.is_some_and(|seq| seq > fits / 2), "{ignored:?} of {fits}");
-    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    let result = host.result(&id, "payload", json!({"ran": 1}));
     assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
     assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
 }
@@ -114,13 +116,9 @@ async fn a_flood_of_progress_between_two_looks_closes_nobody_and_loses_only_prog
 #[tokio::test]
 async fn a_call_that_took_long_is_told_again_also_without_the_node() {
     let server = start(with_token()).await;
-    let host = Host::new(70);
-    let mut node = host.connect(&server, 3, &COMMANDS).await;
-    let mut client = server.connect(4, &["operator.write"]).await;
-    ask(&mut client, "k", &host.id(), "system.which", json!({})).await;
-    let id = node.event("node.invoke.request").await["payload"]["id"].clone();
+    let (host, mut node, mut client, id) = running(&server, 70, &["operator.write"]).await;
     server.clock.advance(400_000);
-    let result = json!({"id": id, "nodeId": host.id(), "ok": true, "payload": {"ran": 1}});
+    let result = host.result(&id, "payload", json!({"ran": 1}));
     assert_eq!(node.call("node.invoke.result", result).await["payload"], json!({"ok": true}));
     assert_eq!(client.response(&json!("k")).await["payload"]["payload"], json!({"ran": 1}));
     drop(node);

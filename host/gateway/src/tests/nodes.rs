@@ -24,6 +24,11 @@ impl Host {
         id_of(self.0.public_key().as_ref())
     }
 
+    /// What the node says of a call that is over: a `payload`, a `payloadJSON` or an `error`.
+    pub(super) fn result(&self, id: &Value, what: &str, value: Value) -> Value {
+        json!({"id": id, "nodeId": self.id(), "ok": what != "error", what: value})
+    }
+
     pub(super) async fn connect(&self, server: &Server, protocol: u64, commands: &[&str]) -> Client {
         self.connect_asking(server, protocol, commands, &[]).await
     }
@@ -196,8 +201,7 @@ async fn a_call_reaches_the_node_and_its_answer_the_caller() {
     let request = event["payload"].clone();
     assert_eq!((&request["command"], &request["paramsJSON"]), (&json!("system.which"), &json!("{\"bins\":[\"ls\"]}")));
     assert_eq!((&request["timeoutMs"], &request["idempotencyKey"]), (&json!(30000), &json!("c1")));
-    let result =
-        |node: &Host| json!({"id": request["id"], "nodeId": node.id(), "ok": true, "payloadJSON": "{\"a\":1}"});
+    let result = |node: &Host| node.result(&request["id"], "payloadJSON", json!("{\"a\":1}"));
     let forged = stranger.call("node.invoke.result", result(&other)).await;
     assert_eq!(forged["payload"], json!({"ok": true, "ignored": true}), "it was not asked");
     assert_invalid(&stranger.call("node.invoke.result", result(&host)).await, "nodeId mismatch");
@@ -215,14 +219,10 @@ async fn a_call_reaches_the_node_and_its_answer_the_caller() {
 
     ask(&mut client, "c2", &host.id(), "system.which", json!({})).await;
     let id = node.event("node.invoke.request").await["payload"]["id"].clone();
-    let error = json!({"id": id, "nodeId": host.id(), "ok": false, "error": {"code": "NOPE", "message": "not here"}});
-    node.call("node.invoke.result", error).await;
-    let answer = client.response(&json!("c2")).await;
-    assert_eq!(
-        (&answer["error"]["code"], &answer["error"]["message"]),
-        (&json!("UNAVAILABLE"), &json!("NOPE: not here"))
-    );
-    assert_eq!(answer["error"]["details"]["nodeError"]["code"], "NOPE");
+    node.call("node.invoke.result", host.result(&id, "error", json!({"code": "NOPE", "message": "not here"}))).await;
+    let error = client.response(&json!("c2")).await["error"].clone();
+    assert_eq!((&error["code"], &error["message"]), (&json!("UNAVAILABLE"), &json!("NOPE: not here")));
+    assert_eq!(error["details"]["nodeError"]["code"], "NOPE");
 }
 
 #[tokio::test]
@@ -382,8 +382,7 @@ async fn the_rules_of_a_node_are_asked_of_the_node() {
     let asked = node.event("node.invoke.request").await["payload"].clone();
     assert_eq!((&asked["command"], &asked["paramsJSON"]), (&json!("system.execApprovals.get"), &json!("{}")));
     let shown = json!({"path": "/x", "exists": true, "hash": "h", "file": file});
-    let result = json!({"id": asked["id"], "nodeId": host.id(), "ok": true, "payloadJSON": shown.to_string()});
-    node.call("node.invoke.result", result).await;
+    node.call("node.invoke.result", host.result(&asked["id"], "payloadJSON", json!(shown.to_string()))).await;
     assert_eq!(admin.response(&json!("r")).await["payload"], shown);
 
     let set = json!({"nodeId": host.id(), "file": file, "baseHash": "h"});
@@ -395,15 +394,14 @@ async fn the_rules_of_a_node_are_asked_of_the_node() {
         (&json!("system.execApprovals.set"), &json!({"file": file, "baseHash": "h"}))
     );
     let stale = json!({"code": "INVALID_REQUEST", "message": "exec approvals changed"});
-    node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": false, "error": stale})).await;
+    node.call("node.invoke.result", host.result(&asked["id"], "error", stale)).await;
     assert_eq!(admin.response(&json!("r")).await["error"]["message"], "INVALID_REQUEST: exec approvals changed");
     let written = |action: &str| server.audit.all().iter().filter(|row| row["action"] == action).count();
     assert_eq!((written("rules-set"), written("rules-set-unconfirmed")), (0, 1), "the node says that nothing was set");
 
     admin.send(call("exec.approvals.node.set", set.clone())).await;
     let asked = node.event("node.invoke.request").await["payload"].clone();
-    node.call("node.invoke.result", json!({"id": asked["id"], "nodeId": host.id(), "ok": true, "payload": shown}))
-        .await;
+    node.call("node.invoke.result", host.result(&asked["id"], "payload", shown.clone())).await;
     assert_eq!(admin.response(&json!("r")).await["payload"], shown);
     assert_eq!((written("rules-set"), written("rules-set-unconfirmed")), (1, 1));
     let both = json!({"nodeId": host.id(), "file": {}, "native": {}});
