@@ -19,22 +19,21 @@ use crate::methods::{self, Method, Scope};
 const WAY_OUT: [&str; 5] = ["plugins.list", "plugins.inspect", "plugins.revoke", "plugins.grant", "plugins.reload"];
 
 /// Runs a method of the gateway's own, if no plugin objects.
-pub(crate) fn own(state: &Arc<State>, session: &Arc<Session>, method: &'static Method, params: &str) -> Answer {
-    if WAY_OUT.contains(&method.name) && session.caller.holds(methods::ADMIN) {
-        return (method.handler)(&Call { state, session, method: method.name, params });
+pub(crate) fn own(call: &Call<'_>, method: &'static Method) -> Result<Answer, ErrorShape> {
+    if WAY_OUT.contains(&method.name) && call.session.caller.holds(methods::ADMIN) {
+        return (method.handler)(call);
     }
     let only_reads = match method.scope {
         Scope::Open => true,
         Scope::Needs(scope) => scope == methods::READ,
         Scope::Node | Scope::Depends => false,
     };
-    let (state, session, params) = (Arc::clone(state), Arc::clone(session), params.to_owned());
-    Answer::Asked(Box::pin(async move {
-        if let Err(error) = ask(&state, &session, method.name, only_reads).await {
-            return Answer::error(error);
-        }
-        (method.handler)(&Call { state: &state, session: &session, method: method.name, params: &params })
-    }))
+    let (state, session, params) = (Arc::clone(call.state), Arc::clone(call.session), call.params.to_owned());
+    Ok(Answer::Asked(Box::pin(async move {
+        let asked = ask(&state, &session, method.name, only_reads).await;
+        let call = Call { state: &state, session: &session, method: method.name, params: &params };
+        asked.and_then(|()| (method.handler)(&call)).unwrap_or_else(Answer::error)
+    })))
 }
 
 /// Asks whether a call over a connection may run.

@@ -188,59 +188,57 @@ impl Connection {
         if !methods::role_fits(role, name, own.map(|known| known.method)) && name != "connect" {
             return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {role}")));
         }
-        if let Some(known) = own {
-            if let Err(error) = self.spend(known.cost.class, name) {
-                return Routed::Answer(Answer::error(error));
-            }
-            return Routed::Answer(self.call_own(known, frame.params_text()));
-        }
+        let answer = match own {
+            Some(known) => self.call_own(known, frame.params_text()),
+            None => self.call_other(frame, text),
+        };
+        Routed::Answer(answer.unwrap_or_else(Answer::error))
+    }
+
+    /// A call of a method that is not the gateway's own.
+    fn call_other(&self, frame: &RequestFrame<'_>, text: &Utf8Bytes) -> Result<Answer, ErrorShape> {
+        let (name, caller) = (frame.method.as_ref(), &self.session.caller);
         let method = self.state.services.plugins.method(name);
-        let class = method.as_ref().map_or(Class::Read, |method| Class::of_scope(method.scope()));
-        if let Err(error) = self.spend(class, name) {
-            return Routed::Answer(Answer::error(error));
-        }
+        self.spend(method.as_ref().map_or(Class::Read, |method| Class::of_scope(method.scope())), name)?;
         if let Some(method) = method {
-            if !self.session.caller.holds(method.scope()) {
-                return Routed::Answer(Answer::error(self.missing_scope(name, method.scope())));
+            if !caller.holds(method.scope()) {
+                return Err(self.missing_scope(name, method.scope()));
             }
-            return Routed::Answer(self.call_plugin(method, frame, text));
+            return Ok(self.call_plugin(method, frame, text));
         }
         if name == "connect" {
-            return Routed::Answer(Answer::error(ErrorShape::invalid("connect is only valid as the first request")));
+            return Err(ErrorShape::invalid("connect is only valid as the first request"));
         }
         if let Some(error) = waiting::error(&self.state, &self.session, name) {
-            return Routed::Answer(Answer::error(error));
+            return Err(error);
         }
         // The scope check comes first: who may not call it does not learn whether it exists. A node has no scopes.
-        if role != "node" && !self.session.caller.holds(methods::ADMIN) {
-            return Routed::Answer(Answer::error(self.missing_scope(name, methods::ADMIN)));
+        if caller.role != "node" && !caller.holds(methods::ADMIN) {
+            return Err(self.missing_scope(name, methods::ADMIN));
         }
-        Routed::Answer(Answer::error(ErrorShape::invalid(unknown_method(name))))
+        Err(ErrorShape::invalid(unknown_method(name)))
     }
 
     fn spend(&self, class: Class, method: &str) -> Result<(), ErrorShape> {
         self.meter.spend(&self.state.rates, class, method, || self.state.now_ms())
     }
 
-    fn call_own(&self, known: Known, params: &str) -> Answer {
+    fn call_own(&self, known: Known, params: &str) -> Result<Answer, ErrorShape> {
         let method = known.method;
+        self.spend(known.cost.class, method.name)?;
         if let Scope::Needs(scope) = method.scope
             && !self.session.caller.holds(scope)
         {
-            return Answer::error(self.missing_scope(method.name, scope));
+            return Err(self.missing_scope(method.name, scope));
         }
         if known.cost.is_control_plane {
             let (version, now_ms) = (self.session.version, self.state.now_ms());
-            if let Err(error) = self.meter.spend_control_plane(&self.state.rates, version, method.name, now_ms) {
-                return Answer::error(error);
-            }
+            self.meter.spend_control_plane(&self.state.rates, version, method.name, now_ms)?;
         }
-        let answer = if self.state.services.plugins.guards_calls() {
-            guard::own(&self.state, &self.session, method, params)
-        } else {
-            (method.handler)(&Call { state: &self.state, session: &self.session, method: method.name, params })
-        };
-        if methods::is_carried_through(method) { answer.carried_through() } else { answer }
+        let call = Call { state: &self.state, session: &self.session, method: method.name, params };
+        let is_guarded = self.state.services.plugins.guards_calls();
+        let answer = if is_guarded { guard::own(&call, method)? } else { (method.handler)(&call)? };
+        Ok(if methods::is_carried_through(method) { answer.carried_through() } else { answer })
     }
 
     /// Hands a call to a plugin. Parameters stay where they are: in the message's own, shared bytes.

@@ -127,10 +127,8 @@ fn is_newest(call: &Call<'_>) -> bool {
 }
 
 /// `agents.list {}` → `{defaultId, mainKey, scope, agents}`, `main` first.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let rows: Vec<Value> = call.state.agents.all().iter().map(|(id, agent)| row(call, id, agent)).collect();
     let mut list = json!({"defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender"});
     if let Some(list) = list.as_object_mut() {
@@ -140,7 +138,7 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         }
         list.insert("agents".into(), json!(rows));
     }
-    Answer::json(&list)
+    Ok(Answer::json(&list))
 }
 
 fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
@@ -169,15 +167,12 @@ fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
 }
 
 /// `agent.identity.get {agentId?, sessionKey?}` → `{agentId, name, avatar, emoji?}`.
-pub(crate) fn identity(call: &Call<'_>) -> Answer {
-    let params: Identity = match call.read(&IDENTITY, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn identity(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Identity = call.read(&IDENTITY, &[])?;
     let of_session = params.session_key.as_deref().and_then(|key| key.strip_prefix("agent:")?.split(':').next());
     let wanted = params.agent_id.as_deref().or(of_session).unwrap_or(DEFAULT_AGENT);
     let Some(agent) = call.state.agents.get(wanted) else {
-        return Answer::error(agents::unknown(call.session.version, wanted));
+        return Err(agents::unknown(call.session.version, wanted));
     };
     let mut identity = json!({"agentId": wanted, "name": agent.name.as_deref().unwrap_or("Assistant")});
     if let Some(identity) = identity.as_object_mut() {
@@ -190,17 +185,14 @@ pub(crate) fn identity(call: &Call<'_>) -> Answer {
             identity.insert("emoji".into(), json!(emoji));
         }
     }
-    Answer::json(&identity)
+    Ok(Answer::json(&identity))
 }
 
 /// `agents.create {name, workspace?, model?, emoji?, avatar?}` → `{ok, agentId, name, workspace, model?}`.
-pub(crate) fn create(call: &Call<'_>) -> Answer {
-    let params: Create = match call.read(&CREATE, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Create = call.read(&CREATE, &[])?;
     let Create { name, model, emoji, avatar, .. } = params;
-    later(call, |state, by| async move {
+    Ok(later(call, |state, by| async move {
         let root = root(&state)?;
         let (id, agent) = state.agents.create(Wish { name: Some(name), emoji, avatar, model }, &by).await?;
         let workspace = Workspace::of(&root, &id).path();
@@ -210,31 +202,25 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
             made.insert("model".into(), json!(model));
         }
         Ok(made)
-    })
+    }))
 }
 
 /// `agents.update {agentId, name?, workspace?, model?, emoji?, avatar?}` → `{ok, agentId}`.
-pub(crate) fn update(call: &Call<'_>) -> Answer {
-    let params: Update = match call.read(&UPDATE, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Update = call.read(&UPDATE, &[])?;
     let Update { agent_id, name, model, emoji, avatar, .. } = params;
     let model = model.map(Option::unwrap_or_default);
-    later(call, |state, by| async move {
+    Ok(later(call, |state, by| async move {
         state.agents.update(&agent_id, Wish { name, emoji, avatar, model }, &by).await?;
         Ok(json!({"ok": true, "agentId": agent_id}))
-    })
+    }))
 }
 
 /// `agents.delete {agentId, deleteFiles?}` → `{ok, agentId, removedBindings, removed?, failed?}`: its files are moved into
 /// the bin unless `deleteFiles` is false. Its sessions stay.
-pub(crate) fn delete(call: &Call<'_>) -> Answer {
-    let params: Delete = match call.read(&DELETE, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Delete = call.read(&DELETE, &[])?;
+    Ok(later(call, |state, by| async move {
         let _turn = state.agent_files.lock().await;
         state.agents.delete(&params.agent_id, &by).await?;
         let mut deleted = json!({"ok": true, "agentId": params.agent_id, "removedBindings": 0});
@@ -254,16 +240,13 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
             }
         }
         Ok(deleted)
-    })
+    }))
 }
 
 /// `agents.files.list {agentId}` → `{agentId, workspace, files}`.
-pub(crate) fn files(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn files(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    Ok(later(call, |state, by| async move {
         let workspace = workspace(&state, by.version, &which.agent_id)?;
         let (place, version) = (workspace.path(), by.version);
         let files = blocking(move || {
@@ -278,16 +261,13 @@ pub(crate) fn files(call: &Call<'_>) -> Answer {
             Ok(FILES.iter().map(look).collect::<Vec<_>>())
         });
         Ok(json!({"agentId": which.agent_id, "workspace": place, "files": files.await?}))
-    })
+    }))
 }
 
 /// `agents.files.get {agentId, name}` → `{agentId, workspace, file}`, with its `content` when it is there.
-pub(crate) fn file(call: &Call<'_>) -> Answer {
-    let wanted: Name = match call.read(&NAME, &[]) {
-        Ok(wanted) => wanted,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn file(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let wanted: Name = call.read(&NAME, &[])?;
+    Ok(later(call, |state, by| async move {
         let workspace = workspace(&state, by.version, &wanted.agent_id)?;
         let name = supported(&wanted.name)?;
         let (place, version) = (workspace.path(), by.version);
@@ -300,16 +280,13 @@ pub(crate) fn file(call: &Call<'_>) -> Answer {
             Ok(file)
         });
         Ok(json!({"agentId": wanted.agent_id, "workspace": place, "file": file.await?}))
-    })
+    }))
 }
 
 /// `agents.files.set {agentId, name, content}` → `{ok, agentId, workspace, file}`.
-pub(crate) fn set(call: &Call<'_>) -> Answer {
-    let text: Text = match call.read(&TEXT, &[]) {
-        Ok(text) => text,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn set(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let text: Text = call.read(&TEXT, &[])?;
+    Ok(later(call, |state, by| async move {
         let Text { agent_id, name, content } = text;
         // An agent that is deleted meanwhile gets no file any more.
         let _turn = state.agent_files.lock().await;
@@ -332,7 +309,7 @@ pub(crate) fn set(call: &Call<'_>) -> Answer {
         };
         state.audit(by.actor, event);
         Ok(json!({"ok": true, "agentId": agent_id, "workspace": place, "file": file}))
-    })
+    }))
 }
 
 /// A file as it is listed. In version 4 it is said whether one that is missing is expected.

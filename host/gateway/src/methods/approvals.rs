@@ -191,14 +191,11 @@ fn actor(session: &Session) -> String {
 
 /// `exec.approval.request {command | commandArgv, id?, timeoutMs?, twoPhase?, ...}` → `{id, decision, createdAtMs,
 /// expiresAtMs}`; with `twoPhase` first `{status: "accepted", id, ...}`.
-pub(crate) fn request_exec(call: &Call<'_>) -> Answer {
-    let asked: AskCommand = match call.read(&ASK_COMMAND, &[]) {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn request_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: AskCommand = call.read(&ASK_COMMAND, &[])?;
     let command = asked.command.or_else(|| asked.command_argv.as_ref().map(|words| words.join(" ")));
     let Some(command) = command.filter(|command| !command.trim().is_empty()) else {
-        return Answer::error(ErrorShape::invalid("command is required"));
+        return Err(ErrorShape::invalid("command is required"));
     };
     let mut given = asked.more;
     given.insert("command".into(), json!(command));
@@ -214,11 +211,8 @@ pub(crate) fn request_exec(call: &Call<'_>) -> Answer {
 }
 
 /// `plugin.approval.request {title, description, timeoutMs?, twoPhase?, ...}`, as `exec.approval.request`.
-pub(crate) fn request_plugin(call: &Call<'_>) -> Answer {
-    let asked: AskPlugin = match call.read(&ASK_PLUGIN, &[]) {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn request_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: AskPlugin = call.read(&ASK_PLUGIN, &[])?;
     let mut request = asked.more;
     request.insert("title".into(), json!(asked.title));
     request.insert("description".into(), json!(asked.description));
@@ -226,15 +220,16 @@ pub(crate) fn request_plugin(call: &Call<'_>) -> Answer {
     ask(call, (Kind::Plugin, id, Value::Object(request)), asked.timeout_ms, asked.two_phase)
 }
 
-fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, two_phase: bool) -> Answer {
-    let (kind, id, request) = what;
+fn ask(
+    call: &Call<'_>,
+    (kind, id, request): (Kind, String, Value),
+    timeout_ms: Option<u64>,
+    two_phase: bool,
+) -> Result<Answer, ErrorShape> {
     let now_ms = call.state.now_ms();
     let for_ms = timeout_ms.unwrap_or(USUAL_MS).min(MOST_MS);
     let question = Question::new(kind, id, request, (now_ms, for_ms), call.session);
-    let question = match call.state.approvals.ask(question, now_ms) {
-        Ok(question) => question,
-        Err(error) => return Answer::error(error),
-    };
+    let question = call.state.approvals.ask(question, now_ms)?;
     decisions::watch(call.state, &question);
     let can_answer = |session: &Arc<Session>| {
         !question.is_by(session) && session.caller.role == "operator" && session.caller.holds(APPROVALS)
@@ -254,7 +249,7 @@ fn ask(call: &Call<'_>, what: (Kind, String, Value), timeout_ms: Option<u64>, tw
         let end = question.outcome(now_ms).await;
         Ok(Payload::json(&outcome(&question, &end, false, newest)))
     });
-    if two_phase { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) }
+    Ok(if two_phase { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) })
 }
 
 fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
@@ -274,59 +269,52 @@ fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
     answer
 }
 
-fn wait(call: &Call<'_>, kind: Kind) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
+fn wait(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
     let now_ms = call.state.now_ms();
     let Some(question) = call.state.approvals.find(kind, &which.id, now_ms) else {
-        return Answer::error(ErrorShape::invalid("approval expired or not found"));
+        return Err(ErrorShape::invalid("approval expired or not found"));
     };
     let newest = call.session.version == ProtocolVersion::V4;
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let end = question.outcome(now_ms).await;
         Ok(Payload::json(&outcome(&question, &end, true, newest)))
-    }))
+    })))
 }
 
 /// `exec.approval.waitDecision {id}`, as the last answer to `exec.approval.request`.
-pub(crate) fn wait_exec(call: &Call<'_>) -> Answer {
+pub(crate) fn wait_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     wait(call, Kind::Exec)
 }
 
 /// `plugin.approval.waitDecision {id}`.
-pub(crate) fn wait_plugin(call: &Call<'_>) -> Answer {
+pub(crate) fn wait_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     wait(call, Kind::Plugin)
 }
 
-fn list(call: &Call<'_>, kind: Kind) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+fn list(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let waiting = call.state.approvals.waiting(kind, call.state.now_ms());
-    Answer::json(&waiting.iter().map(|question| question.shown()).collect())
+    Ok(Answer::json(&waiting.iter().map(|question| question.shown()).collect()))
 }
 
 /// `exec.approval.list {}` → what waits: `[{id, request, createdAtMs, expiresAtMs}]`.
-pub(crate) fn list_exec(call: &Call<'_>) -> Answer {
+pub(crate) fn list_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     list(call, Kind::Exec)
 }
 
 /// `plugin.approval.list {}`.
-pub(crate) fn list_plugin(call: &Call<'_>) -> Answer {
+pub(crate) fn list_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     list(call, Kind::Plugin)
 }
 
-fn resolve(call: &Call<'_>, kind: Kind) -> Answer {
-    let decided = call.read::<Decide>(&DECIDE, &[]).and_then(|asked| decide(call, kind, &asked.id, &asked.decision));
-    match decided {
-        Ok(question) => Answer::Later(Box::pin(async move {
-            question.settled().await;
-            Ok(Payload::json(&json!({"ok": true})))
-        })),
-        Err(error) => Answer::error(error),
-    }
+fn resolve(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
+    let asked: Decide = call.read(&DECIDE, &[])?;
+    let question = decide(call, kind, &asked.id, &asked.decision)?;
+    Ok(Answer::Later(Box::pin(async move {
+        question.settled().await;
+        Ok(Payload::json(&json!({"ok": true})))
+    })))
 }
 
 /// Decides on a question that waits, and tells those who may know. It is on disk once the question is settled.
@@ -361,12 +349,12 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
 }
 
 /// `exec.approval.resolve {id, decision}` → `{ok}`.
-pub(crate) fn resolve_exec(call: &Call<'_>) -> Answer {
+pub(crate) fn resolve_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     resolve(call, Kind::Exec)
 }
 
 /// `plugin.approval.resolve {id, decision}` → `{ok}`.
-pub(crate) fn resolve_plugin(call: &Call<'_>) -> Answer {
+pub(crate) fn resolve_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     resolve(call, Kind::Plugin)
 }
 
@@ -405,21 +393,16 @@ fn hash(file: &Value) -> String {
 }
 
 /// `exec.approvals.get {}` → `{path, exists, hash, file, resolvedDefaults?}`.
-pub(crate) fn rules(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]) {
-        Ok(_) => Answer::json(&snapshot(call.state, call.session.version)),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&snapshot(call.state, call.session.version)))
 }
 
 /// `exec.approvals.set {file, baseHash}` → as `exec.approvals.get`. Refused when somebody changed it meanwhile.
-pub(crate) fn set_rules(call: &Call<'_>) -> Answer {
-    let set: SetRules = match call.read(&SET_RULES, &[]) {
-        Ok(set) => set,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn set_rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let set: SetRules = call.read(&SET_RULES, &[])?;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let stored = state.approvals.rules.change(|shelf| {
             if let Some(before) = shelf.get(RULES) {
                 let again = "re-run exec.approvals.get and retry";
@@ -438,5 +421,5 @@ pub(crate) fn set_rules(call: &Call<'_>) -> Answer {
         });
         stored.await?;
         Ok(Payload::json(&snapshot(&state, session.version)))
-    }))
+    })))
 }

@@ -150,11 +150,8 @@ pub(crate) fn at_a_glance(state: &State) -> (Value, Vec<String>, Value) {
 }
 
 /// `channels.status {probe?, timeoutMs?}` → every channel with its accounts.
-pub(crate) fn status(call: &Call<'_>) -> Answer {
-    let params: Status = match call.read(&STATUS, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Status = call.read(&STATUS, &[])?;
     let by_id = by_id(call.state, params.channel.as_deref());
     let (mut labels, mut channels, mut accounts, mut defaults) = (Map::new(), Map::new(), Map::new(), Map::new());
     let mut meta = Vec::new();
@@ -177,31 +174,28 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     {
         object.insert("statusIssues".into(), json!([]));
     }
-    Answer::json(&status)
+    Ok(Answer::json(&status))
 }
 
 /// `channels.start {channel, accountId?}` → `{channel, accountId, started: true}`, once it runs. It stays so.
-pub(crate) fn start(call: &Call<'_>) -> Answer {
+pub(crate) fn start(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     switch(call, true)
 }
 
 /// `channels.stop {channel, accountId?}` → `{channel, accountId, stopped: true}`, once it does not. It stays so.
-pub(crate) fn stop(call: &Call<'_>) -> Answer {
+pub(crate) fn stop(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     switch(call, false)
 }
 
-fn switch(call: &Call<'_>, on: bool) -> Answer {
-    let channel = match which(call) {
-        Ok(channel) => channel,
-        Err(error) => return Answer::error(error),
-    };
+fn switch(call: &Call<'_>, on: bool) -> Result<Answer, ErrorShape> {
+    let channel = which(call)?;
     let word = if on { "started" } else { "stopped" };
     let done = json!({"channel": channel.id, "accountId": channel.account, word: true});
     if channel.running == on {
-        return Answer::json(&done);
+        return Ok(Answer::json(&done));
     }
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let account = Map::from_iter([(channel.account.clone(), json!({"enabled": on}))]);
         let entry = Map::from_iter([(channel.plugin.clone(), json!({"accounts": account}))]);
         config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
@@ -212,25 +206,16 @@ fn switch(call: &Call<'_>, on: bool) -> Answer {
             Some(now) if on => Err(unavailable(&format!("channel {} does not run: {}", now.id, now.reason))),
             Some(now) => Err(unavailable(&format!("channel {} still runs; its account could not be stopped", now.id))),
         }
-    }))
+    })))
 }
 
 /// `channels.logout {channel, accountId?}`: how to take the login away; the gateway cannot see which secret it is.
-pub(crate) fn logout(call: &Call<'_>) -> Answer {
-    answer(call, |channel| {
-        Err(format!(
-            "channel {0} keeps its login in the secrets of its plugin\nto see them: leanclaw plugin secret list {1}\nto \
-             take one away: leanclaw plugin secret remove {1} NAME",
-            channel.id, channel.plugin
-        ))
-    })
-}
-
-fn answer(call: &Call<'_>, act: impl FnOnce(&Shown) -> Result<Value, String>) -> Answer {
-    match which(call).and_then(|channel| act(&channel).map_err(ErrorShape::invalid)) {
-        Ok(payload) => Answer::json(&payload),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn logout(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Shown { id, plugin, .. } = which(call)?;
+    Err(ErrorShape::invalid(format!(
+        "channel {id} keeps its login in the secrets of its plugin\nto see them: leanclaw plugin secret list {plugin}\nto \
+         take one away: leanclaw plugin secret remove {plugin} NAME"
+    )))
 }
 
 /// The channel and account that are meant. A plugin's own name is one of its channel as well: while none of its accounts is

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ErrorShape;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,18 +25,14 @@ struct Metadata {
 static METADATA: LazyLock<Shape> = LazyLock::new(Shape::of::<Metadata>);
 
 /// `chat.metadata {sessionKey?, agentId?}` → `{models, commands, swarmEnabled, accountSelection, runtimeSelectionLocked}`.
-pub(crate) fn metadata(call: &Call<'_>) -> Answer {
-    let read = call.read::<Metadata>(&METADATA, &[("key", "sessionKey")]);
-    let checked = read
-        .and_then(|metadata| metadata.session_key.map(|key| Key::read(&key, metadata.agent_id.as_deref())).transpose());
-    match checked {
-        Ok(_) => Answer::json(&about()),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn metadata(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let metadata: Metadata = call.read(&METADATA, &[("key", "sessionKey")])?;
+    metadata.session_key.map(|key| Key::read(&key, metadata.agent_id.as_deref())).transpose()?;
+    Ok(Answer::json(&about()))
 }
 
 /// `chat.startup {sessionKey, limit?, …}` → what `chat.history` tells, and `metadata` as `chat.metadata` tells it.
-pub(crate) fn startup(call: &Call<'_>) -> Answer {
+pub(crate) fn startup(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     sessions::history_with(call, vec![("metadata", about())])
 }
 

@@ -101,10 +101,8 @@ struct Wish {
 }
 
 /// `config.get {}` → the file, without its secrets.
-pub(crate) fn get(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     with_settings(call, |state, session, settings| async move {
         let version = session.version;
         let text = load(&settings, version).await?;
@@ -113,38 +111,29 @@ pub(crate) fn get(call: &Call<'_>) -> Answer {
 }
 
 /// `config.set {raw, baseHash?}` → `{ok, path, config, hash, restart}`.
-pub(crate) fn set(call: &Call<'_>) -> Answer {
-    match call.read::<Write>(&WRITE, &[]) {
-        Ok(Write { raw, base_hash }) => write(call, Wish { how: How::Set, raw, base_hash, replace: Vec::new() }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn set(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Write { raw, base_hash } = call.read(&WRITE, &[])?;
+    write(call, Wish { how: How::Set, raw, base_hash, replace: Vec::new() })
 }
 
 /// `config.apply {raw, baseHash?, …}`: as `config.set`.
-pub(crate) fn apply(call: &Call<'_>) -> Answer {
-    match call.read::<Patch>(&PATCH, &[]) {
-        Ok(Patch { raw, base_hash, .. }) => write(call, Wish { how: How::Apply, raw, base_hash, replace: Vec::new() }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn apply(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Patch { raw, base_hash, .. } = call.read(&PATCH, &[])?;
+    write(call, Wish { how: How::Apply, raw, base_hash, replace: Vec::new() })
 }
 
 /// `config.patch {raw, baseHash?, replacePaths?, …}`: a merge patch over what is there.
-pub(crate) fn patch(call: &Call<'_>) -> Answer {
-    match call.read::<Patch>(&PATCH, &[]) {
-        Ok(Patch { raw, base_hash, replace_paths, .. }) => {
-            let replace = replace_paths.unwrap_or_default();
-            write(call, Wish { how: How::Patch, raw, base_hash, replace })
-        }
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn patch(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Patch { raw, base_hash, replace_paths, .. } = call.read(&PATCH, &[])?;
+    write(call, Wish { how: How::Patch, raw, base_hash, replace: replace_paths.unwrap_or_default() })
 }
 
 fn with_settings<F: Future<Output = Outcome> + Send + 'static>(
     call: &Call<'_>,
     work: impl FnOnce(Arc<State>, Arc<Session>, Arc<dyn Settings>) -> F,
-) -> Answer {
-    let Some(settings) = call.state.services.settings.clone() else { return Answer::error(no_settings()) };
-    Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session), settings)))
+) -> Result<Answer, ErrorShape> {
+    let settings = call.state.services.settings.clone().ok_or_else(no_settings)?;
+    Ok(Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session), settings))))
 }
 
 fn no_settings() -> ErrorShape {
@@ -201,7 +190,7 @@ fn issues(issues: &[SettingsIssue]) -> Value {
     Value::Array(issues.iter().map(shown).collect())
 }
 
-fn write(call: &Call<'_>, wish: Wish) -> Answer {
+fn write(call: &Call<'_>, wish: Wish) -> Result<Answer, ErrorShape> {
     with_settings(call, |state, session, settings| async move {
         let (plan, applied) = store(&state, &session, &settings, &wish).await?;
         let not_applied = applied.err().map(|error| error.to_string());

@@ -70,19 +70,16 @@ static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
 static HISTORY: LazyLock<Shape> = LazyLock::new(Shape::of::<History>);
 
 /// `exec.approval.get {id}` → `{id, commandText, allowedDecisions, host, nodeId, agentId, expiresAtMs}` of one that waits.
-pub(crate) fn waiting(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
     let now_ms = call.state.now_ms();
     let open = call.state.approvals.find(Kind::Exec, &which.id, now_ms).filter(|question| question.is_open(now_ms));
-    let Some(question) = open else { return Answer::error(unknown(call.session.version)) };
+    let Some(question) = open else { return Err(unknown(call.session.version)) };
     let of = |field: &str| question.request.get(field).cloned().unwrap_or_default();
-    Answer::json(&json!({
+    Ok(Answer::json(&json!({
         "id": question.id, "commandText": of("command"), "allowedDecisions": ["allow-once", "allow-always", "deny"],
         "host": of("host"), "nodeId": of("nodeId"), "agentId": of("agentId"), "expiresAtMs": question.expires_at_ms,
-    }))
+    })))
 }
 
 /// One that waits, or has ended.
@@ -96,45 +93,33 @@ fn found(call: &Call<'_>, id: &str) -> Result<Value, ErrorShape> {
 }
 
 /// `approval.get {id}` → `{approval}`, whether it waits or has ended.
-pub(crate) fn get(call: &Call<'_>) -> Answer {
-    match call.read::<Which>(&WHICH, &[]).and_then(|which| found(call, &which.id)) {
-        Ok(approval) => Answer::json(&json!({"approval": approval})),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    Ok(Answer::json(&json!({"approval": found(call, &which.id)?})))
 }
 
 /// `approval.resolve {id, kind, decision}` → `{applied, approval}`; not applied to one that has ended already.
-pub(crate) fn resolve(call: &Call<'_>) -> Answer {
-    let asked: Decide = match call.read(&DECIDE, &[]) {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
-    let approval = match found(call, &asked.id) {
-        Ok(approval) if approval.pointer("/presentation/kind") == Some(&json!(asked.kind.name())) => approval,
-        Ok(_) => return Answer::error(ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found")),
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn resolve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: Decide = call.read(&DECIDE, &[])?;
+    let approval = found(call, &asked.id)?;
+    if approval.pointer("/presentation/kind") != Some(&json!(asked.kind.name())) {
+        return Err(ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found"));
+    }
     if approval.get("status") != Some(&json!("pending")) {
-        return Answer::json(&json!({"applied": false, "approval": approval}));
+        return Ok(Answer::json(&json!({"applied": false, "approval": approval})));
     }
     let kind = if matches!(asked.kind, About::Exec) { Kind::Exec } else { Kind::Plugin };
-    let question = match decide(call, kind, &asked.id, &asked.decision) {
-        Ok(question) => question,
-        Err(error) => return Answer::error(error),
-    };
+    let question = decide(call, kind, &asked.id, &asked.decision)?;
     let now_ms = call.state.now_ms();
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         question.settled().await;
         Ok(Payload::json(&json!({"applied": true, "approval": decisions::shown(&question, now_ms)})))
-    }))
+    })))
 }
 
 /// `approval.history {cursor?, limit?, kind?}` → `{items, nextCursor?}`: what became of questions, the newest first.
-pub(crate) fn history(call: &Call<'_>) -> Answer {
-    let asked: History = match call.read(&HISTORY, &[]) {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn history(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: History = call.read(&HISTORY, &[])?;
     let older = |place: &String| asked.cursor.as_ref().is_none_or(|cursor| place < cursor);
     let of_kind = |kind: &About, about: &decisions::Decision| about.is_about(kind.name());
     let all = call.state.approvals.decisions.newest();
@@ -147,5 +132,5 @@ pub(crate) fn history(call: &Call<'_>) -> Answer {
     if let (Some(_), Some((place, _)), Some(answer)) = (fitting.next(), page.last(), answer.as_object_mut()) {
         answer.insert("nextCursor".into(), json!(place));
     }
-    Answer::json(&answer)
+    Ok(Answer::json(&answer))
 }

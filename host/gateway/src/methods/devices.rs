@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Nothing;
+use super::sessions::later;
 use crate::auth::Role;
-use crate::connection::{Answer, Call, Outcome};
+use crate::connection::{Answer, Call};
 use crate::devices::{Device, covers, resolved, unknown_device};
-use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::Shape;
 use crate::wire::Payload;
@@ -81,10 +81,8 @@ static TOKEN_OF: LazyLock<Shape> = LazyLock::new(Shape::of::<TokenOf>);
 static ROTATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Rotate>);
 
 /// `device.pair.list {}` → `{pending, paired}`.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let devices = &call.state.devices;
     let connected = call.state.hub.sessions();
     let row = |device: Arc<Device>| {
@@ -107,16 +105,13 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
         shown
     };
     let paired: Vec<Value> = devices.all().into_iter().map(row).collect();
-    Answer::json(&json!({"pending": devices.pending(call.state.now_ms()), "paired": paired}))
+    Ok(Answer::json(&json!({"pending": devices.pending(call.state.now_ms()), "paired": paired})))
 }
 
 /// `device.pair.approve {requestId}` → `{requestId, device}`.
-pub(crate) fn approve(call: &Call<'_>) -> Answer {
-    let request: Request = match call.read(&REQUEST, &[]) {
-        Ok(request) => request,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let request: Request = call.read(&REQUEST, &[])?;
+    Ok(later(call, |state, session| async move {
         let now_ms = state.now_ms();
         let pending = state.devices.take(&request.request_id, now_ms, |pending| {
             if covers(&session.caller.scopes, &pending.scopes) {
@@ -129,44 +124,33 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
         resolved(&state, &request.request_id, &device.about.device_id, "approved");
         Ok(Payload::json(&json!({"requestId": request.request_id, "device": device.shown(session.version)})))
-    })
+    }))
 }
 
 /// `device.pair.reject {requestId}` → `{requestId, deviceId}`.
-pub(crate) fn reject(call: &Call<'_>) -> Answer {
-    let read = call.read::<Request>(&REQUEST, &[]);
-    let taken = read.and_then(|request| call.state.devices.take(&request.request_id, call.state.now_ms(), |_| Ok(())));
-    match taken {
-        Ok(request) => {
-            let device = &request.about.device_id;
-            resolved(call.state, &request.request_id, device, "rejected");
-            Answer::json(&json!({"requestId": request.request_id, "deviceId": device}))
-        }
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let request: Request = call.read(&REQUEST, &[])?;
+    let request = call.state.devices.take(&request.request_id, call.state.now_ms(), |_| Ok(()))?;
+    let device = &request.about.device_id;
+    resolved(call.state, &request.request_id, device, "rejected");
+    Ok(Answer::json(&json!({"requestId": request.request_id, "deviceId": device})))
 }
 
 /// `device.pair.remove {deviceId}` → `{deviceId}`.
-pub(crate) fn remove(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    Ok(later(call, |state, session| async move {
         state.devices.remove(&which.device_id, &actor(&session), state.now_ms()).await?;
         state.hub.close_where(|other| other.device.as_ref() == Some(&which.device_id));
         crate::nodes::forget(&state, &which.device_id).await?;
         Ok(Payload::json(&json!({"deviceId": which.device_id})))
-    })
+    }))
 }
 
 /// `device.pair.rename {deviceId, label}` → `{deviceId, label}`.
-pub(crate) fn rename(call: &Call<'_>) -> Answer {
-    let rename: Rename = match call.read(&RENAME, &[]) {
-        Ok(rename) => rename,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let rename: Rename = call.read(&RENAME, &[])?;
+    Ok(later(call, |state, session| async move {
         let (actor, label) = (actor(&session), rename.label.clone());
         let what = ("renamed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
@@ -175,17 +159,14 @@ pub(crate) fn rename(call: &Call<'_>) -> Answer {
         };
         state.devices.change(&rename.device_id, what, change).await?;
         Ok(Payload::json(&json!({"deviceId": rename.device_id, "label": rename.label})))
-    })
+    }))
 }
 
 /// `device.role.set {deviceId, role}` → `{deviceId, role}`: what a device is good for at most; no role takes the bound
 /// away. Its connections end, so that it comes back with what it may.
-pub(crate) fn set_role(call: &Call<'_>) -> Answer {
-    let set: SetRole = match call.read(&SET_ROLE, &[]) {
-        Ok(set) => set,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+pub(crate) fn set_role(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let set: SetRole = call.read(&SET_ROLE, &[])?;
+    Ok(later(call, |state, session| async move {
         let (actor, access) = (actor(&session), set.role);
         let what = ("role-changed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
@@ -195,18 +176,15 @@ pub(crate) fn set_role(call: &Call<'_>) -> Answer {
         state.devices.change(&set.device_id, what, change).await?;
         state.hub.close_where(|other| other.device.as_ref() == Some(&set.device_id) && other.id != session.id);
         Ok(Payload::json(&json!({"deviceId": set.device_id, "role": access})))
-    })
+    }))
 }
 
 /// `device.token.rotate {deviceId, role, scopes?}` → `{deviceId, role, scopes, rotatedAtMs}` and the new token, which
 /// version 4 gives to the device itself only.
-pub(crate) fn rotate(call: &Call<'_>) -> Answer {
-    let rotate: Rotate = match call.read(&ROTATE, &[]) {
-        Ok(rotate) => rotate,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let rotate: Rotate = call.read(&ROTATE, &[])?;
     let unknown = unknown_token(call.session.version, "rotation");
-    later(call, |state, session| async move {
+    Ok(later(call, |state, session| async move {
         let (actor, now_ms, salt) = (actor(&session), state.now_ms(), state.devices.salt()?);
         let Rotate { device_id, role, scopes } = rotate;
         let what = ("token-rotated", actor.as_str(), now_ms);
@@ -246,17 +224,14 @@ pub(crate) fn rotate(call: &Call<'_>) -> Answer {
             }
         }
         Ok(Payload::json(&answer))
-    })
+    }))
 }
 
 /// `device.token.revoke {deviceId, role}` → `{deviceId, role, revokedAtMs}`.
-pub(crate) fn revoke(call: &Call<'_>) -> Answer {
-    let token_of: TokenOf = match call.read(&TOKEN_OF, &[]) {
-        Ok(token_of) => token_of,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let token_of: TokenOf = call.read(&TOKEN_OF, &[])?;
     let unknown = unknown_token(call.session.version, "revocation");
-    later(call, |state, session| async move {
+    Ok(later(call, |state, session| async move {
         let (actor, now_ms) = (actor(&session), state.now_ms());
         let TokenOf { device_id, role } = token_of;
         let change = |device: &mut Device| {
@@ -269,21 +244,13 @@ pub(crate) fn revoke(call: &Call<'_>) -> Answer {
         revoked.map_err(|error| if error == unknown_device() { unknown } else { error })?;
         state.hub.close_where(|other| other.device.as_ref() == Some(&device_id) && other.caller.role == role);
         Ok(Payload::json(&json!({"deviceId": device_id, "role": role, "revokedAtMs": now_ms})))
-    })
+    }))
 }
 
 /// `gateway.identity.get` → `{deviceId, publicKey}`. Parameters are ignored, as the real gateway ignores them.
-pub(crate) fn identity(call: &Call<'_>) -> Answer {
+pub(crate) fn identity(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let (device_id, public_key) = call.state.keys.identity();
-    Answer::json(&json!({"deviceId": device_id, "publicKey": public_key}))
-}
-
-/// Runs a call that stores something.
-fn later<F: Future<Output = Outcome> + Send + 'static>(
-    call: &Call<'_>,
-    work: impl FnOnce(Arc<State>, Arc<Session>) -> F,
-) -> Answer {
-    Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session))))
+    Ok(Answer::json(&json!({"deviceId": device_id, "publicKey": public_key})))
 }
 
 fn actor(session: &Session) -> String {

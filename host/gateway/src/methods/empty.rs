@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -64,37 +64,30 @@ fn newest(call: &Call<'_>) -> bool {
 }
 
 /// `models.list`: no provider of models can be configured.
-pub(crate) fn models(_: &Call<'_>) -> Answer {
-    Answer::json(&json!({"models": []}))
+pub(crate) fn models(_: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&json!({"models": []})))
 }
 
 /// `providers.list`: as for `models.list`. An array, as the original LeanClaw has it.
-pub(crate) fn providers(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]) {
-        Ok(_) => Answer::json(&json!([])),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn providers(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&json!([])))
 }
 
 /// `skills.bins {}`: which programs the skills of this gateway need on a node. There are no skills that need any.
-pub(crate) fn skill_programs(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
-    Answer::json(&json!({"bins": []}))
+pub(crate) fn skill_programs(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&json!({"bins": []})))
 }
 
 /// `commands.list`: commands are written to an agent, and none runs.
-pub(crate) fn commands(_: &Call<'_>) -> Answer {
-    Answer::json(&json!({"commands": []}))
+pub(crate) fn commands(_: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&json!({"commands": []})))
 }
 
 /// `cron.list {…}`: there is no scheduler, so there are no jobs.
-pub(crate) fn cron_list(call: &Call<'_>) -> Answer {
-    let params: CronList = match call.read(&CRON_LIST, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn cron_list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: CronList = call.read(&CRON_LIST, &[])?;
     let mut list = json!({
         "jobs": [], "total": 0, "offset": params.offset.unwrap_or(0), "limit": params.limit.unwrap_or(50),
         "hasMore": false, "nextOffset": null,
@@ -104,14 +97,12 @@ pub(crate) fn cron_list(call: &Call<'_>) -> Answer {
     {
         list.insert("snapshotRevision".into(), json!("0"));
     }
-    Answer::json(&list)
+    Ok(Answer::json(&list))
 }
 
 /// `cron.status {}`: there is no scheduler.
-pub(crate) fn cron_status(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn cron_status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let mut status: Map<String, Value> = Map::new();
     status.insert("enabled".into(), json!(false));
     status.insert("storePath".into(), json!(""));
@@ -122,15 +113,15 @@ pub(crate) fn cron_status(call: &Call<'_>) -> Answer {
         status.insert("storage".into(), json!("sqlite"));
         status.insert("sqlitePath".into(), json!(""));
     }
-    Answer::json(&Value::Object(status))
+    Ok(Answer::json(&Value::Object(status)))
 }
 
 /// `tasks.list`: tasks are what agents leave running, and none runs.
-pub(crate) fn tasks(_: &Call<'_>) -> Answer {
-    Answer::json(&json!({"tasks": []}))
+pub(crate) fn tasks(_: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&json!({"tasks": []})))
 }
 
 /// `update.status`: the program does not look for newer versions of itself.
-pub(crate) fn update(_: &Call<'_>) -> Answer {
-    Answer::json(&json!({"sentinel": null, "updateAvailable": null}))
+pub(crate) fn update(_: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&json!({"sentinel": null, "updateAvailable": null})))
 }

@@ -1,7 +1,6 @@
 //! `groups.*`: which chats belong to which agent and folder. These methods are LeanClaw's own.
 
-use std::future::Future;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
 use schemars::JsonSchema;
@@ -9,13 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Nothing;
-use crate::agents::By;
+use super::agents::later;
 use crate::connection::{Answer, Call};
-use crate::gateway::State;
 use crate::groups::{Group, Wish};
 use crate::phrase::{Shape, no_nulls};
 use crate::snapshot::DEFAULT_AGENT;
-use crate::wire::Payload;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -69,21 +66,16 @@ static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 const ALIASES: [(&str, &str); 1] = [("chatJid", "jid")];
 
 /// `groups.list {}` → `[{jid, name, folder, isMain, trigger, requiresTrigger, agentId, addedAtMs}]`.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let rows: Vec<Value> = call.state.chat_groups.all().iter().map(|(chat, group)| shown(chat, group)).collect();
-    Answer::json(&json!(rows))
+    Ok(Answer::json(&json!(rows)))
 }
 
 /// `groups.register {jid, name, folder, trigger?, requiresTrigger?, isMain?, agentId?}` → the group.
-pub(crate) fn register(call: &Call<'_>) -> Answer {
-    let params: Register = match call.read(&REGISTER, &ALIASES) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn register(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Register = call.read(&REGISTER, &ALIASES)?;
+    Ok(later(call, |state, by| async move {
         let group = Group {
             name: params.name,
             folder: params.folder,
@@ -95,33 +87,27 @@ pub(crate) fn register(call: &Call<'_>) -> Answer {
         };
         let group = state.chat_groups.register(&params.jid, group, &state.agents, &by).await?;
         Ok(shown(&params.jid, &group))
-    })
+    }))
 }
 
 /// `groups.update {jid, name?, trigger?, requiresTrigger?, agentId?}` → the group; an empty `trigger` takes it away.
-pub(crate) fn update(call: &Call<'_>) -> Answer {
-    let params: Update = match call.read(&UPDATE, &ALIASES) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Update = call.read(&UPDATE, &ALIASES)?;
+    Ok(later(call, |state, by| async move {
         let Update { jid, name, trigger, requires_trigger, agent_id } = params;
         let wish = Wish { name, trigger, requires_trigger, agent_id };
         let group = state.chat_groups.update(&jid, wish, &state.agents, &by).await?;
         Ok(shown(&jid, &group))
-    })
+    }))
 }
 
 /// `groups.remove {jid}` → `{ok, jid}`. The group's folder and sessions stay.
-pub(crate) fn remove(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &ALIASES) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &ALIASES)?;
+    Ok(later(call, |state, by| async move {
         state.chat_groups.remove(&which.jid, &by).await?;
         Ok(json!({"ok": true, "jid": which.jid}))
-    })
+    }))
 }
 
 fn shown(chat: &str, group: &Group) -> Value {
@@ -129,12 +115,4 @@ fn shown(chat: &str, group: &Group) -> Value {
         "jid": chat, "name": group.name, "folder": group.folder, "isMain": group.is_main, "trigger": group.trigger,
         "requiresTrigger": group.requires_trigger, "agentId": group.agent_id, "addedAtMs": group.added_at_ms,
     })
-}
-
-fn later<F>(call: &Call<'_>, work: impl FnOnce(Arc<State>, By) -> F) -> Answer
-where
-    F: Future<Output = Result<Value, ErrorShape>> + Send + 'static,
-{
-    let work = work(Arc::clone(call.state), By::caller(call));
-    Answer::Later(Box::pin(async move { work.await.map(|value| Payload::json(&value)) }))
 }

@@ -29,13 +29,10 @@ struct Params {
 static PARAMS: LazyLock<Shape> = LazyLock::new(Shape::of::<Params>);
 
 /// `logs.tail {cursor?, limit?, maxBytes?}` → `{file, cursor, size, lines, truncated, reset}`.
-pub(crate) fn tail(call: &Call<'_>) -> Answer {
-    let params: Params = match call.read(&PARAMS, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn tail(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Params = call.read(&PARAMS, &[])?;
     let Some(file) = call.state.services.log_file.clone() else {
-        return Answer::error(unavailable("this program keeps no log file"));
+        return Err(unavailable("this program keeps no log file"));
     };
     let usual = LogWish::default();
     let wish = LogWish {
@@ -43,10 +40,10 @@ pub(crate) fn tail(call: &Call<'_>) -> Answer {
         limit: params.limit.unwrap_or(usual.limit),
         max_bytes: params.max_bytes.unwrap_or(usual.max_bytes),
     };
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let read = tokio::task::spawn_blocking(move || read_log(&file, wish)).await;
         let failed = |why: String| -> ErrorShape { unavailable(&format!("the log file cannot be read: {why}")) };
         let piece = read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
         Ok(Payload::json(&serde_json::to_value(piece).unwrap_or_default()))
-    }))
+    })))
 }

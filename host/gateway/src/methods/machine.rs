@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ErrorShape;
 use serde_json::{Value, json};
 
 use super::READ;
@@ -18,17 +19,15 @@ static ENVIRONMENTS: LazyLock<Shape> = LazyLock::new(|| {
 
 /// `system.info {}` → `{hostname, platform, cpuCount, memoryTotalBytes, …}`. Sizes the system does not tell are 0, texts
 /// are empty.
-pub(crate) fn info(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Value>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn info(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Value>(&NOTHING, &[])?;
     let (boot_id, uptime_ms) = (call.state.boot_id.clone(), call.state.uptime_ms());
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let described = tokio::task::spawn_blocking(move || described(&boot_id, uptime_ms)).await;
         described
             .map(|info| Payload::json(&info))
             .map_err(|error| unavailable(&format!("the machine cannot be described: {error}")))
-    }))
+    })))
 }
 
 /// What of the machine stays as it is while the program runs.
@@ -75,15 +74,14 @@ fn described(boot_id: &str, uptime_ms: u64) -> Value {
 
 /// `environments.list {}` → `{environments, profiles}`: the gateway's own machine, on which sessions live and tools run.
 /// None is made on demand, so there are no profiles of such.
-pub(crate) fn environments(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.require(READ).and_then(|()| call.read::<Value>(&ENVIRONMENTS, &[])) {
-        return Answer::error(error);
-    }
-    Answer::json(&json!({"environments": [{
+pub(crate) fn environments(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.require(READ)?;
+    call.read::<Value>(&ENVIRONMENTS, &[])?;
+    Ok(Answer::json(&json!({"environments": [{
         "id": "gateway", "type": "local", "label": host_name(), "status": "available",
         "platform": std::env::consts::OS, "sessionHost": true, "trust": "persistent",
         "capabilities": ["sessions", "tools"],
-    }], "profiles": []}))
+    }], "profiles": []})))
 }
 
 fn one_line(path: &str) -> String {

@@ -67,7 +67,7 @@ pub(crate) enum Scope {
 pub(crate) struct Method {
     pub(crate) name: &'static str,
     pub(crate) scope: Scope,
-    pub(crate) handler: fn(&Call<'_>) -> Answer,
+    pub(crate) handler: fn(&Call<'_>) -> Result<Answer, ErrorShape>,
     /// The version that has it, when only one does.
     only: Option<ProtocolVersion>,
 }
@@ -79,12 +79,12 @@ impl Method {
     }
 }
 
-const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answer) -> Method {
+const fn method(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Result<Answer, ErrorShape>) -> Method {
     Method { name, scope, handler, only: None }
 }
 
 /// A method that version 4 has no more.
-const fn older(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Answer) -> Method {
+const fn older(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Result<Answer, ErrorShape>) -> Method {
     Method { name, scope, handler, only: Some(ProtocolVersion::V3) }
 }
 

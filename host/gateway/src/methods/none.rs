@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde_json::{Value, json};
 
 use super::ADMIN;
@@ -209,12 +209,10 @@ static SHAPES: LazyLock<HashMap<&'static str, (&'static Nothing, Shape)>> =
     LazyLock::new(|| ALL.iter().map(|one| (one.method, (one, Shape::of_properties(one.parameters)))).collect());
 
 /// Answers whichever of them is called.
-pub(crate) fn answer(call: &Call<'_>) -> Answer {
-    let Some((own, shape)) = SHAPES.get(call.method) else { return Answer::json(&Value::Null) };
-    match call.read::<Value>(shape, &[]) {
-        Ok(params) => Answer::json(&(own.answer)(call, &params)),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Some((own, shape)) = SHAPES.get(call.method) else { return Ok(Answer::json(&Value::Null)) };
+    let params: Value = call.read(shape, &[])?;
+    Ok(Answer::json(&(own.answer)(call, &params)))
 }
 
 #[cfg(test)]
@@ -225,7 +223,7 @@ mod tests {
     fn the_table_sends_every_one_of_them_here_and_no_other() {
         let here = crate::methods::TABLE
             .iter()
-            .filter(|method| std::ptr::fn_addr_eq(method.handler, answer as fn(&Call<'_>) -> Answer));
+            .filter(|method| std::ptr::fn_addr_eq(method.handler, answer as fn(&Call<'_>) -> _));
         let mut here: Vec<&str> = here.map(|method| method.name).collect();
         let mut own: Vec<&str> = ALL.iter().map(|one| one.method).collect();
         here.sort_unstable();

@@ -98,20 +98,17 @@ static LOGS: LazyLock<Shape> = LazyLock::new(Shape::of::<Logs>);
 
 /// `plugins.list {leanclaw?}` → `{plugins, diagnostics, mutationAllowed, generation}`. A diagnostic is `{level, message}`;
 /// one about a package that could not be taken at all has `source`, its path, and `reason` beside them.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    let List { leanclaw } = match call.read(&LIST, &[]) {
-        Ok(list) => list,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let List { leanclaw } = call.read(&LIST, &[])?;
     let plugins = call.state.services.plugins.list();
     let shown = if leanclaw { row } else { plain };
-    Answer::json(&json!({
+    Ok(Answer::json(&json!({
         "plugins": plugins.iter().map(shown).collect::<Vec<_>>(),
         "diagnostics": diagnostics(&plugins, call.state.services.plugins.problems()),
         // Clients may not install or switch plugins here; grants have their own methods.
         "mutationAllowed": false,
         "generation": call.state.health.latest().version,
-    }))
+    })))
 }
 
 /// What is wrong with plugins that are there, and with packages (path and reason) that were refused as a whole.
@@ -128,41 +125,33 @@ fn diagnostics(plugins: &[PluginInfo], refused: Vec<(String, String)>) -> Vec<Va
 }
 
 /// `plugins.inspect {pluginId, accountId?}` → `{ok, plugin, leanclaw}`.
-pub(crate) fn inspect(call: &Call<'_>) -> Answer {
-    let named: Named = match call.read(&NAMED, &ALIASES) {
-        Ok(named) => named,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn inspect(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let named: Named = call.read(&NAMED, &ALIASES)?;
     let found = key(&named.plugin_id, named.account_id.as_deref())
         .and_then(|key| call.state.services.plugins.inspect(&key))
-        .map(|plugin| Payload::json(&one(&plugin)));
-    Answer::Now(found.map_err(|failure| failure_to_error(call.session.version, &failure)))
+        .map_err(|failure| failure_to_error(call.session.version, &failure))?;
+    Ok(Answer::json(&one(&found)))
 }
 
 /// `plugins.grant {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`.
-pub(crate) fn grant(call: &Call<'_>) -> Answer {
+pub(crate) fn grant(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     change(call, true)
 }
 
 /// `plugins.revoke {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`; `leanclaw` is null when the plugin is
 /// not installed.
-pub(crate) fn revoke(call: &Call<'_>) -> Answer {
+pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     change(call, false)
 }
 
-fn change(call: &Call<'_>, give: bool) -> Answer {
-    let change: Change = match call.read(&CHANGE, &ALIASES) {
-        Ok(change) => change,
-        Err(error) => return Answer::error(error),
-    };
+fn change(call: &Call<'_>, give: bool) -> Result<Answer, ErrorShape> {
+    let change: Change = call.read(&CHANGE, &ALIASES)?;
     let version = call.session.version;
-    let key = match key(&change.plugin_id, change.account_id.as_deref()) {
-        Ok(key) => key,
-        Err(failure) => return Answer::error(failure_to_error(version, &failure)),
-    };
+    let key = key(&change.plugin_id, change.account_id.as_deref());
+    let key = key.map_err(|failure| failure_to_error(version, &failure))?;
     let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
     let change = GrantChange { all: change.all, items: change.items };
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let plugins = &state.services.plugins;
         let result = if give {
             plugins.grant(&caller, &key, change).await.map(Some)
@@ -171,23 +160,17 @@ fn change(call: &Call<'_>, give: bool) -> Answer {
         };
         let shown = |plugin: Option<PluginInfo>| plugin.map_or_else(|| absent(&key), |plugin| one(&plugin));
         result.map(|plugin| Payload::json(&shown(plugin))).map_err(|failure| failure_to_error(version, &failure))
-    }))
+    })))
 }
 
 /// `plugins.purge {pluginId}` → `{ok, plugin, deleted: {grants, secrets, messages, kvEntries}}`: what was kept of a plugin
 /// that is not installed any more, of all its accounts.
-pub(crate) fn purge(call: &Call<'_>) -> Answer {
-    let purge: Purge = match call.read(&PURGE, &ALIASES) {
-        Ok(purge) => purge,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn purge(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let purge: Purge = call.read(&PURGE, &ALIASES)?;
     let version = call.session.version;
-    let plugin: PluginId = match purge.plugin_id.parse() {
-        Ok(plugin) => plugin,
-        Err(error) => return Answer::error(invalid_id(&error)),
-    };
+    let plugin: PluginId = purge.plugin_id.parse().map_err(invalid_id)?;
     let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let result = state.services.plugins.purge(&caller, &plugin).await;
         let key = PluginKey::default_account(plugin);
         let result = result.map(|deleted| {
@@ -199,22 +182,16 @@ pub(crate) fn purge(call: &Call<'_>) -> Answer {
             Payload::json(&shown)
         });
         result.map_err(|failure| failure_to_error(version, &failure))
-    }))
+    })))
 }
 
 /// `plugins.reload {pluginId?}` → `{ok, plugins, diagnostics}`, the diagnostics as in `plugins.list`.
-pub(crate) fn reload(call: &Call<'_>) -> Answer {
-    let reload: Reload = match call.read(&RELOAD, &ALIASES) {
-        Ok(reload) => reload,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn reload(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let reload: Reload = call.read(&RELOAD, &ALIASES)?;
     let version = call.session.version;
-    let plugin: Option<PluginId> = match reload.plugin_id.map(|id| id.parse()).transpose() {
-        Ok(plugin) => plugin,
-        Err(error) => return Answer::error(invalid_id(&error)),
-    };
+    let plugin: Option<PluginId> = reload.plugin_id.map(|id| id.parse()).transpose().map_err(invalid_id)?;
     let (state, caller) = (Arc::clone(call.state), Arc::clone(&call.session.caller));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let result = state.services.plugins.reload(&caller, plugin.as_ref()).await;
         let result = result.map(|plugins| {
             let rows: Vec<Value> = plugins.iter().map(row).collect();
@@ -222,28 +199,19 @@ pub(crate) fn reload(call: &Call<'_>) -> Answer {
             Payload::json(&json!({"ok": true, "plugins": rows, "diagnostics": diagnostics}))
         });
         result.map_err(|failure| failure_to_error(version, &failure))
-    }))
+    })))
 }
 
 /// `plugins.logs {pluginId, afterSeq?, limit?}` → `{pluginId, lines, lastSeq}`; pass `lastSeq` back as `afterSeq` to
 /// get only newer lines.
-pub(crate) fn logs(call: &Call<'_>) -> Answer {
-    let logs: Logs = match call.read(&LOGS, &ALIASES) {
-        Ok(logs) => logs,
-        Err(error) => return Answer::error(error),
-    };
-    let plugin: PluginId = match logs.plugin_id.parse() {
-        Ok(plugin) => plugin,
-        Err(error) => return Answer::error(invalid_id(&error)),
-    };
+pub(crate) fn logs(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let logs: Logs = call.read(&LOGS, &ALIASES)?;
+    let plugin: PluginId = logs.plugin_id.parse().map_err(invalid_id)?;
     let limit = usize::try_from(logs.limit.min(MAX_LOG_LINES)).unwrap_or(1);
-    match call.state.services.plugins.logs(&plugin, logs.after_seq, limit) {
-        Ok(lines) => {
-            let last_seq = lines.last().map(|line| line.seq).or(logs.after_seq);
-            Answer::json(&json!({"pluginId": plugin, "lines": lines, "lastSeq": last_seq}))
-        }
-        Err(failure) => Answer::error(failure_to_error(call.session.version, &failure)),
-    }
+    let lines = call.state.services.plugins.logs(&plugin, logs.after_seq, limit);
+    let lines = lines.map_err(|failure| failure_to_error(call.session.version, &failure))?;
+    let last_seq = lines.last().map(|line| line.seq).or(logs.after_seq);
+    Ok(Answer::json(&json!({"pluginId": plugin, "lines": lines, "lastSeq": last_seq})))
 }
 
 fn key(plugin: &str, account: Option<&str>) -> Result<PluginKey, Failure> {
@@ -255,7 +223,7 @@ fn key(plugin: &str, account: Option<&str>) -> Result<PluginKey, Failure> {
     Ok(key)
 }
 
-fn invalid_id(error: &leanclaw_types::id::InvalidId) -> ErrorShape {
+fn invalid_id(error: leanclaw_types::id::InvalidId) -> ErrorShape {
     ErrorShape::invalid(error.to_string())
 }
 

@@ -83,34 +83,22 @@ static ACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Act>);
 
 /// `send {to, message, channel?, accountId?, threadId?, replyToId?, idempotencyKey}` → `{runId, messageId, channel}`.
 /// Also `send {chatJid, text}`, as the original LeanClaw has it: each such call is a message of its own.
-pub(crate) fn send(call: &Call<'_>) -> Answer {
+pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let original = original(call.params);
     let call = &Call { params: original.as_deref().unwrap_or(call.params), ..*call };
-    let sent = call.read::<Send>(&SEND, &[("text", "message"), ("chatJid", "to")]).and_then(|send| {
-        let channel = choose(call.state.services.plugins.channels(), &send)?;
-        Ok((send, channel))
-    });
-    match sent {
-        Ok((send, channel)) => Answer::Later(Box::pin(carry(call, send, channel))),
-        Err(error) => Answer::error(error),
-    }
+    let send: Send = call.read(&SEND, &[("text", "message"), ("chatJid", "to")])?;
+    let channel = choose(call.state.services.plugins.channels(), &send)?;
+    Ok(Answer::Later(Box::pin(carry(call, send, channel))))
 }
 
 /// `message.action {channel, action: "send", params: {to | target, message | text, …}, accountId?, idempotencyKey}` →
 /// `{ok, action, runId, messageId, channel, to}`.
-pub(crate) fn act(call: &Call<'_>) -> Answer {
-    let sent = call.read::<Act>(&ACT, &[]).and_then(|act| {
-        let send = act.send()?;
-        let channel = choose(call.state.services.plugins.channels(), &send)?;
-        Ok((send, channel))
-    });
-    let (send, channel) = match sent {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn act(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let send = call.read::<Act>(&ACT, &[])?.send()?;
+    let channel = choose(call.state.services.plugins.channels(), &send)?;
     let to = send.to.clone();
     let carried = carry(call, send, channel);
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let payload = carried.await?;
         let mut answer = serde_json::from_str(payload.as_str()).unwrap_or_else(|_| json!({}));
         if let Some(answer) = answer.as_object_mut() {
@@ -121,7 +109,7 @@ pub(crate) fn act(call: &Call<'_>) -> Answer {
             ]);
         }
         Ok(Payload::json(&answer))
-    }))
+    })))
 }
 
 impl Act {

@@ -84,56 +84,43 @@ fn shown(plugin: &PluginInfo, version: ProtocolVersion) -> Value {
 }
 
 /// `skills.status {agentId?}` → `{workspaceDir, managedSkillsDir, skills}`.
-pub(crate) fn status(call: &Call<'_>) -> Answer {
+pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let version = call.session.version;
     let skills: Vec<Value> = skills(call.state).iter().map(|plugin| shown(plugin, version)).collect();
     let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
     if let (ProtocolVersion::V4, Some(status)) = (version, status.as_object_mut()) {
         status.insert("agentId".into(), json!(DEFAULT_AGENT));
     }
-    Answer::json(&status)
+    Ok(Answer::json(&status))
 }
 
 /// `skills.update {skillKey, enabled?}` → `{ok, skillKey, config}`: switches a plugin on or off, and it stays so.
-pub(crate) fn update(call: &Call<'_>) -> Answer {
-    let asked = call.read::<Update>(&UPDATE, &[]).and_then(|asked| {
-        if !skills(call.state).iter().any(|plugin| plugin.id.as_str() == asked.skill_key) {
-            let shown: String = asked.skill_key.chars().take(80).collect();
-            let message = format!("unknown skill: {}; skills.status lists those there are", shown.escape_debug());
-            return Err(ErrorShape::invalid(message));
-        }
-        if asked.api_key.as_ref().is_some_and(|key| !key.is_empty())
-            || asked.env.as_ref().is_some_and(|env| !env.is_empty())
-        {
-            return Err(ErrorShape::invalid(format!(
-                "a plugin has neither `apiKey` nor `env`; give it a secret with `leanclaw plugin secret set {} NAME`",
-                asked.skill_key
-            )));
-        }
-        asked
-            .enabled
-            .map(|enabled| (asked.skill_key, enabled))
-            .ok_or_else(|| ErrorShape::invalid("skills.update changes whether a skill is switched on: say `enabled`"))
-    });
-    let (skill, enabled) = match asked {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Update { skill_key: skill, enabled, api_key, env } = call.read(&UPDATE, &[])?;
+    if !skills(call.state).iter().any(|plugin| plugin.id.as_str() == skill) {
+        let shown: String = skill.chars().take(80).collect();
+        let message = format!("unknown skill: {}; skills.status lists those there are", shown.escape_debug());
+        return Err(ErrorShape::invalid(message));
+    }
+    if api_key.is_some_and(|key| !key.is_empty()) || env.is_some_and(|env| !env.is_empty()) {
+        return Err(ErrorShape::invalid(format!(
+            "a plugin has neither `apiKey` nor `env`; give it a secret with `leanclaw plugin secret set {skill} NAME`"
+        )));
+    }
+    let enabled = enabled
+        .ok_or_else(|| ErrorShape::invalid("skills.update changes whether a skill is switched on: say `enabled`"))?;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let entry = Map::from_iter([(skill.clone(), json!({"enabled": enabled}))]);
         config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
         Ok(Payload::json(&json!({"ok": true, "skillKey": skill, "config": {"enabled": enabled}})))
-    }))
+    })))
 }
 
 /// `skills.search {query?, limit?}` → `{results}`: of the skills there are, those whose id, name or description holds the
 /// query. Nothing is looked up elsewhere.
-pub(crate) fn search(call: &Call<'_>) -> Answer {
-    let search: Search = match call.read(&SEARCH, &[]) {
-        Ok(search) => search,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn search(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let search: Search = call.read(&SEARCH, &[])?;
     let wanted = search.query.unwrap_or_default().to_lowercase();
     let fits = |plugin: &PluginInfo| {
         let text = format!("{}\n{}\n{}", plugin.id, plugin.name, plugin.description);
@@ -147,22 +134,19 @@ pub(crate) fn search(call: &Call<'_>) -> Answer {
     };
     let found = skills(call.state).into_iter().filter(fits).take(search.limit.unwrap_or(100));
     let results: Vec<Value> = found.map(result).collect();
-    Answer::json(&json!({"results": results}))
+    Ok(Answer::json(&json!({"results": results})))
 }
 
 /// `skills.install {…}`: fine for a skill that is there, as it needs nothing else; other ones are not fetched.
-pub(crate) fn install(call: &Call<'_>) -> Answer {
-    let install: Install = match call.read(&INSTALL, &[]) {
-        Ok(install) => install,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn install(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let install: Install = call.read(&INSTALL, &[])?;
     let wanted = install.name.or(install.slug).unwrap_or_default();
     let is_it = |plugin: &PluginInfo| plugin.id.as_str() == wanted || plugin.name == wanted;
     if skills(call.state).iter().any(is_it) {
         let message = "it is there, and needs nothing else installed";
-        return Answer::json(&json!({"ok": true, "message": message, "stdout": "", "stderr": "", "code": 0}));
+        return Ok(Answer::json(&json!({"ok": true, "message": message, "stdout": "", "stderr": "", "code": 0})));
     }
-    Answer::error(ErrorShape::invalid(
+    Err(ErrorShape::invalid(
         "skills are plugins, and none is fetched from elsewhere: `leanclaw plugin install PATH` puts one into the plugin folder",
     ))
 }

@@ -54,7 +54,7 @@ static WAKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Wake>);
 static SWITCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Switch>);
 
 /// `status {includeChannelSummary?}` → how things stand, for a person. Other keys are ignored, as the real gateway does.
-pub(crate) fn status(call: &Call<'_>) -> Answer {
+pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Value = serde_json::from_str(call.params).unwrap_or_default();
     let with_channels = params.get("includeChannelSummary") != Some(&Value::Bool(false));
     let state = call.state;
@@ -72,7 +72,7 @@ pub(crate) fn status(call: &Call<'_>) -> Answer {
     {
         object.extend(newest(state));
     }
-    Answer::json(&status)
+    Ok(Answer::json(&status))
 }
 
 /// The sessions that changed last, all together and by agent.
@@ -166,39 +166,33 @@ fn channel_lines(state: &State) -> Vec<String> {
 }
 
 /// `last-heartbeat` → the last heartbeat's event: none, as no heartbeat comes without an agent.
-pub(crate) fn last_heartbeat(_: &Call<'_>) -> Answer {
-    Answer::json(&Value::Null)
+pub(crate) fn last_heartbeat(_: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&Value::Null))
 }
 
 /// `set-heartbeats {enabled}` → `{ok, enabled}`. Kept for when there are heartbeats.
-pub(crate) fn set_heartbeats(call: &Call<'_>) -> Answer {
-    let Switch { enabled } = match call.read(&SWITCH, &[]) {
-        Ok(switch) => switch,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn set_heartbeats(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Switch { enabled } = call.read(&SWITCH, &[])?;
     let state = Arc::clone(call.state);
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         state.pulse.switch(enabled).await?;
         Ok(Payload::json(&json!({"ok": true, "enabled": state.pulse.enabled()})))
-    }))
+    })))
 }
 
 /// `wake {mode, text}` → `{ok: true}`: an event waits for the agent's next turn.
-pub(crate) fn wake(call: &Call<'_>) -> Answer {
-    let wake = match wake_params(call) {
-        Ok(wake) => wake,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn wake(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let wake = wake_params(call)?;
     let mode = match wake.mode {
         Mode::Now => "now",
         Mode::NextHeartbeat => "next-heartbeat",
     };
     let state = Arc::clone(call.state);
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let event = Queued { text: wake.text.trim().to_owned(), mode: mode.to_owned(), at_ms: state.now_ms() };
         state.pulse.queue(event).await?;
         Ok(Payload::json(&json!({"ok": true})))
-    }))
+    })))
 }
 
 fn wake_params(call: &Call<'_>) -> Result<Wake, ErrorShape> {

@@ -66,23 +66,20 @@ const MAX_TEXT: usize = 500;
 static REPORT: LazyLock<Shape> = LazyLock::new(Shape::of::<Report>);
 
 /// `system-presence` → an array of presence entries. Parameters are ignored, as the real gateway ignores them.
-pub(crate) fn presence(call: &Call<'_>) -> Answer {
-    Answer::json(&call.state.presence(call.session.version, &call.session.caller))
+pub(crate) fn presence(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&call.state.presence(call.session.version, &call.session.caller)))
 }
 
 /// `system-event {text, …}` → `{ok: true}`.
-pub(crate) fn event(call: &Call<'_>) -> Answer {
-    let mut shown = match report(call) {
-        Ok(shown) => shown,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn event(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let mut shown = report(call)?;
     if let Some(Value::String(text)) = shown.get_mut("text") {
         *text = text.trim().chars().take(MAX_TEXT).collect();
     }
     let own = |name: &str| shown.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let (device, instance) = (own("deviceId"), own("instanceId"));
     call.state.presence.reported(device.as_deref(), instance.as_deref(), shown, call.state.now_ms());
-    Answer::json(&json!({"ok": true}))
+    Ok(Answer::json(&json!({"ok": true})))
 }
 
 /// What was reported. Version 3 ignores keys it does not know.

@@ -70,14 +70,9 @@ static EFFECTIVE: LazyLock<Shape> = LazyLock::new(Shape::of::<Effective>);
 static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
 
 /// `tools.catalog {agentId?, includePlugins?}` → `{agentId, profiles, groups}`, one group per plugin.
-pub(crate) fn catalog(call: &Call<'_>) -> Answer {
-    let catalog: Catalog = match call.read(&CATALOG, &[]) {
-        Ok(catalog) => catalog,
-        Err(error) => return Answer::error(error),
-    };
-    if let Err(error) = known_agent(catalog.agent_id.as_deref()) {
-        return Answer::error(error);
-    }
+pub(crate) fn catalog(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let catalog: Catalog = call.read(&CATALOG, &[])?;
+    known_agent(catalog.agent_id.as_deref())?;
     let tools = if catalog.include_plugins == Some(false) { Vec::new() } else { call.state.services.plugins.tools() };
     let mut groups: Vec<(String, Vec<Value>)> = Vec::new();
     for tool in &tools {
@@ -96,7 +91,7 @@ pub(crate) fn catalog(call: &Call<'_>) -> Answer {
         .collect();
     let profiles = [("minimal", "Minimal"), ("coding", "Coding"), ("messaging", "Messaging"), ("full", "Full")];
     let profiles: Vec<Value> = profiles.iter().map(|(id, label)| json!({"id": id, "label": label})).collect();
-    Answer::json(&json!({"agentId": DEFAULT_AGENT, "profiles": profiles, "groups": groups}))
+    Ok(Answer::json(&json!({"agentId": DEFAULT_AGENT, "profiles": profiles, "groups": groups})))
 }
 
 fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
@@ -116,15 +111,10 @@ fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
 }
 
 /// `tools.effective {sessionKey, agentId?}` → `{agentId, profile, groups}`: what can be called from a session.
-pub(crate) fn effective(call: &Call<'_>) -> Answer {
-    let asked: Effective = match call.read(&EFFECTIVE, &[("key", "sessionKey")]) {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
-    let key = known_agent(asked.agent_id.as_deref()).and_then(|()| Key::read(&asked.session_key, None));
-    if let Err(error) = key {
-        return Answer::error(error);
-    }
+pub(crate) fn effective(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: Effective = call.read(&EFFECTIVE, &[("key", "sessionKey")])?;
+    known_agent(asked.agent_id.as_deref())?;
+    Key::read(&asked.session_key, None)?;
     let entry = |tool: &ToolSpec| {
         let mut entry = catalog_entry(tool, ProtocolVersion::V4);
         if let Some(entry) = entry.as_object_mut() {
@@ -136,7 +126,7 @@ pub(crate) fn effective(call: &Call<'_>) -> Answer {
     let tools: Vec<Value> = call.state.services.plugins.tools().iter().map(entry).collect();
     let group = json!({"id": "plugin", "label": "Plugins", "source": "plugin", "tools": tools});
     let groups = if tools.is_empty() { json!([]) } else { json!([group]) };
-    Answer::json(&json!({"agentId": DEFAULT_AGENT, "profile": "full", "groups": groups}))
+    Ok(Answer::json(&json!({"agentId": DEFAULT_AGENT, "profile": "full", "groups": groups})))
 }
 
 fn risk(tool: &ToolSpec) -> &'static str {
@@ -162,20 +152,15 @@ fn known_agent(agent: Option<&str>) -> Result<(), ErrorShape> {
 
 /// `tools.invoke {name, args?, …}` → `{ok, toolName, output?, source?, error?}`. The original LeanClaw's spelling
 /// `{toolName, params}` is read besides.
-pub(crate) fn invoke(call: &Call<'_>) -> Answer {
+pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases = [("toolName", "name"), ("tool", "name"), ("params", "args")];
-    let invoke: Invoke = match call.read(&INVOKE, &aliases) {
-        Ok(invoke) => invoke,
-        Err(error) => return Answer::error(error),
-    };
-    if let Err(error) = known_agent(invoke.agent_id.as_deref()) {
-        return Answer::error(error);
-    }
+    let invoke: Invoke = call.read(&INVOKE, &aliases)?;
+    known_agent(invoke.agent_id.as_deref())?;
     let state = Arc::clone(call.state);
     let mut caller = leanclaw_types::Caller::clone(&call.session.caller);
     caller.session_key = invoke.session_key;
     caller.extra = invoke.idempotency_key.map(|key| json!({"idempotencyKey": key}));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let input = Value::Object(invoke.args).to_string();
         let outcome = match state.services.plugins.invoke_tool(&invoke.name, &input, caller).await {
             Ok(output) => {
@@ -194,7 +179,7 @@ pub(crate) fn invoke(call: &Call<'_>) -> Answer {
             }),
         };
         Ok(Payload::json(&outcome))
-    }))
+    })))
 }
 
 /// A tool's output in OpenClaw's shape: `{content: [{type, …}], details?}`.

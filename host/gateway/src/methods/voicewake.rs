@@ -41,23 +41,18 @@ fn words(state: &State) -> Vec<String> {
 }
 
 /// `voicewake.get {}` → `{triggers}`.
-pub(crate) fn get(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]) {
-        Ok(_) => Answer::json(&json!({"triggers": words(call.state)})),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&json!({"triggers": words(call.state)})))
 }
 
 /// `voicewake.set {triggers}` → `{triggers}`, trimmed and without empty ones; none is the usual ones. Nodes are told.
-pub(crate) fn set(call: &Call<'_>) -> Answer {
-    let set: Set = match call.read(&SET, &[]) {
-        Ok(set) => set,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn set(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let set: Set = call.read(&SET, &[])?;
     let word = |word: &String| word.trim().chars().take(MAX_CHARS).collect::<String>();
     let kept: Vec<String> = set.triggers.iter().map(word).filter(|word| !word.is_empty()).take(MAX_WORDS).collect();
     let state = Arc::clone(call.state);
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let stored = state.voicewake.change(|_| {
             let change = Change::nothing();
             Ok::<_, ErrorShape>((if kept.is_empty() { change.remove(WORDS) } else { change.put(WORDS, kept) }, ()))
@@ -66,5 +61,5 @@ pub(crate) fn set(call: &Call<'_>) -> Answer {
         state.hub.broadcast(changed(&state).scope(READ));
         state.hub.tell_where(changed(&state).targeted(), |session| session.declared.is_some());
         Ok(Payload::json(&json!({"triggers": words(&state)})))
-    }))
+    })))
 }

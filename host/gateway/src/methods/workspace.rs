@@ -70,12 +70,9 @@ const TYPES: &[(&str, &str)] = &[
 /// `agents.workspace.list {agentId, path?, offset?, limit?}` → `{agentId, path, parentPath?, entries, totalEntries, offset}`:
 /// the folders and plain files in a folder of the workspace, folders first. Paths begin at the workspace, which is the empty
 /// one and has no parent.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    let list: List = match call.read(&LIST, &[]) {
-        Ok(list) => list,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let list: List = call.read(&LIST, &[])?;
+    Ok(later(call, |state, by| async move {
         let workspace = workspace(&state, by.version, &list.agent_id)?;
         let path = list.path.unwrap_or_default();
         let place = place(&path)?;
@@ -93,16 +90,13 @@ pub(crate) fn list(call: &Call<'_>) -> Answer {
             answer.insert("parentPath".into(), json!(parent.to_string()));
         }
         Ok(answer)
-    })
+    }))
 }
 
 /// `agents.workspace.get {agentId, path}` → `{agentId, file}`: a plain file with its content, as text when it is UTF-8.
-pub(crate) fn get(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, by| async move {
+pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    Ok(later(call, |state, by| async move {
         let workspace = workspace(&state, by.version, &which.agent_id)?;
         let path = which.path;
         let (folder, name) = place(&path)?.split_last().ok_or_else(|| absent("file", &path))?;
@@ -110,7 +104,7 @@ pub(crate) fn get(call: &Call<'_>) -> Answer {
         let Some(mut file) = read else { return Err(absent("file", &path)) };
         file.insert("path".into(), json!(path));
         Ok(json!({"agentId": which.agent_id, "file": file}))
-    })
+    }))
 }
 
 fn read(workspace: &Workspace, folder: &Place, name: String) -> std::io::Result<Option<Map<String, Value>>> {

@@ -23,30 +23,22 @@ struct Lookup {
 static LOOKUP: LazyLock<Shape> = LazyLock::new(Shape::of::<Lookup>);
 
 /// `config.schema {}` → `{schema, uiHints, version, generatedAt}`.
-pub(crate) fn schema(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
-    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
+pub(crate) fn schema(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    let settings = call.state.services.settings.as_ref().ok_or_else(no_settings)?;
     let (schema, hints) = settings.schema();
-    Answer::json(&json!({
+    Ok(Answer::json(&json!({
         "schema": schema, "uiHints": hints, "version": call.state.config.version,
         "generatedAt": crate::clock_text::iso(call.state.now_ms()),
-    }))
+    })))
 }
 
 /// `config.schema.lookup {path}` → one node of the schema with its children.
-pub(crate) fn lookup(call: &Call<'_>) -> Answer {
-    let params: Lookup = match call.read(&LOOKUP, &[]) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    let Some(settings) = &call.state.services.settings else { return Answer::error(no_settings()) };
-    let newest = call.session.version == ProtocolVersion::V4;
-    match looked_up(settings, &params.path, newest) {
-        Some(found) => Answer::json(&found),
-        None => Answer::error(ErrorShape::invalid("config schema path not found")),
-    }
+pub(crate) fn lookup(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Lookup = call.read(&LOOKUP, &[])?;
+    let settings = call.state.services.settings.as_ref().ok_or_else(no_settings)?;
+    let found = looked_up(settings, &params.path, call.session.version == ProtocolVersion::V4);
+    Ok(Answer::json(&found.ok_or_else(|| ErrorShape::invalid("config schema path not found"))?))
 }
 
 fn looked_up(settings: &Arc<dyn Settings>, path: &str, newest: bool) -> Option<Value> {

@@ -241,14 +241,9 @@ impl Order {
 
 /// `node.invoke {nodeId, command, params?, timeoutMs?, idempotencyKey}` → `{ok, nodeId, command, payload, payloadJSON}`. The
 /// same idempotency key of the same caller runs it once. How it gets on is told to the caller as `node.invoke.progress`.
-pub(crate) fn invoke(call: &Call<'_>) -> Answer {
-    match call.require(WRITE).and_then(|()| call.read(&INVOKE, &[])).and_then(|asked| ask(call, asked)) {
-        Ok(answer) => answer,
-        Err(error) => Answer::error(error),
-    }
-}
-
-fn ask(call: &Call<'_>, invoke: Invoke) -> Result<Answer, ErrorShape> {
+pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.require(WRITE)?;
+    let invoke: Invoke = call.read(&INVOKE, &[])?;
     // What a turn came from is for the policy of agents.
     let _ = (&invoke.session_key, &invoke.turn_source_channel, &invoke.turn_source_to);
     let _ = (&invoke.turn_source_account_id, &invoke.turn_source_thread_id);
@@ -326,12 +321,9 @@ fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
 
 /// `node.invoke.result {id, nodeId, ok, payload?, payloadJSON?, error?}` → `{ok}`; `ignored` for what is over or was never
 /// asked of this connection.
-pub(crate) fn result(call: &Call<'_>) -> Answer {
-    let read = call.read::<Told>(&OUTCOME, &[]).and_then(|outcome| own(call, &outcome.node_id).map(|()| outcome));
-    let outcome = match read {
-        Ok(outcome) => outcome,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn result(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let outcome: Told = call.read(&OUTCOME, &[])?;
+    own(call, &outcome.node_id)?;
     let reply = match (outcome.ok, outcome.error) {
         (true, _) => Ok((outcome.payload, outcome.payload_json)),
         (false, error) => {
@@ -341,21 +333,17 @@ pub(crate) fn result(call: &Call<'_>) -> Answer {
         }
     };
     let taken = call.state.nodes.finish(&outcome.id, &call.session.id, reply);
-    Answer::json(&if taken { json!({"ok": true}) } else { json!({"ok": true, "ignored": true}) })
+    Ok(Answer::json(&if taken { json!({"ok": true}) } else { json!({"ok": true, "ignored": true}) }))
 }
 
 /// `node.invoke.progress {invokeId, nodeId, seq, chunk}` → `{ok}`; `ignored` for what is over or was never asked of this
 /// connection, and once a call has told as much as one may. Who asked hears it as an event, unless it cannot keep up; the
 /// whole comes with the result.
-pub(crate) fn progress(call: &Call<'_>) -> Answer {
-    let read =
-        call.read::<Progress>(&PROGRESS, &[]).and_then(|progress| own(call, &progress.node_id).map(|()| progress));
-    let progress = match read {
-        Ok(progress) => progress,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn progress(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let progress: Progress = call.read(&PROGRESS, &[])?;
+    own(call, &progress.node_id)?;
     let Some(follower) = call.state.nodes.runs_on(&progress.invoke_id, &call.session.id) else {
-        return Answer::json(&json!({"ok": true, "ignored": true}));
+        return Ok(Answer::json(&json!({"ok": true, "ignored": true})));
     };
     if let Some(follower) = follower {
         let told = json!({
@@ -364,23 +352,20 @@ pub(crate) fn progress(call: &Call<'_>) -> Answer {
         })
         .to_string();
         if !follower.may_hear(told.len()) {
-            return Answer::json(&json!({"ok": true, "ignored": true}));
+            return Ok(Answer::json(&json!({"ok": true, "ignored": true})));
         }
         let event = Event::new("node.invoke.progress", &told).targeted().droppable();
         call.state.hub.tell(&follower.connection, event);
     }
-    Answer::json(&json!({"ok": true}))
+    Ok(Answer::json(&json!({"ok": true})))
 }
 
 /// `node.event {event, payload?, payloadJSON?}` → `{ok}`. A node follows a session with `chat.subscribe`; what else it
 /// tells is for agents.
-pub(crate) fn event(call: &Call<'_>) -> Answer {
-    let happened: Happened = match call.read(&HAPPENED, &[]) {
-        Ok(happened) => happened,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn event(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let happened: Happened = call.read(&HAPPENED, &[])?;
     if !call.state.nodes.is_approved(call.session) {
-        return Answer::error(pairing_changed());
+        return Err(pairing_changed());
     }
     let payload = happened.payload.or_else(|| serde_json::from_str(happened.payload_json.as_deref()?).ok());
     let key = payload.as_ref().and_then(|payload| payload.get("sessionKey")).and_then(Value::as_str);
@@ -393,10 +378,12 @@ pub(crate) fn event(call: &Call<'_>) -> Answer {
         _ => false,
     };
     match call.session.version {
-        ProtocolVersion::V3 => Answer::json(&json!({"ok": true})),
-        ProtocolVersion::V4 if handled => Answer::json(&json!({"ok": true, "event": happened.event, "handled": true})),
-        ProtocolVersion::V4 => Answer::json(&json!({
+        ProtocolVersion::V3 => Ok(Answer::json(&json!({"ok": true}))),
+        ProtocolVersion::V4 if handled => {
+            Ok(Answer::json(&json!({"ok": true, "event": happened.event, "handled": true})))
+        }
+        ProtocolVersion::V4 => Ok(Answer::json(&json!({
             "ok": true, "event": happened.event, "handled": false, "reason": "nothing here waits for this event",
-        })),
+        }))),
     }
 }

@@ -129,23 +129,18 @@ fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<S
 }
 
 /// `node.list {}` → `{ts, nodes}`.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let nodes: Vec<Value> =
         rows(call.state, call.session.version).into_iter().map(|(_, row)| Value::Object(row)).collect();
-    Answer::json(&json!({"ts": call.state.now_ms(), "nodes": nodes}))
+    Ok(Answer::json(&json!({"ts": call.state.now_ms(), "nodes": nodes})))
 }
 
 /// `node.describe {nodeId}` → one row of `node.list`, with `ts`.
-pub(crate) fn describe(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn describe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
     let found = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == which.node_id);
-    let Some((_, mut row)) = found else { return Answer::error(unknown_node()) };
+    let Some((_, mut row)) = found else { return Err(unknown_node()) };
     row.insert("ts".into(), json!(call.state.now_ms()));
-    Answer::json(&Value::Object(row))
+    Ok(Answer::json(&Value::Object(row)))
 }

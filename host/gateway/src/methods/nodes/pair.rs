@@ -45,39 +45,29 @@ pub(super) fn written(session: &Session, node: &str, action: &str, commands: &[S
 }
 
 /// `node.pair.list {}` → `{pending, paired}`, of devices and of nodes with a token.
-pub(crate) fn paired(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn paired(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     let (nodes, version) = (&call.state.nodes, call.session.version);
     let mut pending: Vec<Value> = nodes.pending().iter().map(|request| request.shown(version)).collect();
     pending.extend(nodes.tokens.pending(call.state.now_ms()).iter().map(|asked| asked.shown(version)));
     let approved = nodes.kept.all().into_iter().filter(|(_, node)| node.approved_at_ms.is_some());
     let mut paired: Vec<Value> = approved.map(|(_, node)| node.shown(version)).collect();
     paired.extend(tokens::all(call));
-    Answer::json(&json!({"pending": pending, "paired": paired}))
+    Ok(Answer::json(&json!({"pending": pending, "paired": paired})))
 }
 
 /// `node.pair.approve {requestId}` → `{requestId, node}`. Counts at once, also for the node that is connected.
-pub(crate) fn approve(call: &Call<'_>) -> Answer {
-    let decide: Decide = match call.read(&DECIDE, &[]) {
-        Ok(decide) => decide,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let decide: Decide = call.read(&DECIDE, &[])?;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     if let Some(asked) = state.nodes.tokens.find(&decide.request_id, state.now_ms()) {
-        return Answer::Later(Box::pin(tokens::approve(state, session, asked)));
+        return Ok(Answer::Later(Box::pin(tokens::approve(state, session, asked))));
     }
-    let request = match state.nodes.find(&decide.request_id) {
-        Ok(request) => request,
-        Err(error) => return Answer::error(error),
-    };
+    let request = state.nodes.find(&decide.request_id)?;
     for scope in &request.required_approve_scopes {
-        if let Err(error) = call.require(scope) {
-            return Answer::error(error);
-        }
+        call.require(scope)?;
     }
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let request = state.nodes.take(&request.request_id)?;
         let now_ms = state.now_ms();
         let id = request.about.node_id.clone();
@@ -99,20 +89,17 @@ pub(crate) fn approve(call: &Call<'_>) -> Answer {
         let node = stored.await.inspect_err(|_| state.nodes.put_back(request.clone()))?;
         nodes::resolved(&state, &request.request_id, &id, "approved");
         Ok(Payload::json(&json!({"requestId": request.request_id, "node": node.shown(session.version)})))
-    }))
+    })))
 }
 
 /// `node.pair.reject {requestId}` → `{requestId, nodeId}`. What the node was approved for before stays.
-pub(crate) fn reject(call: &Call<'_>) -> Answer {
-    let decide: Decide = match call.read(&DECIDE, &[]) {
-        Ok(decide) => decide,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let decide: Decide = call.read(&DECIDE, &[])?;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     if let Some(asked) = state.nodes.tokens.find(&decide.request_id, state.now_ms()) {
-        return Answer::Later(Box::pin(tokens::reject(state, session, asked)));
+        return Ok(Answer::Later(Box::pin(tokens::reject(state, session, asked))));
     }
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let request = state.nodes.find(&decide.request_id)?;
         let (id, now_ms) = (&request.about.node_id, state.now_ms());
         let stored = state.nodes.kept.change(|shelf| {
@@ -129,18 +116,15 @@ pub(crate) fn reject(call: &Call<'_>) -> Answer {
         state.nodes.take(&request.request_id)?;
         nodes::resolved(&state, &request.request_id, id, "rejected");
         Ok(Payload::json(&json!({"requestId": request.request_id, "nodeId": id})))
-    }))
+    })))
 }
 
 /// `node.pair.remove {nodeId}` → `{nodeId}`: what it was approved for counts no more, nor its token, and its connections end. It is asked
 /// for nothing, whatever version it comes back with, until it is approved.
-pub(crate) fn remove(call: &Call<'_>) -> Answer {
-    let which: Which = match call.read(&WHICH, &[]) {
-        Ok(which) => which,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let (id, now_ms) = (which.node_id, state.now_ms());
         let is_node = is_device(&state, &id);
         let had_token = tokens::remove(&state, &session, &id).await?;
@@ -157,23 +141,20 @@ pub(crate) fn remove(call: &Call<'_>) -> Answer {
         state.nodes.withdraw(&id);
         state.hub.close_where(|other| other.declared.is_some() && other.device.as_ref() == Some(&id));
         Ok(Payload::json(&json!({"nodeId": id})))
-    }))
+    })))
 }
 
 /// `node.rename {nodeId, displayName}` → the same.
-pub(crate) fn rename(call: &Call<'_>) -> Answer {
-    let rename: Rename = match call.read(&RENAME, &[]) {
-        Ok(rename) => rename,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let rename: Rename = call.read(&RENAME, &[])?;
     let Some((id, _)) = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == rename.node_id) else {
-        return Answer::error(unknown_node());
+        return Err(unknown_node());
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     if !is_device(&state, &id) {
-        return Answer::Later(Box::pin(tokens::rename(state, session, id, rename.display_name)));
+        return Ok(Answer::Later(Box::pin(tokens::rename(state, session, id, rename.display_name))));
     }
-    Answer::Later(Box::pin(async move {
+    Ok(Answer::Later(Box::pin(async move {
         let now_ms = state.now_ms();
         let renamed = state.nodes.kept.change(|shelf| {
             let mut node = shelf.get(&id).map_or_else(|| only_named(&id, now_ms), |node| Node::clone(&node));
@@ -183,7 +164,7 @@ pub(crate) fn rename(call: &Call<'_>) -> Answer {
         });
         renamed.await?;
         Ok(Payload::json(&json!({"nodeId": id, "displayName": rename.display_name})))
-    }))
+    })))
 }
 
 fn only_named(id: &str, now_ms: u64) -> Node {

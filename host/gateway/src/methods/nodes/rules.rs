@@ -37,25 +37,22 @@ struct Set {
 static SHAPE: LazyLock<Shape> = LazyLock::new(Shape::of::<Set>);
 
 /// `exec.approvals.node.get {nodeId}` → what the node answers: `{path, exists, hash, file}`, or rules of its own kind.
-pub(crate) fn rules(call: &Call<'_>) -> Answer {
-    let asked = call.read::<Which>(&WHICH, &[]).and_then(|which| ask(call, &which.node_id, GET, Map::new()));
-    asked.unwrap_or_else(Answer::error)
+pub(crate) fn rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let which: Which = call.read(&WHICH, &[])?;
+    ask(call, &which.node_id, GET, Map::new())
 }
 
 /// `exec.approvals.node.set {nodeId, file | native, baseHash?}` → what the node answers; it refuses what is out of date.
-pub(crate) fn set_rules(call: &Call<'_>) -> Answer {
-    let set: Set = match call.read(&SHAPE, &[]) {
-        Ok(set) => set,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn set_rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let set: Set = call.read(&SHAPE, &[])?;
     let mut params = Map::new();
     match (set.file, set.native) {
         (Some(file), None) => drop(params.insert("file".into(), Value::Object(file))),
         (None, Some(native)) => params.extend(native),
-        _ => return Answer::error(ErrorShape::invalid("exec.approvals.node.set takes either `file` or `native`")),
+        _ => return Err(ErrorShape::invalid("exec.approvals.node.set takes either `file` or `native`")),
     }
     params.extend(set.base_hash.map(|hash| ("baseHash".to_owned(), Value::String(hash))));
-    ask(call, &set.node_id, SET, params).unwrap_or_else(Answer::error)
+    ask(call, &set.node_id, SET, params)
 }
 
 fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -> Result<Answer, ErrorShape> {

@@ -32,31 +32,24 @@ static SHOWN: LazyLock<Shape> = LazyLock::new(Shape::of::<Shown>);
 
 /// `node.pair.request {nodeId, displayName?, platform?, …}` → `{status, request, created}`: `created` is false for a node that
 /// waits already, whose request is the one that is told.
-pub(crate) fn request(call: &Call<'_>) -> Answer {
-    let asked =
-        call.read::<Claim>(&CLAIM, &[]).and_then(|claim| call.state.nodes.tokens.ask(claim, call.state.now_ms()));
-    let (asked, created) = match asked {
-        Ok(asked) => asked,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn request(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let claim: Claim = call.read(&CLAIM, &[])?;
+    let (asked, created) = call.state.nodes.tokens.ask(claim, call.state.now_ms())?;
     if created {
         nodes::requested(call.state, |version| asked.shown(version));
     }
     let shown = asked.shown(call.session.version);
-    Answer::json(&json!({"status": "pending", "request": shown, "created": created}))
+    Ok(Answer::json(&json!({"status": "pending", "request": shown, "created": created})))
 }
 
 /// `node.pair.verify {nodeId, token}` → `{ok, node?}`: whether that is the node's token.
-pub(crate) fn verify(call: &Call<'_>) -> Answer {
-    let shown: Shown = match call.read(&SHOWN, &[]) {
-        Ok(shown) => shown,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn verify(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let shown: Shown = call.read(&SHOWN, &[])?;
     let tokens = &call.state.nodes.tokens;
     let keys = &call.state.keys;
     match tokens.verify(keys, &shown.node_id, &shown.token) {
-        Some(holder) => Answer::json(&json!({"ok": true, "node": holder.shown(keys)})),
-        None => Answer::json(&json!({"ok": false})),
+        Some(holder) => Ok(Answer::json(&json!({"ok": true, "node": holder.shown(keys)}))),
+        None => Ok(Answer::json(&json!({"ok": false}))),
     }
 }
 

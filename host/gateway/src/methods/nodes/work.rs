@@ -82,15 +82,12 @@ fn own(call: &Call<'_>) -> Result<String, ErrorShape> {
 
 /// `node.pending.enqueue {nodeId, type, priority?, expiresInMs?, wake?}` → `{nodeId, revision, queued, wakeTriggered}`. Of
 /// each type one waits at a time.
-pub(crate) fn enqueue(call: &Call<'_>) -> Answer {
-    let enqueue: Enqueue = match call.read(&ENQUEUE, &[]) {
-        Ok(enqueue) => enqueue,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn enqueue(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let enqueue: Enqueue = call.read(&ENQUEUE, &[])?;
     let is_node = |role: &String| role == "node";
     if !call.state.devices.get(&enqueue.node_id).is_some_and(|device| device.roles.iter().any(is_node)) {
         let newest = call.session.version == ProtocolVersion::V4;
-        return Answer::error(if newest { pairing_changed() } else { unknown_node() });
+        return Err(if newest { pairing_changed() } else { unknown_node() });
     }
     let now_ms = call.state.now_ms();
     let kind = match enqueue.kind {
@@ -116,19 +113,16 @@ pub(crate) fn enqueue(call: &Call<'_>) -> Answer {
         queue.work.push(work.clone());
         Some((queue.revision, work))
     });
-    let Some((revision, queued)) = queued.flatten() else { return Answer::error(full()) };
+    let Some((revision, queued)) = queued.flatten() else { return Err(full()) };
     let answer = json!({"nodeId": enqueue.node_id, "revision": revision, "queued": queued, "wakeTriggered": false});
-    Answer::json(&answer)
+    Ok(Answer::json(&answer))
 }
 
 /// `node.pending.drain {maxItems?}` → `{nodeId, revision, items, hasMore}`; what is urgent comes first. It waits on until it
 /// is acknowledged.
-pub(crate) fn drain(call: &Call<'_>) -> Answer {
-    let read = call.read::<Drain>(&DRAIN, &[]).and_then(|drain| own(call).map(|node| (drain, node)));
-    let (drain, node) = match read {
-        Ok(read) => read,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn drain(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let drain: Drain = call.read(&DRAIN, &[])?;
+    let node = own(call)?;
     let most = usize::try_from(drain.max_items.unwrap_or(4)).unwrap_or(10);
     let drained = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
         let mut work = queue.work.clone();
@@ -137,25 +131,20 @@ pub(crate) fn drain(call: &Call<'_>) -> Answer {
         work.truncate(most);
         (queue.revision, work, more)
     });
-    let Some((revision, items, more)) = drained else { return Answer::error(full()) };
-    Answer::json(&json!({"nodeId": node, "revision": revision, "items": items, "hasMore": more}))
+    let Some((revision, items, more)) = drained else { return Err(full()) };
+    Ok(Answer::json(&json!({"nodeId": node, "revision": revision, "items": items, "hasMore": more})))
 }
 
 /// `node.pending.pull {}` → `{nodeId, actions}`: actions are for nodes in the background, and nothing here makes any.
-pub(crate) fn pull(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]).and_then(|_| own(call)) {
-        Ok(node) => Answer::json(&json!({"nodeId": node, "actions": []})),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn pull(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&json!({"nodeId": own(call)?, "actions": []})))
 }
 
 /// `node.pending.ack {ids}` → `{nodeId, ackedIds, remainingCount}`.
-pub(crate) fn ack(call: &Call<'_>) -> Answer {
-    let read = call.read::<Done>(&DONE, &[]).and_then(|done| own(call).map(|node| (done, node)));
-    let (done, node) = match read {
-        Ok(read) => read,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn ack(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let done: Done = call.read(&DONE, &[])?;
+    let node = own(call)?;
     let acked = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
         let is_done = |work: &Work| done.ids.contains(&work.id);
         let acked: Vec<String> = queue.work.iter().filter(|work| is_done(work)).map(|work| work.id.clone()).collect();
@@ -163,6 +152,6 @@ pub(crate) fn ack(call: &Call<'_>) -> Answer {
         queue.revision += u64::from(!acked.is_empty());
         (acked, queue.work.len())
     });
-    let Some((acked, left)) = acked else { return Answer::error(full()) };
-    Answer::json(&json!({"nodeId": node, "ackedIds": acked, "remainingCount": left}))
+    let Some((acked, left)) = acked else { return Err(full()) };
+    Ok(Answer::json(&json!({"nodeId": node, "ackedIds": acked, "remainingCount": left})))
 }

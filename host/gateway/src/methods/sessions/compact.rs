@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::session::{SessionChange, SessionRow, TranscriptQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -32,14 +33,10 @@ static COMPACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Compact>);
 
 /// `sessions.compact {key, maxLines?}` → `{ok, key, compacted, kept?, archived?, reason?}`. With `maxLines` the newest messages
 /// stay in sight, and the store keeps the older ones. Without, version 4 wants a summary, which takes a model.
-pub(crate) fn compact(call: &Call<'_>) -> Answer {
-    let read = call.read::<Compact>(&COMPACT, KEY_ALIASES);
-    let read = read.and_then(|asked| Ok((Key::read(&asked.key, asked.agent_id.as_deref())?, asked.max_lines)));
-    let (key, most) = match read {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+pub(crate) fn compact(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: Compact = call.read(&COMPACT, KEY_ALIASES)?;
+    let key = Key::read(&asked.key, asked.agent_id.as_deref())?;
+    Ok(later(call, move |state, session| async move {
         let newest = is_newest(&session);
         let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
         let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
@@ -47,7 +44,7 @@ pub(crate) fn compact(call: &Call<'_>) -> Answer {
         if transcript.total == 0 {
             return Ok(Payload::json(&refused("no transcript")));
         }
-        let Some(most) = most.or((!newest).then_some(USUAL_V3)) else {
+        let Some(most) = asked.max_lines.or((!newest).then_some(USUAL_V3)) else {
             let reason = "no agent runs yet that could sum the transcript up; with maxLines the newest messages stay in \
                           sight and the older ones are put aside";
             return Ok(Payload::json(&refused(reason)));
@@ -71,5 +68,5 @@ pub(crate) fn compact(call: &Call<'_>) -> Answer {
         state.session_changed(&row.key, "compact", Some(&row));
         let done = json!({"ok": true, "key": row.key, "compacted": true, "archived": STORE_PATH, "kept": most});
         Ok(Payload::json(&done))
-    })
+    }))
 }

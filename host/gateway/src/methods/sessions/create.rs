@@ -80,21 +80,16 @@ static CREATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Create>);
 
 /// `sessions.create {key?, idempotencyKey?, …}` → `{ok, key, sessionId, entry, runStarted}`. A session that is there
 /// already is answered as it is.
-pub(crate) fn create(call: &Call<'_>) -> Answer {
+pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     // The original LeanClaw calls the label a name.
     let aliases = [KEY_ALIASES, &[("name", "label")]].concat();
-    let create: Create = match call.read(&CREATE, &aliases) {
-        Ok(create) => create,
-        Err(error) => return Answer::error(error),
-    };
+    let create: Create = call.read(&CREATE, &aliases)?;
     let full = create.permission_mode.as_deref() == Some("full") || create.incognito == Some(true);
-    let allowed = call.require(if full { ADMIN } else { WRITE }).and_then(|()| create.refuse_what_is_not_there());
-    let (key, settings) = match allowed.and_then(|()| Ok((create.key(call.session)?, create.settings()))) {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
+    call.require(if full { ADMIN } else { WRITE })?;
+    create.refuse_what_is_not_there()?;
+    let (key, settings) = (create.key(call.session)?, create.settings());
     let says_something = create.message.is_some() || create.task.is_some();
-    later(call, move |state, session| async move {
+    Ok(later(call, move |state, session| async move {
         let (now_ms, version, own) = (state.now_ms(), session.version, key.clone());
         let decide = move |row| {
             if let Some(row) = row {
@@ -116,7 +111,7 @@ pub(crate) fn create(call: &Call<'_>) -> Answer {
             answer.insert("runError".into(), error);
         }
         Ok(Payload::json(&answer))
-    })
+    }))
 }
 
 impl Create {

@@ -69,60 +69,46 @@ static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
 static DELETE: LazyLock<Shape> = LazyLock::new(Shape::of::<Delete>);
 
 /// `sessions.groups.list {}` → `{groups: [{name, position}], sectionOrder}`.
-pub(crate) fn list_groups(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]) {
-        Ok(_) => Answer::json(&Value::Object(call.state.groups.now().listed())),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn list_groups(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&Value::Object(call.state.groups.now().listed())))
 }
 
 /// `sessions.groups.defaults {}` → `{defaults: [{name, cwd?, worktree?}]}`.
-pub(crate) fn group_defaults(call: &Call<'_>) -> Answer {
-    match call.read::<Nothing>(&NOTHING, &[]) {
-        Ok(_) => Answer::json(&json!({"defaults": call.state.groups.now().listed_defaults()})),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn group_defaults(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
+    Ok(Answer::json(&json!({"defaults": call.state.groups.now().listed_defaults()})))
 }
 
 /// `sessions.groups.put {names, sectionOrder?}` → `{ok, groups, sectionOrder}`: these groups in this order.
-pub(crate) fn put_groups(call: &Call<'_>) -> Answer {
-    let put: Put = match call.read(&PUT, &[]) {
-        Ok(put) => put,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, _| async move {
+pub(crate) fn put_groups(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let put: Put = call.read(&PUT, &[])?;
+    Ok(later(call, |state, _| async move {
         let decide = |kept: &mut Kept| {
             kept.set_names(put.names);
             kept.section_order = put.section_order.unwrap_or_else(|| std::mem::take(&mut kept.section_order));
             Ok(())
         };
         Ok(mutated(&state.groups.change(decide).await?, None))
-    })
+    }))
 }
 
 /// `sessions.groups.rename {name, to}` → `{ok, groups, sectionOrder, updatedSessions}`: its sessions come along.
-pub(crate) fn rename_group(call: &Call<'_>) -> Answer {
-    match call.read::<Rename>(&RENAME, &[]) {
-        Ok(Rename { name, to }) => moved(call, name, Some(to)),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn rename_group(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Rename { name, to } = call.read(&RENAME, &[])?;
+    moved(call, name, Some(to))
 }
 
 /// `sessions.groups.delete {name}` → `{ok, groups, sectionOrder, updatedSessions}`: its sessions are in none then.
-pub(crate) fn delete_group(call: &Call<'_>) -> Answer {
-    match call.read::<Delete>(&DELETE, &[]) {
-        Ok(Delete { name }) => moved(call, name, None),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn delete_group(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let Delete { name } = call.read(&DELETE, &[])?;
+    moved(call, name, None)
 }
 
 /// `sessions.groups.update {name, cwd, worktree}` → `{ok, defaults}`: what a new session of the group begins with.
-pub(crate) fn update_group(call: &Call<'_>) -> Answer {
-    let update: Update = match call.read(&UPDATE, &[]) {
-        Ok(update) => update,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, _| async move {
+pub(crate) fn update_group(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let update: Update = call.read(&UPDATE, &[])?;
+    Ok(later(call, |state, _| async move {
         let decide = |kept: &mut Kept| {
             kept.known(&update.name)?;
             kept.defaults.insert(update.name, Defaults { cwd: update.cwd, worktree: update.worktree });
@@ -130,7 +116,7 @@ pub(crate) fn update_group(call: &Call<'_>) -> Answer {
         };
         let kept = state.groups.change(decide).await?;
         Ok(Payload::json(&json!({"ok": true, "defaults": kept.listed_defaults()})))
-    })
+    }))
 }
 
 fn mutated(kept: &Kept, updated_sessions: Option<u64>) -> Payload {
@@ -141,15 +127,15 @@ fn mutated(kept: &Kept, updated_sessions: Option<u64>) -> Payload {
 }
 
 /// Gives a group another name or none. The group first: when that cannot be, no session changes.
-fn moved(call: &Call<'_>, name: String, to: Option<String>) -> Answer {
-    later(call, |state, session| async move {
+fn moved(call: &Call<'_>, name: String, to: Option<String>) -> Result<Answer, ErrorShape> {
+    Ok(later(call, |state, session| async move {
         let kept = state.groups.change(|kept| kept.rename(&name, to.as_deref())).await?;
         let mut updated = 0;
         for key in members(&state, &session, &name).await? {
             updated += u64::from(regroup(&state, &session, &key, (&name, to.as_deref())).await?);
         }
         Ok(mutated(&kept, Some(updated)))
-    })
+    }))
 }
 
 /// The keys of the sessions in a group.

@@ -64,38 +64,34 @@ static GET: LazyLock<Shape> = LazyLock::new(Shape::of::<Get>);
 
 /// `chat.history {sessionKey, limit?}` → `{sessionKey, sessionId?, messages, thinkingLevel, …}`; version 4 adds pages
 /// and, with a cursor, only what is new since.
-pub(crate) fn history(call: &Call<'_>) -> Answer {
+pub(crate) fn history(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     history_with(call, Vec::new())
 }
 
 /// The same, with more in the answer.
-pub(crate) fn history_with(call: &Call<'_>, more: Vec<(&'static str, Value)>) -> Answer {
-    let read = call.read::<History>(&HISTORY, &[("chatJid", "sessionKey"), ("key", "sessionKey")]);
-    match read.and_then(|history| Ok((Key::read(&history.session_key, history.agent_id.as_deref())?, history))) {
-        Ok((key, history)) => later(call, |state, session| async move {
-            let mut answer = said(&state, &session, &key, &history).await?;
-            if let Some(answer) = answer.as_object_mut() {
-                answer.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-            }
-            Ok(Payload::json(&answer))
-        }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn history_with(call: &Call<'_>, more: Vec<(&'static str, Value)>) -> Result<Answer, ErrorShape> {
+    let history: History = call.read(&HISTORY, &[("chatJid", "sessionKey"), ("key", "sessionKey")])?;
+    let key = Key::read(&history.session_key, history.agent_id.as_deref())?;
+    Ok(later(call, |state, session| async move {
+        let mut answer = said(&state, &session, &key, &history).await?;
+        if let Some(answer) = answer.as_object_mut() {
+            answer.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        Ok(Payload::json(&answer))
+    }))
 }
 
 /// `sessions.get {key, limit?}` → `{messages}`, empty when there is no such session.
-pub(crate) fn get(call: &Call<'_>) -> Answer {
-    let read = call.read::<Get>(&GET, KEY_ALIASES);
-    match read.and_then(|get| Ok((Key::read(&get.key, get.agent_id.as_deref())?, get.limit))) {
-        Ok((key, limit)) => later(call, move |state, session| async move {
-            let limit = limit.unwrap_or(DEFAULT_MESSAGES).min(MAX_MESSAGES);
-            let query = TranscriptQuery { limit, ..TranscriptQuery::default() };
-            let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
-            let messages = capped(&transcript.messages, &session, &Caps::default());
-            Ok(Payload::json(&json!({"messages": messages})))
-        }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let get: Get = call.read(&GET, KEY_ALIASES)?;
+    let key = Key::read(&get.key, get.agent_id.as_deref())?;
+    let limit = get.limit.unwrap_or(DEFAULT_MESSAGES).min(MAX_MESSAGES);
+    Ok(later(call, move |state, session| async move {
+        let query = TranscriptQuery { limit, ..TranscriptQuery::default() };
+        let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
+        let messages = capped(&transcript.messages, &session, &Caps::default());
+        Ok(Payload::json(&json!({"messages": messages})))
+    }))
 }
 
 fn capped(messages: &[TranscriptMessage], session: &Session, caps: &Caps) -> Vec<Value> {

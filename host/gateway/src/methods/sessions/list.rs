@@ -75,24 +75,21 @@ static LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<List>);
 
 /// `sessions.list {limit?, …}` → `{ts, path, count, defaults, sessions}`, the one that changed last first; version 4
 /// besides `{totalCount, limitApplied, nextOffset, hasMore, owners}`.
-pub(crate) fn list(call: &Call<'_>) -> Answer {
+pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let (version, revision) = (call.session.version, call.state.services.sessions.revision());
     if let Some(text) = call.state.lists.get(revision, version, call.params, call.state.now_ms()) {
-        return Answer::Now(Ok(Payload::Own(text)));
+        return Ok(Answer::Now(Ok(Payload::Own(text))));
     }
-    let list = match read(call) {
-        Ok(list) => list,
-        Err(error) => return Answer::error(error),
-    };
+    let list = read(call)?;
     // What was active lately changes with the time alone.
     let params = list.active_minutes.is_none().then(|| call.params.to_owned());
-    later(call, move |state, session| async move {
+    Ok(later(call, move |state, session| async move {
         let text = answer(Arc::clone(&state), session, list).await?;
         if let Some(params) = params {
             state.lists.keep(revision, version, params, &text);
         }
         Ok(Payload::Own(text))
-    })
+    }))
 }
 
 /// The parameters of a call that lists.

@@ -94,25 +94,18 @@ static PREVIEW: LazyLock<Shape> = LazyLock::new(Shape::of::<Preview>);
 
 /// `sessions.resolve {key | sessionId | label | shortId | reference}` → `{ok, key}`; version 4 adds `agentId`, and
 /// `ok: false` with `allowMissing`.
-pub(crate) fn resolve(call: &Call<'_>) -> Answer {
-    let resolve: Resolve = match call.read(&RESOLVE, KEY_ALIASES) {
-        Ok(resolve) => resolve,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn resolve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let resolve: Resolve = call.read(&RESOLVE, KEY_ALIASES)?;
     let newest = is_newest(call.session);
     let missing_is_fine = newest && resolve.allow_missing == Some(true);
-    match find(call, &resolve) {
-        Ok(Found::None(what)) if resolve.reference.as_ref().is_some_and(|reference| reference.slug.is_some()) => {
-            later(call, move |state, session| async move {
+    match find(call, &resolve)? {
+        Found::None(what) if resolve.reference.as_ref().is_some_and(|reference| reference.slug.is_some()) => {
+            Ok(later(call, move |state, session| async move {
                 let found = by_slug(&state, &session, &resolve, what).await?;
-                answer(found, newest, missing_is_fine).map(|value| Payload::json(&value))
-            })
+                Ok(Payload::json(&answer(found, newest, missing_is_fine)?))
+            }))
         }
-        Ok(found) => match answer(found, newest, missing_is_fine) {
-            Ok(value) => Answer::json(&value),
-            Err(error) => Answer::error(error),
-        },
-        Err(error) => Answer::error(error),
+        found => Ok(Answer::json(&answer(found, newest, missing_is_fine)?)),
     }
 }
 
@@ -220,33 +213,25 @@ fn find(call: &Call<'_>, resolve: &Resolve) -> Result<Found, ErrorShape> {
 }
 
 /// `sessions.describe {key}` → `{session}`, null when there is none.
-pub(crate) fn describe(call: &Call<'_>) -> Answer {
-    let read = call.read::<Describe>(&DESCRIBE, KEY_ALIASES);
-    let row = read.and_then(|describe| {
-        let key = Key::read(&describe.key, describe.agent_id.as_deref())?;
-        let row = call.state.services.sessions.get(&key.text).map_err(failed(call.session))?;
-        Ok((row, (describe.include_derived_titles == Some(true), describe.include_last_message == Some(true))))
-    });
-    match row {
-        Ok((None, _)) => Answer::json(&json!({"session": null})),
-        Ok((Some(row), wanted)) => later(call, move |state, session| async move {
-            let mut shown = listed(&row, session.version);
-            super::list::look_into(&state, &session, &row, wanted, &mut shown).await?;
-            Ok(Payload::json(&json!({"session": shown})))
-        }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn describe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let describe: Describe = call.read(&DESCRIBE, KEY_ALIASES)?;
+    let key = Key::read(&describe.key, describe.agent_id.as_deref())?;
+    let row = call.state.services.sessions.get(&key.text).map_err(failed(call.session))?;
+    let Some(row) = row else { return Ok(Answer::json(&json!({"session": null}))) };
+    let wanted = (describe.include_derived_titles == Some(true), describe.include_last_message == Some(true));
+    Ok(later(call, move |state, session| async move {
+        let mut shown = listed(&row, session.version);
+        super::list::look_into(&state, &session, &row, wanted, &mut shown).await?;
+        Ok(Payload::json(&json!({"session": shown})))
+    }))
 }
 
 /// `sessions.preview {keys, limit?, maxChars?}` → `{ts, previews: [{key, status, items: [{role, text}]}]}`; each key as
 /// it was given.
-pub(crate) fn preview(call: &Call<'_>) -> Answer {
+pub(crate) fn preview(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases = &[("sessionKeys", "keys")];
-    let preview: Preview = match call.read(&PREVIEW, aliases) {
-        Ok(preview) => preview,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+    let preview: Preview = call.read(&PREVIEW, aliases)?;
+    Ok(later(call, |state, session| async move {
         let mut previews = Vec::new();
         for given in preview.keys.iter().take(MAX_PREVIEWS) {
             let (status, items) = match looked(&state, &session, given, &preview).await {
@@ -258,7 +243,7 @@ pub(crate) fn preview(call: &Call<'_>) -> Answer {
             previews.push(json!({"key": given, "status": status, "items": items}));
         }
         Ok(Payload::json(&json!({"ts": state.now_ms(), "previews": previews})))
-    })
+    }))
 }
 
 /// The last lines of a session; none when there is no such session.

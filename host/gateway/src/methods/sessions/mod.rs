@@ -47,7 +47,7 @@ pub(crate) use usage::usage;
 const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
 
 /// Runs a call that reads or writes the store.
-fn later<F: Future<Output = Outcome> + Send + 'static>(
+pub(super) fn later<F: Future<Output = Outcome> + Send + 'static>(
     call: &Call<'_>,
     work: impl FnOnce(Arc<State>, Arc<Session>) -> F,
 ) -> Answer {

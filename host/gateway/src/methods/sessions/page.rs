@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::session::TranscriptQuery;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -39,51 +40,42 @@ static BRANCHES: LazyLock<Shape> =
 
 /// `sessions.viewers.set {sessionKeys}` → `{sessionKeys}`: which sessions this connection shows, for others to see in its
 /// presence.
-pub(crate) fn viewers(call: &Call<'_>) -> Answer {
-    let read = call.read::<Viewed>(&VIEWED, &[]).and_then(|viewed| {
-        let mut keys = Vec::new();
-        let mut bytes = 0;
-        for given in viewed.session_keys.iter().take(MAX_VIEWED) {
-            let key = Key::read(given, None)?.text;
-            if !keys.contains(&key) {
-                bytes += key.len();
-                if bytes > MAX_VIEWED_BYTES {
-                    break;
-                }
-                keys.push(key);
+pub(crate) fn viewers(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let viewed: Viewed = call.read(&VIEWED, &[])?;
+    let mut keys = Vec::new();
+    let mut bytes = 0;
+    for given in viewed.session_keys.iter().take(MAX_VIEWED) {
+        let key = Key::read(given, None)?.text;
+        if !keys.contains(&key) {
+            bytes += key.len();
+            if bytes > MAX_VIEWED_BYTES {
+                break;
             }
+            keys.push(key);
         }
-        Ok(keys)
-    });
-    match read {
-        Ok(keys) => {
-            call.state.presence.watches(call.session, &keys, call.state.now_ms());
-            Answer::json(&json!({"sessionKeys": keys}))
-        }
-        Err(error) => Answer::error(error),
     }
+    call.state.presence.watches(call.session, &keys, call.state.now_ms());
+    Ok(Answer::json(&json!({"sessionKeys": keys})))
 }
 
 /// `sessions.branches.list {sessionKey, agentId?}` → `{branches}`: a transcript has one branch, and none before anything
 /// was said.
-pub(crate) fn branches(call: &Call<'_>) -> Answer {
-    let read = call.read::<Branches>(&BRANCHES, &[("key", "sessionKey")]);
-    match read.and_then(|asked| Key::read(&asked.session_key, asked.agent_id.as_deref())) {
-        Ok(key) => later(call, |state, session| async move {
-            let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
-            let newest = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
-            let branch = newest.messages.first().map(|message| {
-                json!({
-                    "leafEntryId": message.id.to_string(),
-                    "headline": shortened(text_of(message).trim(), HEADLINE_CHARS),
-                    "messageCount": newest.total,
-                    "updatedAt": clock_text::iso(message.at_ms),
-                    "active": true,
-                })
-            });
-            let branches: Vec<Value> = branch.into_iter().collect();
-            Ok(Payload::json(&json!({"branches": branches})))
-        }),
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn branches(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: Branches = call.read(&BRANCHES, &[("key", "sessionKey")])?;
+    let key = Key::read(&asked.session_key, asked.agent_id.as_deref())?;
+    Ok(later(call, |state, session| async move {
+        let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
+        let newest = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
+        let branch = newest.messages.first().map(|message| {
+            json!({
+                "leafEntryId": message.id.to_string(),
+                "headline": shortened(text_of(message).trim(), HEADLINE_CHARS),
+                "messageCount": newest.total,
+                "updatedAt": clock_text::iso(message.at_ms),
+                "active": true,
+            })
+        });
+        let branches: Vec<Value> = branch.into_iter().collect();
+        Ok(Payload::json(&json!({"branches": branches})))
+    }))
 }

@@ -153,21 +153,16 @@ const THINKING_V4: [&str; 9] = ["off", "minimal", "low", "medium", "high", "xhig
 const LINEAGE: [&str; 5] = ["spawnedBy", "spawnedWorkspaceDir", "spawnDepth", "subagentRole", "subagentControlScope"];
 
 /// `sessions.patch {key, …}` → `{ok, path, key, entry, resolved}`. Makes the session when it is missing.
-pub(crate) fn patch(call: &Call<'_>) -> Answer {
-    let params = match call.read::<Map<String, Value>>(&PATCH, KEY_ALIASES).and_then(|params| {
-        call.require(needed(call.session.version, &params))?;
-        Ok(params)
-    }) {
-        Ok(params) => params,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+pub(crate) fn patch(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let params: Map<String, Value> = call.read(&PATCH, KEY_ALIASES)?;
+    call.require(needed(call.session.version, &params))?;
+    Ok(later(call, move |state, session| async move {
         let row = patched(&state, &session, params).await?;
         Ok(Payload::json(&json!({
             "ok": true, "path": STORE_PATH, "key": row.key, "entry": entry(&row, session.version),
             "resolved": resolved(&row),
         })))
-    })
+    }))
 }
 
 /// Changes one session, and tells who wants to know.
@@ -239,15 +234,10 @@ impl JsonSchema for Changes {
 static MANY: LazyLock<Shape> = LazyLock::new(Shape::of::<Many>);
 
 /// `sessions.patchMany {targets, patch}` → `{outcomes: [{ok, key, agentId?, error?}]}`, one per target in their order.
-pub(crate) fn patch_many(call: &Call<'_>) -> Answer {
-    let many = match call.read::<Many>(&MANY, &[]).and_then(|many| {
-        call.require(needed(call.session.version, &many.patch))?;
-        Ok(many)
-    }) {
-        Ok(many) => many,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+pub(crate) fn patch_many(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let many: Many = call.read(&MANY, &[])?;
+    call.require(needed(call.session.version, &many.patch))?;
+    Ok(later(call, move |state, session| async move {
         let mut outcomes = Vec::with_capacity(many.targets.len());
         for target in many.targets {
             let mut outcome = json!({"ok": true, "key": target.key});
@@ -271,7 +261,7 @@ pub(crate) fn patch_many(call: &Call<'_>) -> Answer {
             outcomes.push(outcome);
         }
         Ok(Payload::json(&json!({"outcomes": outcomes})))
-    })
+    }))
 }
 
 fn text_of_label(params: &Map<String, Value>) -> Option<String> {

@@ -52,16 +52,11 @@ static DELETE: LazyLock<Shape> = LazyLock::new(Shape::of::<Delete>);
 
 /// `sessions.reset {key, reason?}` → `{ok, key, entry}`, and `resolved` in version 4. The transcript begins anew; what
 /// the session was set to stays. Version 3 gives it another session id, version 4 another lifecycle revision.
-pub(crate) fn reset(call: &Call<'_>) -> Answer {
-    let read = call.read::<Reset>(&RESET, KEY_ALIASES);
-    let (key, reason) = match read.and_then(|reset| {
-        let reason = reset.reason.unwrap_or_else(|| "reset".to_owned());
-        Ok((Key::read(&reset.key, reset.agent_id.as_deref())?, reason))
-    }) {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+pub(crate) fn reset(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let reset: Reset = call.read(&RESET, KEY_ALIASES)?;
+    let key = Key::read(&reset.key, reset.agent_id.as_deref())?;
+    let reason = reset.reason.unwrap_or_else(|| "reset".to_owned());
+    Ok(later(call, move |state, session| async move {
         let (now_ms, newest, own) = (state.now_ms(), is_newest(&session), key.clone());
         let decide = move |row: Option<SessionRow>| {
             let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
@@ -79,33 +74,26 @@ pub(crate) fn reset(call: &Call<'_>) -> Answer {
             answer.insert("resolved".into(), resolved(&row));
         }
         Ok(Payload::json(&answer))
-    })
+    }))
 }
 
 /// `sessions.delete {key, deleteTranscript?}` → `{ok, key, deleted, archived}`. An agent's main session stays.
-pub(crate) fn delete(call: &Call<'_>) -> Answer {
-    let delete: Delete = match call.read(&DELETE, KEY_ALIASES) {
-        Ok(delete) => delete,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let delete: Delete = call.read(&DELETE, KEY_ALIASES)?;
     let archived_only = delete.archived_only == Some(true);
     let scope = if is_newest(call.session) && archived_only { WRITE } else { ADMIN };
-    let key = call.require(scope).and_then(|()| Key::read(&delete.key, delete.agent_id.as_deref()));
-    let key = match key {
-        Ok(key) if key.is_main() => {
-            let message = format!("Cannot delete the main session ({}).", key.text);
-            return Answer::error(ErrorShape::invalid(message));
-        }
-        Ok(key) => key,
-        Err(error) => return Answer::error(error),
-    };
+    call.require(scope)?;
+    let key = Key::read(&delete.key, delete.agent_id.as_deref())?;
+    if key.is_main() {
+        return Err(ErrorShape::invalid(format!("Cannot delete the main session ({}).", key.text)));
+    }
     let expected = Expected {
         session_id: delete.expected_session_id,
         lifecycle_revision: delete.expected_lifecycle_revision,
         updated_ms: delete.expected_session_updated_at,
     };
     let transcript = delete.delete_transcript != Some(false);
-    later(call, move |state, session| async move {
+    Ok(later(call, move |state, session| async move {
         let decide = move |row: Option<SessionRow>| {
             let Some(row) = row else { return Ok((SessionChange::Nothing, false)) };
             expected.check(Some(&row))?;
@@ -122,5 +110,5 @@ pub(crate) fn delete(call: &Call<'_>) -> Answer {
         }
         let archived: [Value; 0] = [];
         Ok(Payload::json(&json!({"ok": true, "key": key.text, "deleted": deleted, "archived": archived})))
-    })
+    }))
 }

@@ -41,17 +41,12 @@ static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
 
 /// `sessions.send {key, message, idempotencyKey?, …}` → `{ok, key, sessionId, messageId, messageSeq, runId, status, runStarted,
 /// runError}`. The same idempotency key stores it once.
-pub(crate) fn send(call: &Call<'_>) -> Answer {
+pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases: Vec<(&str, &str)> = KEY_ALIASES.iter().copied().chain([("text", "message")]).collect();
-    let read = call.read::<Send>(&SEND, &aliases).and_then(|send| {
-        send.check()?;
-        Ok((Key::read(&send.key, send.agent_id.as_deref())?, send))
-    });
-    let (key, send) = match read {
-        Ok(both) => both,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+    let send: Send = call.read(&SEND, &aliases)?;
+    send.check()?;
+    let key = Key::read(&send.key, send.agent_id.as_deref())?;
+    Ok(later(call, move |state, session| async move {
         let row = existing(&state, &session, &key).await?;
         if row.entry.get("sendPolicy").and_then(Value::as_str) == Some("deny") {
             return Err(ErrorShape::invalid("send blocked by session policy"));
@@ -76,7 +71,7 @@ pub(crate) fn send(call: &Call<'_>) -> Answer {
             "messageSeq": appended.message.seq, "runId": run, "status": "error", "runStarted": false,
             "runError": {"code": "UNAVAILABLE", "message": why},
         })))
-    })
+    }))
 }
 
 impl Send {

@@ -41,65 +41,50 @@ static UNFOLLOW: LazyLock<Shape> = LazyLock::new(Shape::of::<Unfollow>);
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 
 /// `sessions.subscribe {}` → `{subscribed: true}`; with parameters of `sessions.list`, its answer as `list` besides.
-pub(crate) fn subscribe(call: &Call<'_>) -> Answer {
+pub(crate) fn subscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked = serde_json::from_str::<Value>(call.params).ok();
     let plain = asked.as_ref().and_then(Value::as_object).is_some_and(serde_json::Map::is_empty);
-    match list::read(call) {
-        Err(error) => Answer::error(error),
-        Ok(_) if plain => {
-            call.session.subscriptions.set_all(true);
-            Answer::json(&json!({"subscribed": true}))
-        }
-        Ok(params) => {
-            // First the subscription, then the list: nothing is missed in between.
-            call.session.subscriptions.set_all(true);
-            later(call, |state, session| async move {
-                let list = list::answer(state, session, params).await?;
-                Ok(Payload::Own(format!("{{\"subscribed\":true,\"list\":{list}}}")))
-            })
-        }
+    let params = list::read(call)?;
+    // First the subscription, then the list: nothing is missed in between.
+    call.session.subscriptions.set_all(true);
+    if plain {
+        return Ok(Answer::json(&json!({"subscribed": true})));
     }
+    Ok(later(call, |state, session| async move {
+        let list = list::answer(state, session, params).await?;
+        Ok(Payload::Own(format!("{{\"subscribed\":true,\"list\":{list}}}")))
+    }))
 }
 
 /// `sessions.unsubscribe {}` → `{subscribed: false}`.
-pub(crate) fn unsubscribe(call: &Call<'_>) -> Answer {
-    if let Err(error) = call.read::<Nothing>(&NOTHING, &[]) {
-        return Answer::error(error);
-    }
+pub(crate) fn unsubscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    call.read::<Nothing>(&NOTHING, &[])?;
     call.session.subscriptions.set_all(false);
-    Answer::json(&json!({"subscribed": false}))
+    Ok(Answer::json(&json!({"subscribed": false})))
 }
 
 /// `sessions.messages.subscribe {key, includeApprovals?}` → `{subscribed: true, key}`.
-pub(crate) fn follow(call: &Call<'_>) -> Answer {
-    let read = call.read::<Follow>(&FOLLOW, KEY_ALIASES);
-    match read.and_then(|follow| Ok((Key::read(&follow.key, follow.agent_id.as_deref())?, follow.include_approvals))) {
-        Ok((key, _)) if !call.session.subscriptions.follow(&key.text) => {
-            let message = "this connection follows too many sessions; unsubscribe from some, or use sessions.subscribe";
-            Answer::error(ErrorShape::invalid(format!("{message} (refused: {})", key.text)))
-        }
-        Ok((key, approvals)) => {
-            let mut answer = json!({"subscribed": true, "key": key.text});
-            if let Some(answer) = answer.as_object_mut().filter(|_| approvals == Some(true)) {
-                let replay = json!({
-                    "sessionKey": key.text, "updatedAtMs": call.state.now_ms(), "approvals": [], "truncated": false,
-                });
-                answer.insert("approvalReplay".into(), replay);
-            }
-            Answer::json(&answer)
-        }
-        Err(error) => Answer::error(error),
+pub(crate) fn follow(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let follow: Follow = call.read(&FOLLOW, KEY_ALIASES)?;
+    let key = Key::read(&follow.key, follow.agent_id.as_deref())?;
+    if !call.session.subscriptions.follow(&key.text) {
+        let message = "this connection follows too many sessions; unsubscribe from some, or use sessions.subscribe";
+        return Err(ErrorShape::invalid(format!("{message} (refused: {})", key.text)));
     }
+    let mut answer = json!({"subscribed": true, "key": key.text});
+    if let Some(answer) = answer.as_object_mut().filter(|_| follow.include_approvals == Some(true)) {
+        let replay = json!({
+            "sessionKey": key.text, "updatedAtMs": call.state.now_ms(), "approvals": [], "truncated": false,
+        });
+        answer.insert("approvalReplay".into(), replay);
+    }
+    Ok(Answer::json(&answer))
 }
 
 /// `sessions.messages.unsubscribe {key}` → `{subscribed: false, key}`.
-pub(crate) fn unfollow(call: &Call<'_>) -> Answer {
-    let read = call.read::<Unfollow>(&UNFOLLOW, KEY_ALIASES);
-    match read.and_then(|unfollow| Key::read(&unfollow.key, unfollow.agent_id.as_deref())) {
-        Ok(key) => {
-            call.session.subscriptions.unfollow(&key.text);
-            Answer::json(&json!({"subscribed": false, "key": key.text}))
-        }
-        Err(error) => Answer::error(error),
-    }
+pub(crate) fn unfollow(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let unfollow: Unfollow = call.read(&UNFOLLOW, KEY_ALIASES)?;
+    let key = Key::read(&unfollow.key, unfollow.agent_id.as_deref())?;
+    call.session.subscriptions.unfollow(&key.text);
+    Ok(Answer::json(&json!({"subscribed": false, "key": key.text})))
 }

@@ -25,15 +25,12 @@ fn params(call: &Call<'_>) -> Map<String, Value> {
 }
 
 /// `usage.cost {days? | startDate, endDate, utcOffset?}` → `{updatedAt, days, daily, totals}`.
-pub(crate) fn cost(call: &Call<'_>) -> Answer {
+pub(crate) fn cost(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let (params, now_ms, newest) = (params(call), call.state.now_ms(), is_newest(call.session));
     let text = |name: &str| params.get(name).and_then(Value::as_str);
     let days = params.get("days").and_then(Value::as_i64).unwrap_or(DEFAULT_DAYS);
-    let span = match Span::read((text("startDate"), text("endDate")), text("utcOffset"), days, now_ms) {
-        Ok(span) => span,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, move |state, session| async move {
+    let span = Span::read((text("startDate"), text("endDate")), text("utcOffset"), days, now_ms)?;
+    Ok(later(call, move |state, session| async move {
         let (from_ms, until_ms) = span.times_ms();
         let query = UsageQuery { from_ms, until_ms, day_shift_ms: span.shift_ms, ..UsageQuery::default() };
         let cells = state.services.sessions.usage(query).await.map_err(failed(&session))?;
@@ -53,21 +50,18 @@ pub(crate) fn cost(call: &Call<'_>) -> Answer {
             answer.insert("cacheStatus".into(), cache);
         }
         Ok(Payload::json(&answer))
-    })
+    }))
 }
 
 /// `usage.status` → `{updatedAt, providers}`: no provider reports quotas here.
-pub(crate) fn status(call: &Call<'_>) -> Answer {
-    Answer::json(&json!({"updatedAt": call.state.now_ms(), "providers": []}))
+pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    Ok(Answer::json(&json!({"updatedAt": call.state.now_ms(), "providers": []})))
 }
 
 /// `sessions.usage.timeseries {key}` → `{sessionId, points}`: a point for every answer of a model.
-pub(crate) fn timeseries(call: &Call<'_>) -> Answer {
-    let key = match key(call) {
-        Ok(key) => key,
-        Err(error) => return Answer::error(error),
-    };
-    later(call, |state, session| async move {
+pub(crate) fn timeseries(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let key = key(call)?;
+    Ok(later(call, |state, session| async move {
         let sessions = &state.services.sessions;
         let row = sessions.get(&key.text).map_err(failed(&session))?;
         let row = row.ok_or_else(|| ErrorShape::invalid(format!("No transcript found for session: {}", key.text)))?;
@@ -92,17 +86,14 @@ pub(crate) fn timeseries(call: &Call<'_>) -> Answer {
         };
         let points: Vec<Value> = transcript.messages.iter().filter_map(point).collect();
         Ok(Payload::json(&json!({"sessionId": row.session_id, "points": points})))
-    })
+    }))
 }
 
 /// `sessions.usage.logs {key, limit?}` → `{logs: [{timestamp, role, content, tokens?, cost?}]}`.
-pub(crate) fn logs(call: &Call<'_>) -> Answer {
-    let key = match key(call) {
-        Ok(key) => key,
-        Err(error) => return Answer::error(error),
-    };
+pub(crate) fn logs(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let key = key(call)?;
     let limit = params(call).get("limit").and_then(Value::as_u64).unwrap_or(DEFAULT_LOGS).clamp(1, MAX_LOGS);
-    later(call, move |state, session| async move {
+    Ok(later(call, move |state, session| async move {
         let query = TranscriptQuery { limit, ..TranscriptQuery::default() };
         let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
         let line = |message: &TranscriptMessage| {
@@ -118,7 +109,7 @@ pub(crate) fn logs(call: &Call<'_>) -> Answer {
         };
         let logs: Vec<Value> = transcript.messages.iter().filter_map(line).collect();
         Ok(Payload::json(&json!({"logs": logs})))
-    })
+    }))
 }
 
 fn key(call: &Call<'_>) -> Result<Key, ErrorShape> {

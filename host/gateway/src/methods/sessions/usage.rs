@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::session::{SessionQuery, SessionRow, UsageCell, UsageQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -56,45 +57,41 @@ static USAGE: LazyLock<Shape> = LazyLock::new(Shape::of::<Usage>);
 
 /// `sessions.usage {key?, startDate?, endDate?, …}` → `{updatedAt, startDate, endDate, sessions, totals, aggregates}`.
 /// Days are those of UTC unless an offset is given.
-pub(crate) fn usage(call: &Call<'_>) -> Answer {
-    let read = call.read::<Usage>(&USAGE, KEY_ALIASES).and_then(|usage| {
-        let days = match usage.range.as_deref() {
-            Some("7d") => 7,
-            Some("90d") => 90,
-            Some("1y") => 365,
-            Some("all") => 3660,
-            _ => 30,
+pub(crate) fn usage(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let usage: Usage = call.read(&USAGE, KEY_ALIASES)?;
+    let days = match usage.range.as_deref() {
+        Some("7d") => 7,
+        Some("90d") => 90,
+        Some("1y") => 365,
+        Some("all") => 3660,
+        _ => 30,
+    };
+    let dates = (usage.start_date.as_deref(), usage.end_date.as_deref());
+    let span = Span::read(dates, usage.utc_offset.as_deref(), days, call.state.now_ms())?;
+    let key = usage.key.as_deref().map(|key| Key::read(key, usage.agent_id.as_deref())).transpose()?;
+    let agent = usage.agent_id.as_deref().map(agent_id).transpose()?;
+    let limit = usage.limit.unwrap_or(DEFAULT_SESSIONS).min(MAX_SESSIONS);
+    Ok(later(call, move |state, session| async move {
+        let (from_ms, until_ms) = span.times_ms();
+        let query = UsageQuery {
+            key: key.as_ref().map(|key| key.text.clone()),
+            agent: agent.clone(),
+            from_ms,
+            until_ms,
+            day_shift_ms: span.shift_ms,
         };
-        let dates = (usage.start_date.as_deref(), usage.end_date.as_deref());
-        let span = Span::read(dates, usage.utc_offset.as_deref(), days, call.state.now_ms())?;
-        let key = usage.key.as_deref().map(|key| Key::read(key, usage.agent_id.as_deref())).transpose()?;
-        let agent = usage.agent_id.as_deref().map(agent_id).transpose()?;
-        Ok((span, key, agent, usage.limit.unwrap_or(DEFAULT_SESSIONS).min(MAX_SESSIONS)))
-    });
-    match read {
-        Ok((span, key, agent, limit)) => later(call, move |state, session| async move {
-            let (from_ms, until_ms) = span.times_ms();
-            let query = UsageQuery {
-                key: key.as_ref().map(|key| key.text.clone()),
-                agent: agent.clone(),
-                from_ms,
-                until_ms,
-                day_shift_ms: span.shift_ms,
-            };
-            let sessions = &state.services.sessions;
-            let cells = sessions.usage(query).await.map_err(failed(&session))?;
-            let rows = match &key {
-                Some(key) => sessions.get(&key.text).map_err(failed(&session))?.into_iter().collect(),
-                None => {
-                    let query =
-                        SessionQuery { agent, archived: Some(false), limit: Some(limit), ..SessionQuery::default() };
-                    sessions.list(query).await.map_err(failed(&session))?.rows
-                }
-            };
-            answer(&state, &session, &span, (&rows, &cells))
-        }),
-        Err(error) => Answer::error(error),
-    }
+        let sessions = &state.services.sessions;
+        let cells = sessions.usage(query).await.map_err(failed(&session))?;
+        let rows = match &key {
+            Some(key) => sessions.get(&key.text).map_err(failed(&session))?.into_iter().collect(),
+            None => {
+                let query =
+                    SessionQuery { agent, archived: Some(false), limit: Some(limit), ..SessionQuery::default() };
+                sessions.list(query).await.map_err(failed(&session))?.rows
+            }
+        };
+        answer(&state, &session, &span, (&rows, &cells))
+    }))
 }
 
 fn answer(state: &State, session: &Session, span: &Span, (rows, cells): (&[SessionRow], &[UsageCell])) -> Outcome {
