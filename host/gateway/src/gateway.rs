@@ -224,15 +224,15 @@ impl State {
         if before.rates != now.rates {
             self.rates.changed();
         }
-        self.hub.close_where(|session| session.id != writer.id && !session.peer.is_still_good(&now));
+        self.hub.close_where(|session| session.peer.taken_back(&now).filter(|_| session.id != writer.id));
         now.differences(&before)
     }
 
     /// Sends a connection away that would not be let in any more. Where its own call asks for this right before its answer,
     /// the answer is on its way by then.
     pub(crate) fn look_again_at(&self, session: &Session) {
-        if !session.peer.is_still_good(&self.live.now()) {
-            self.hub.close_where(|other| other.id == session.id);
+        if let Some(reason) = session.peer.taken_back(&self.live.now()) {
+            self.hub.close_where(|other| (other.id == session.id).then_some(reason));
         }
     }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
@@ -159,8 +159,8 @@ pub(crate) struct Mailbox {
     pub(crate) lagged: AtomicBool,
     /// The gateway stops.
     pub(crate) stopping: AtomicBool,
-    /// What let this connection in was taken back.
-    pub(crate) expelled: AtomicBool,
+    /// Why this connection must end, once what let it in was taken back.
+    expelled: OnceLock<&'static str>,
 }
 
 impl Signal {
@@ -181,6 +181,19 @@ impl Mailbox {
         drop(waiting);
         self.reader.wake();
         fits
+    }
+
+    /// Has its connection end: what let it in was taken back. `reason` is what it hears, at most 123 bytes.
+    pub(crate) fn expel(&self, session: &Session, reason: &'static str) {
+        if self.expelled.set(reason).is_ok() {
+            tracing::info!(connection = %session.id, client = %session.client.id, remote = %session.peer.address, reason,
+                "a client is sent away");
+        }
+    }
+
+    /// Why its connection must end, if it must.
+    pub(crate) fn expelled(&self) -> Option<&'static str> {
+        self.expelled.get().copied()
     }
 
     /// Everything that waits now; the task is woken when there is more.
@@ -255,11 +268,12 @@ impl Hub {
         }
     }
 
-    /// Closes the connections for whom `unwanted` holds: what they were let in by is gone.
-    pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> bool) {
+    /// Closes the connections for which `unwanted` gives a reason: what they were let in by is gone. The reason is what they
+    /// hear, so it says what was changed where, in at most 123 bytes.
+    pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> Option<&'static str>) {
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            if unwanted(&member.session) {
-                member.mail.expelled.store(true, Ordering::Release);
+            if let Some(reason) = unwanted(&member.session) {
+                member.mail.expel(&member.session, reason);
                 member.mail.put(Signal::Wake);
             }
         }

@@ -10,17 +10,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::auth::Peer;
-use crate::auth::device::{self, Flaw, Identity};
-use crate::auth::lockout::Lockout;
+use crate::auth::device::{self, Identity};
+use crate::auth::lockout::{Kind, Lockout};
 use crate::auth::roles::Role;
+use crate::auth::told::{credential_refusal, device_token_refusal, distrusted, flawed, nothing_to_show, rate_limited};
 use crate::config::{Auth, Fixed, LiveConfig};
 use crate::devices::{Devices, covers};
-
-/// What would let a caller in who has nothing to show.
-const HOW_TO_ENTER: [&str; 2] = [
-    "set LEANCLAW_GATEWAY_API_KEY (gateway.auth.token) on the gateway and send the same token",
-    "or call from the gateway's own machine, directly, without a web page or proxy between",
-];
 
 /// A caller who may enter.
 #[derive(Debug, Clone)]
@@ -61,6 +56,11 @@ impl Shown {
         Self { method, principal: principal.to_owned(), role }
     }
 
+    /// Whether it is the gateway's own credential, and not one of the named ones or of a device.
+    fn is_own(&self) -> bool {
+        matches!(self.method, "token" | "password") && self.principal == self.method
+    }
+
     /// The credential that one of these texts is. All are compared, whichever matches first.
     fn find(auth: &Auth, (method, secret): (&'static str, &Secret), own: &[&str], any: &[&str]) -> Option<Self> {
         let is = |given: &[&str], secret: &Secret| given.iter().fold(false, |found, text| found | same(text, secret));
@@ -85,7 +85,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(top: &str, code: &'static str, message: impl Into<String>, details: Value) -> Self {
+    pub(super) fn new(top: &str, code: &'static str, message: impl Into<String>, details: Value) -> Self {
         Self { error: ErrorShape::new(top, message).details(details), code }
     }
 }
@@ -97,6 +97,31 @@ pub(crate) struct Door<'a> {
     pub(crate) lockout: &'a Lockout,
     pub(crate) devices: &'a Devices,
     pub(crate) now_ms: u64,
+}
+
+impl Door<'_> {
+    /// How long nobody of that address can show a credential of that kind; none when it can be shown.
+    fn locked(&self, peer: &Peer, kind: Kind) -> Option<u64> {
+        self.lockout.locked(peer, kind, self.now_ms)
+    }
+
+    /// What the gateway asks for: `token` or `password`.
+    fn kind(&self) -> &'static str {
+        self.config.auth.credential().map_or("token", |(kind, _)| kind)
+    }
+
+    /// Counts a wrong credential.
+    fn failed(&self, peer: &Peer, kind: Kind) {
+        self.lockout.failed(peer, kind, self.now_ms);
+    }
+
+    /// Forgets what was wrong before. Who has a named credential or a device's token could still be guessing at the gateway's
+    /// own, so what they show forgives nothing.
+    fn let_in_by(&self, peer: &Peer, shown: &Shown) {
+        if shown.is_own() {
+            self.lockout.succeeded(peer, Kind::Shared);
+        }
+    }
 }
 
 /// Decides about a `connect`, in the order the real gateway checks.
@@ -111,9 +136,16 @@ pub(crate) fn decide(
     if role != "operator" && role != "node" {
         return Err(Refusal { error: ErrorShape::invalid("invalid role"), code: "INVALID_ROLE" });
     }
+    if !peer.is_told_by_trusted(&door.live) {
+        return Err(distrusted());
+    }
     check_page(door, peer, &connect.client)?;
     let shared = shared(door, peer, version, connect);
-    if let Shared::Locked(left_ms) = shared {
+    let own = TokenShown::of(connect);
+    // Where nothing that is shown may be looked at, nothing else is.
+    if let Shared::Locked(left_ms) = shared
+        && (own.is_none() || door.locked(peer, Kind::Device).is_some())
+    {
         return Err(rate_limited(version, left_ms));
     }
     let Some(proof) = &connect.device else {
@@ -122,25 +154,81 @@ pub(crate) fn decide(
         return Ok(Proven { shown, identity: None });
     };
     let identity = device::verify(connect, proof, nonce, door.now_ms).map_err(flawed)?;
-    if let Shared::Right(shown) = shared {
-        door.lockout.succeeded(peer);
-        return Ok(Proven { shown, identity: Some(identity) });
+    let shown = match (shared, own) {
+        (Shared::Right(shown), _) => {
+            door.let_in_by(peer, &shown);
+            shown
+        }
+        (shared, Some(own)) => of_device(door, peer, version, connect, (shared, own, &identity))?,
+        (Shared::Page, None) => Shown::new("none", Role::Admin),
+        (shared, None) => settle(door, peer, version, connect, shared)?,
+    };
+    Ok(Proven { shown, identity: Some(identity) })
+}
+
+/// A text that may be the token of the caller's device.
+#[derive(Debug, Clone, Copy)]
+struct TokenShown<'a> {
+    text: &'a str,
+    /// It stands in the field for it. In the other it may as well be meant for the gateway's credential.
+    is_named: bool,
+}
+
+impl<'a> TokenShown<'a> {
+    fn of(connect: &'a ConnectParams) -> Option<Self> {
+        let auth = connect.auth.as_ref().filter(|_| connect.device.is_some())?;
+        let filled = |field: &'a Option<String>| field.as_deref().filter(|text| !text.is_empty());
+        let named = filled(&auth.device_token).map(|text| Self { text, is_named: true });
+        named.or_else(|| filled(&auth.token).map(|text| Self { text, is_named: false }))
     }
-    match device_token(door, version, connect, &identity, role) {
-        Ok(true) => {
-            door.lockout.succeeded(peer);
-            Ok(Proven { shown: Shown::new("device-token", Role::Admin), identity: Some(identity) })
+}
+
+/// Decides about a device that shows what may be its own token, where the shared credential did not let it in. Whatever was
+/// looked at and is wrong counts.
+fn of_device(
+    door: &Door<'_>,
+    peer: &Peer,
+    version: ProtocolVersion,
+    connect: &ConnectParams,
+    (shared, own, identity): (Shared, TokenShown<'_>, &Identity),
+) -> Result<Shown, Refusal> {
+    // What is known to be the device's token was no guess at another credential.
+    let count_guess = |known: Option<&str>| {
+        if was_guessed(door, connect, &shared, known) {
+            door.failed(peer, Kind::Shared);
         }
-        Ok(false) if matches!(shared, Shared::Page) => {
-            Ok(Proven { shown: Shown::new("none", Role::Admin), identity: Some(identity) })
+    };
+    let verdict = match door.locked(peer, Kind::Device) {
+        None => device_token(door, version, connect, identity, own),
+        Some(left_ms) if own.is_named => {
+            count_guess(None);
+            return Err(rate_limited(version, left_ms));
         }
-        Ok(false) => {
-            settle(door, peer, version, connect, shared).map(|shown| Proven { shown, identity: Some(identity) })
+        Some(_) => return settle(door, peer, version, connect, shared),
+    };
+    match verdict {
+        OwnToken::Right | OwnToken::TooLittle(_) => count_guess(Some(own.text)),
+        OwnToken::Wrong(_) => {
+            door.failed(peer, Kind::Device);
+            count_guess(None);
         }
-        Err(refusal) => {
-            door.lockout.failed(peer, door.now_ms);
-            Err(refusal)
+        OwnToken::Another => {}
+    }
+    match (verdict, shared) {
+        (OwnToken::Right, _) => Ok(Shown::new("device-token", Role::Admin)),
+        (OwnToken::TooLittle(refusal) | OwnToken::Wrong(refusal), _) => Err(refusal),
+        (OwnToken::Another, Shared::Page) => Ok(Shown::new("none", Role::Admin)),
+        // It was held against the device's token alone.
+        (OwnToken::Another, Shared::Locked(left_ms)) => {
+            door.failed(peer, Kind::Device);
+            Err(rate_limited(version, left_ms))
         }
+        // What a paired device shows is most likely a token that it had once.
+        (OwnToken::Another, Shared::Wrong) if door.devices.get(&identity.id).is_some() => {
+            door.failed(peer, Kind::Device);
+            Err(credential_refusal(door.kind(), "mismatch", version, connect))
+        }
+        (OwnToken::Another, shared) => settle(door, peer, version, connect, shared),
     }
 }
 
@@ -155,7 +243,7 @@ enum Shared {
     Missing,
     /// Nothing at all was shown, or nothing could help.
     Nothing,
-    /// Too many wrong ones; milliseconds left.
+    /// Too many wrong ones, so this one was not looked at; milliseconds left.
     Locked(u64),
 }
 
@@ -176,13 +264,13 @@ fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &Conn
     let given: Vec<&str> = own.as_deref().into_iter().chain(other).filter(|text| !text.is_empty()).collect();
     let any = [auth.token.as_deref(), auth.password.as_deref()];
     let any: Vec<&str> = any.into_iter().flatten().filter(|text| !text.is_empty()).collect();
-    let right = Shown::find(&door.config.auth, (method, secret), &given, &any);
-    let locked_ms = door.lockout.locked(peer, door.now_ms);
-    if let Some(left_ms) = locked_ms.filter(|_| version == ProtocolVersion::V4 || !given.is_empty() && right.is_none())
+    // Version 3 tells who shows nothing what is missing, also then.
+    if let Some(left_ms) = door.locked(peer, Kind::Shared)
+        && (version == ProtocolVersion::V4 || !any.is_empty())
     {
         return Shared::Locked(left_ms);
     }
-    if let Some(shown) = right {
+    if let Some(shown) = Shown::find(&door.config.auth, (method, secret), &given, &any) {
         return Shared::Right(shown);
     }
     if !given.is_empty() {
@@ -201,69 +289,70 @@ fn settle(
     connect: &ConnectParams,
     shared: Shared,
 ) -> Result<Shown, Refusal> {
-    let kind = door.config.auth.credential().map_or("token", |(kind, _)| kind);
+    let kind = door.kind();
+    if was_guessed(door, connect, &shared, None) {
+        door.failed(peer, Kind::Shared);
+    }
     match shared {
         Shared::Right(shown) => {
-            door.lockout.succeeded(peer);
+            door.let_in_by(peer, &shown);
             Ok(shown)
         }
         Shared::Locked(left_ms) => Err(rate_limited(version, left_ms)),
         Shared::Page | Shared::Nothing => Err(nothing_to_show(peer)),
         Shared::Missing => Err(credential_refusal(kind, "missing", version, connect)),
-        Shared::Wrong => {
-            door.lockout.failed(peer, door.now_ms);
-            Err(credential_refusal(kind, "mismatch", version, connect))
-        }
+        Shared::Wrong => Err(credential_refusal(kind, "mismatch", version, connect)),
     }
 }
 
-/// Whether the caller showed its device's own token.
-///
-/// # Errors
-/// It showed one that is wrong, or that is not good for all it asks.
+/// Whether a text besides `known` was held against the shared credential, or against the named ones, and is none of them.
+fn was_guessed(door: &Door<'_>, connect: &ConnectParams, shared: &Shared, known: Option<&str>) -> bool {
+    let was_held = match shared {
+        Shared::Wrong => true,
+        // In the wrong field it is none of the gateway's own; a named one may stand in either.
+        Shared::Missing => !door.config.auth.named.is_empty(),
+        Shared::Right(_) | Shared::Page | Shared::Nothing | Shared::Locked(_) => false,
+    };
+    let auth = connect.auth.as_ref();
+    let texts = auth.map(|auth| [auth.token.as_deref(), auth.password.as_deref()]).unwrap_or_default();
+    was_held && texts.into_iter().flatten().any(|text| !text.is_empty() && Some(text) != known)
+}
+
+/// What the text that may be a device's own token came to.
+enum OwnToken {
+    /// It is that.
+    Right,
+    /// It is that, and not good for all that is asked.
+    TooLittle(Refusal),
+    /// It is said to be that, and is not.
+    Wrong(Refusal),
+    /// It is something else.
+    Another,
+}
+
 fn device_token(
     door: &Door<'_>,
     version: ProtocolVersion,
     connect: &ConnectParams,
     identity: &Identity,
-    role: &str,
-) -> Result<bool, Refusal> {
-    let auth = connect.auth.as_ref();
-    let own = auth.and_then(|auth| auth.device_token.as_deref()).filter(|text| !text.is_empty());
-    let given = own.or_else(|| auth.and_then(|auth| auth.token.as_deref())).filter(|text| !text.is_empty());
-    let Some(given) = given else { return Ok(false) };
+    own: TokenShown<'_>,
+) -> OwnToken {
+    let role = connect.role.as_deref().unwrap_or("operator");
     let device = door.devices.get(&identity.id);
-    let token = device.and_then(|device| door.devices.token_shown(&device, role, given));
-    let mismatch = if own.is_some() { "AUTH_DEVICE_TOKEN_MISMATCH" } else { "AUTH_TOKEN_MISMATCH" };
+    let token = device.and_then(|device| door.devices.token_shown(&device, role, own.text));
+    let code = if own.is_named { "AUTH_DEVICE_TOKEN_MISMATCH" } else { "AUTH_TOKEN_MISMATCH" };
+    let mismatch = || device_token_refusal(code, "device_token_mismatch", "device token mismatch");
     match token {
-        None if own.is_none() => Ok(false),
-        None => Err(device_token_refusal(mismatch, "device_token_mismatch", "device token mismatch")),
-        Some(token) if covers(&token.scopes, &connect.scopes) => Ok(true),
-        Some(_) if version == ProtocolVersion::V4 => Err(device_token_refusal(
+        None if own.is_named => OwnToken::Wrong(mismatch()),
+        None => OwnToken::Another,
+        Some(token) if covers(&token.scopes, &connect.scopes) => OwnToken::Right,
+        Some(_) if version == ProtocolVersion::V4 => OwnToken::TooLittle(device_token_refusal(
             "AUTH_SCOPE_MISMATCH",
             "scope_mismatch",
             "the device token is not approved for all requested scopes",
         )),
-        Some(_) => Err(device_token_refusal(mismatch, "device_token_mismatch", "device token mismatch")),
+        Some(_) => OwnToken::TooLittle(mismatch()),
     }
-}
-
-fn device_token_refusal(code: &'static str, reason: &str, what: &str) -> Refusal {
-    Refusal::new(
-        error_code::INVALID_REQUEST,
-        code,
-        format!(
-            "unauthorized: {what} (connect with the gateway's shared credential once, or rotate the token with \
-                 `leanclaw devices rotate`)"
-        ),
-        json!({"code": code, "authReason": reason, "canRetryWithDeviceToken": false,
-            "recommendedNextStep": "update_auth_credentials"}),
-    )
-}
-
-fn flawed(flaw: Flaw) -> Refusal {
-    let (message, code, reason) = flaw.words();
-    Refusal::new(error_code::INVALID_REQUEST, code, message, json!({"code": code, "reason": reason}))
 }
 
 /// Nodes and pages are known by their device only.
@@ -299,74 +388,6 @@ fn check_page(door: &Door<'_>, peer: &Peer, client: &ClientInfo) -> Result<(), R
     })
 }
 
-fn credential_refusal(kind: &str, what: &str, version: ProtocolVersion, connect: &ConnectParams) -> Refusal {
-    let (code, reason) = match (kind, what) {
-        ("password", "missing") => ("AUTH_PASSWORD_MISSING", "password_missing"),
-        ("password", _) => ("AUTH_PASSWORD_MISMATCH", "password_mismatch"),
-        (_, "missing") => ("AUTH_TOKEN_MISSING", "token_missing"),
-        _ => ("AUTH_TOKEN_MISMATCH", "token_mismatch"),
-    };
-    let hint = hint(kind, version, &connect.client);
-    // Whoever has a device may have a token of its own at hand.
-    let retry = what == "mismatch" && connect.device.is_some();
-    let next = match what {
-        _ if retry => "retry_with_device_token",
-        "missing" => "update_auth_configuration",
-        _ => "update_auth_credentials",
-    };
-    Refusal::new(
-        error_code::INVALID_REQUEST,
-        code,
-        format!("unauthorized: gateway {kind} {what} ({hint})"),
-        json!({"code": code, "authReason": reason, "canRetryWithDeviceToken": retry, "recommendedNextStep": next}),
-    )
-}
-
-fn hint(kind: &str, version: ProtocolVersion, client: &ClientInfo) -> &'static str {
-    match (kind, client.id.as_str(), version) {
-        ("password", ..) if is_page_client(client) => "enter the password in Control UI settings",
-        ("password", "cli", _) => "set gateway.remote.password to match gateway.auth.password",
-        ("password", ..) => "provide gateway auth password",
-        _ if is_page_client(client) => "open the dashboard URL and paste the token in Control UI settings",
-        (_, "cli", ProtocolVersion::V3) => "set gateway.remote.token to match gateway.auth.token",
-        (_, "cli", ProtocolVersion::V4) => "use this gateway's gateway.auth.token or pair the device",
-        _ => "provide gateway auth token",
-    }
-}
-
-fn rate_limited(version: ProtocolVersion, left_ms: u64) -> Refusal {
-    let mut refusal = Refusal::new(
-        error_code::INVALID_REQUEST,
-        "AUTH_RATE_LIMITED",
-        "unauthorized: too many failed authentication attempts (retry later)",
-        json!({
-            "code": "AUTH_RATE_LIMITED",
-            "authReason": "rate_limited",
-            "canRetryWithDeviceToken": false,
-            "recommendedNextStep": "wait_then_retry",
-        }),
-    );
-    if version == ProtocolVersion::V4 {
-        refusal.error.retryable = Some(true);
-        refusal.error.retry_after_ms = Some(left_ms);
-    }
-    refusal
-}
-
-fn nothing_to_show(peer: &Peer) -> Refusal {
-    let mut hints: Vec<String> = HOW_TO_ENTER.iter().map(|hint| (*hint).to_owned()).collect();
-    if let Some(origin) = &peer.origin {
-        let shown = origin.chars().take(200).collect::<String>().escape_debug().to_string();
-        hints.insert(0, format!("the web page {shown} may only connect with the gateway's token"));
-    }
-    Refusal::new(
-        error_code::NOT_PAIRED,
-        "DEVICE_IDENTITY_REQUIRED",
-        "device identity required",
-        json!({"code": "DEVICE_IDENTITY_REQUIRED", "hints": hints}),
-    )
-}
-
 /// What an HTTP caller without access is told.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HttpRefusal {
@@ -392,7 +413,7 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         Access { method: shown.method, caller, device: None, token: None }
     };
     let Some((method, secret)) = door.config.auth.credential() else {
-        if peer.direct_loopback && !peer.from_page {
+        if peer.is_local() {
             return Ok(access(Shown::new("none", Role::Admin)));
         }
         return Err(HttpRefusal::Forbidden(
@@ -400,15 +421,15 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
              (gateway.auth.token) and send it as `Authorization: Bearer <token>`",
         ));
     };
-    if let Some(left_ms) = door.lockout.locked(peer, door.now_ms) {
+    if let Some(left_ms) = door.locked(peer, Kind::Shared) {
         return Err(HttpRefusal::Locked(left_ms));
     }
     let Some(given) = authorization.and_then(bearer) else { return Err(HttpRefusal::Unauthorized) };
     let Some(shown) = Shown::find(&door.config.auth, (method, secret), &[given], &[given]) else {
-        door.lockout.failed(peer, door.now_ms);
+        door.failed(peer, Kind::Shared);
         return Err(HttpRefusal::Unauthorized);
     };
-    door.lockout.succeeded(peer);
+    door.let_in_by(peer, &shown);
     Ok(access(shown))
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod lockout;
 pub(crate) mod peer;
 pub(crate) mod refusals;
 pub(crate) mod roles;
+mod told;
 
 pub(crate) use credential::{Access, Proven, Refusal, decide, decide_http, is_page_client};
 pub(crate) use peer::Peer;

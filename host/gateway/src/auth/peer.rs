@@ -17,6 +17,11 @@ const FORWARDING: [&str; 7] = [
     "true-client-ip",
 ];
 
+/// Why somebody is sent away who came through a proxy, or from a page, that the configuration names no more.
+const PROXY_TAKEN_OUT: &str = "access was taken back: a proxy in between is no longer in gateway.trustedProxies";
+const ORIGIN_TAKEN_OUT: &str =
+    "access was taken back: the page's origin is no longer in gateway.controlUi.allowedOrigins";
+
 /// Where a request comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
@@ -64,11 +69,18 @@ impl Peer {
         self.direct_loopback && !self.from_page
     }
 
-    /// Whether what let it in still does: every proxy whose word was taken is trusted, and the page's origin allowed. What
-    /// came to be trusted or allowed since then takes nothing away.
-    pub(crate) fn is_still_good(&self, config: &LiveConfig) -> bool {
+    /// What let it in and does no more: a proxy whose word was taken is not trusted, or the page's origin not allowed. It fits
+    /// the reason of a close. What came to be trusted or allowed since then takes nothing away.
+    pub(crate) fn taken_back(&self, config: &LiveConfig) -> Option<&'static str> {
+        if !self.is_told_by_trusted(config) {
+            return Some(PROXY_TAKEN_OUT);
+        }
+        (self.origin.is_some() && self.check_origin(config).is_err()).then_some(ORIGIN_TAKEN_OUT)
+    }
+
+    /// Whether every proxy is trusted whose word was taken for where this comes from.
+    pub(crate) fn is_told_by_trusted(&self, config: &LiveConfig) -> bool {
         self.proxies.iter().all(|proxy| is_trusted(config, *proxy))
-            && (self.origin.is_none() || self.check_origin(config).is_ok())
     }
 
     /// The caller's address without its port.
@@ -93,24 +105,28 @@ fn is_trusted(config: &LiveConfig, ip: IpAddr) -> bool {
     config.trusted_proxies.iter().any(|proxy| proxy.to_canonical() == ip)
 }
 
-/// The last address in `X-Forwarded-For` that is not itself a trusted proxy. The proxies after it go to `passed`.
+/// The last address in `X-Forwarded-For` that is not itself a trusted proxy. The proxies after it go to `passed`. What is no
+/// address ends the search: what stands before it may be the caller's own invention.
 fn forwarded_for(headers: &HeaderMap, config: &LiveConfig, passed: &mut Vec<IpAddr>) -> Option<IpAddr> {
-    let chain: Vec<IpAddr> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|entry| entry.trim().parse::<IpAddr>().ok())
-        .collect();
-    for ip in chain.into_iter().rev().map(|ip| ip.to_canonical()) {
-        if !is_trusted(config, ip) {
-            return Some(ip);
-        }
-        if !passed.contains(&ip) {
-            passed.push(ip);
+    for line in headers.get_all("x-forwarded-for").iter().rev() {
+        for entry in line.to_str().ok()?.rsplit(',') {
+            let ip = address_in(entry.trim())?.to_canonical();
+            if !is_trusted(config, ip) {
+                return Some(ip);
+            }
+            if !passed.contains(&ip) {
+                passed.push(ip);
+            }
         }
     }
     None
+}
+
+/// The address in `ADDRESS`, `ADDRESS:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`, the last two for IPv6.
+fn address_in(entry: &str) -> Option<IpAddr> {
+    let bare = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || entry.parse::<SocketAddr>().ok().map(|address| address.ip());
+    entry.parse().ok().or_else(with_port).or_else(bare)
 }
 
 fn host_is_loopback(headers: &HeaderMap) -> bool {
@@ -186,16 +202,48 @@ mod tests {
         let headers = [("host", "localhost"), ("x-forwarded-for", "7.7.7.7, 9.9.9.9, 10.0.0.1, 10.0.0.1")];
         let through_two = peer("127.0.0.1:5", &headers, &both);
         assert_eq!(through_two.proxies.len(), 2, "each once");
-        assert!(through_two.is_still_good(&trusting(&["10.0.0.1", "127.0.0.1", "9.9.9.9"])), "more of them do no harm");
-        assert!(
-            !through_two.is_still_good(&trusting(&["127.0.0.1"]))
-                && !through_two.is_still_good(&trusting(&["10.0.0.1"]))
-        );
+        let is_good = |peer: &Peer, config: &LiveConfig| peer.taken_back(config).is_none();
+        assert!(is_good(&through_two, &trusting(&["10.0.0.1", "127.0.0.1", "9.9.9.9"])), "more of them do no harm");
+        assert_eq!(through_two.taken_back(&trusting(&["127.0.0.1"])), Some(PROXY_TAKEN_OUT));
+        assert_eq!(through_two.taken_back(&trusting(&["10.0.0.1"])), Some(PROXY_TAKEN_OUT));
         // A proxy that says nothing of where a request comes from lets it in all the same.
         let silent = peer("127.0.0.1:5", &[("host", "localhost"), ("x-real-ip", "9.9.9.9")], &both);
-        assert!(silent.is_still_good(&trusting(&["127.0.0.1"])) && !silent.is_still_good(&trusting(&[])));
+        assert!(is_good(&silent, &trusting(&["127.0.0.1"])) && !is_good(&silent, &trusting(&[])));
         let direct = peer("127.0.0.1:5", &[("host", "localhost")], &trusting(&[]));
-        assert!(direct.is_still_good(&trusting(&[])) && direct.is_still_good(&both));
+        assert!(is_good(&direct, &trusting(&[])) && is_good(&direct, &both));
+    }
+
+    #[test]
+    fn a_proxy_is_believed_up_to_what_is_no_address() {
+        let config = LiveConfig {
+            trusted_proxies: ["127.0.0.1", "10.0.0.1", "2001:db8::1"].iter().map(|ip| ip.parse().unwrap()).collect(),
+            ..LiveConfig::default()
+        };
+        let from = |lines: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", http::HeaderValue::from_bytes(line).unwrap());
+            }
+            Peer::new("127.0.0.1:5".parse().unwrap(), &headers, &config).ip().to_string()
+        };
+        for (chain, seen) in [
+            ("9.9.9.9:1234", "9.9.9.9"),
+            ("[2001:db8::9]", "2001:db8::9"),
+            ("[2001:db8::9]:1234", "2001:db8::9"),
+            ("2001:db8::9", "2001:db8::9"),
+            ("9.9.9.9, 10.0.0.1:80,[2001:db8::1]:443", "9.9.9.9"),
+            ("7.7.7.7, unknown", "127.0.0.1"),
+            ("7.7.7.7, _hidden, 10.0.0.1", "127.0.0.1"),
+            ("7.7.7.7, [9.9.9.9]", "127.0.0.1"),
+            ("7.7.7.7, 9.9.9.9:port", "127.0.0.1"),
+            ("7.7.7.7, ", "127.0.0.1"),
+            ("10.0.0.1", "127.0.0.1"),
+        ] {
+            assert_eq!(from(&[chain.as_bytes()]), seen, "{chain}");
+        }
+        assert_eq!(from(&[b"7.7.7.7", b"9.9.9.9"]), "9.9.9.9", "the proxy's own line is the last");
+        assert_eq!(from(&[b"7.7.7.7", b"10.0.0.1"]), "7.7.7.7");
+        assert_eq!(from(&[b"7.7.7.7", b"\xff, 10.0.0.1"]), "127.0.0.1", "a line that is no text");
     }
 
     #[test]
@@ -210,8 +258,9 @@ mod tests {
         config.allowed_origins = vec!["https://ui.example".into()];
         assert_eq!(with("https://ui.example", &config).check_origin(&config), Ok(()));
         let (listed, local) = (with("https://ui.example", &config), with("http://localhost:3000", &config));
-        assert!(listed.is_still_good(&config) && !listed.is_still_good(&LiveConfig::default()));
-        assert!(local.is_still_good(&config) && local.is_still_good(&LiveConfig::default()));
+        assert_eq!((listed.taken_back(&config), local.taken_back(&config)), (None, None));
+        let none = LiveConfig::default();
+        assert_eq!((listed.taken_back(&none), local.taken_back(&none)), (Some(ORIGIN_TAKEN_OUT), None));
         for near in ["https://ui.exampl", "https://ui.example.evil", "http://ui.example", "https://ui.example:444"] {
             assert_eq!(with(near, &config).check_origin(&config), Err("origin not allowed"), "{near}");
         }

@@ -210,8 +210,8 @@ impl Connection {
             connection.seat.mail.stopping.store(true, Ordering::Release);
         }
         // Whoever takes an origin or a proxy away looks at those who have a seat; this one may have been decided on before.
-        if !connection.session.peer.is_still_good(&connection.state.live.now()) {
-            connection.seat.mail.expelled.store(true, Ordering::Release);
+        if let Some(reason) = connection.session.peer.taken_back(&connection.state.live.now()) {
+            connection.seat.mail.expel(&connection.session, reason);
         }
         connection.send_first_health();
         if connection.session.declared.is_some() {
@@ -251,8 +251,8 @@ impl Connection {
             if self.seat.mail.lagged.load(Ordering::Acquire) {
                 return Poll::Ready(slow_consumer());
             }
-            if self.seat.mail.expelled.load(Ordering::Acquire) {
-                return Poll::Ready(End::close(CloseCode::Policy, "access was taken back"));
+            if let Some(reason) = self.seat.mail.expelled() {
+                return Poll::Ready(End::close(CloseCode::Policy, reason));
             }
             while let Poll::Ready(Some(said)) = self.calls.poll_next_unpin(context) {
                 progress = true;

@@ -17,7 +17,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::auth::credential::{Door, Shown};
-use crate::auth::lockout::Lockout;
+use crate::auth::lockout::{Kind, Lockout};
 use crate::auth::{self, Peer, Proven, Refusal, Role, device};
 use crate::config::{Auth, Credential, Fixed, GatewayConfig, Limits, LiveConfig};
 use crate::devices::{Devices, Keys};
@@ -108,6 +108,42 @@ struct Scene {
     /// Whether the device signed these very parameters.
     signed: bool,
     tries: usize,
+    device_tries: usize,
+    /// Whether nothing stands between this caller and the gateway, on one machine.
+    is_direct: bool,
+    /// Whether a page makes it call; with where that is from, if it says so.
+    is_page: bool,
+    origin: Option<String>,
+}
+
+/// Who had locked themselves out before.
+#[derive(Clone, Copy)]
+struct Locked {
+    shared: bool,
+    device: bool,
+}
+
+/// The headers of proxies.
+const OF_PROXIES: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+];
+
+/// Whether `[user@]host[:port]` is on the machine of whoever opens it.
+fn is_here(authority: &str) -> bool {
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
+    };
+    let bare = bare.unwrap_or_default().to_ascii_lowercase();
+    let is_name = bare == "localhost" || bare.ends_with(".localhost");
+    is_name || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 impl Scene {
@@ -120,6 +156,7 @@ impl Scene {
     /// | `allow=ORIGIN`, `proxy=ADDRESS` | what is allowed and trusted |
     /// | `from=ADDRESS:PORT` | where the socket comes from |
     /// | `tries=N` | wrong credentials from there before |
+    /// | `device-tries=N` | wrong tokens of devices from there before |
     /// | `signed` | the device signs the parameters |
     /// | `NAME=VALUE` | a header of the request |
     fn read(text: &str, world: &World) -> Option<Self> {
@@ -131,7 +168,7 @@ impl Scene {
         config.auth = Auth { named: vec![named], ..Auth::default() };
         let mut headers = HeaderMap::new();
         let mut socket = SocketAddr::from(([127, 0, 0, 1], 5));
-        let (mut signed, mut tries) = (false, 0);
+        let (mut signed, mut tries, mut device_tries) = (false, 0, 0);
         for word in words.split_whitespace() {
             match (word, word.split_once('=')) {
                 ("token", _) => config.auth.token = Some(Secret::new(TOKEN)),
@@ -141,6 +178,7 @@ impl Scene {
                 (_, Some(("proxy", address))) => live.trusted_proxies.extend(address.parse::<IpAddr>()),
                 (_, Some(("from", address))) => socket = address.parse().ok()?,
                 (_, Some(("tries", number))) => tries = number.parse::<usize>().ok()?.min(MOST_TRIES),
+                (_, Some(("device-tries", number))) => device_tries = number.parse::<usize>().ok()?.min(MOST_TRIES),
                 (_, Some((name, value))) => {
                     headers.append(name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?);
                 }
@@ -157,8 +195,24 @@ impl Scene {
         if signed {
             connect.device = Some(world.proof(&connect));
         }
+        let first = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let ip = socket.ip().to_canonical();
+        let is_direct = ip.is_loopback()
+            && first("host").is_some_and(is_here)
+            && OF_PROXIES.iter().all(|name| first(name).is_none())
+            && live.trusted_proxies.iter().all(|proxy| proxy.to_canonical() != ip);
+        let origin = first("origin").map(str::to_owned);
+        let is_page = origin.is_some() || first("sec-fetch-site").is_some_and(|site| site != "none");
         let peer = Peer::new(socket, &headers, &live);
-        Some(Self { config, live, peer, version, connect, signed, tries })
+        Some(Self { config, live, peer, version, connect, signed, tries, device_tries, is_direct, is_page, origin })
+    }
+
+    /// Whether the page that calls may: it is named, or it and the caller are on this machine.
+    fn page_is_allowed(&self) -> bool {
+        let Some(origin) = self.origin.as_deref().filter(|origin| !origin.is_empty()) else { return false };
+        let is_here = |(_, rest): (&str, &str)| is_here(rest.split(['/', '?', '#']).next().unwrap_or_default());
+        self.live.allowed_origins.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin))
+            || self.is_direct && origin.split_once("://").is_some_and(is_here)
     }
 
     /// Whether one of the fields that count in that version is this secret.
@@ -179,22 +233,25 @@ impl Scene {
         password.or_else(|| auth.token.as_ref().map(|_| ("token", TOKEN)))
     }
 
-    /// What is decided at a door that this caller tried before, and whether it had locked itself out.
-    fn decided(&self, world: &World) -> (Result<Proven, Refusal>, bool) {
+    /// What is decided at a door that this caller tried before, and what it had locked itself out of.
+    fn decided(&self, world: &World) -> (Result<Proven, Refusal>, Locked) {
         let lockout = Lockout::new(&Limits::default());
-        for _ in 0..self.tries {
-            lockout.failed(&self.peer, NOW_MS);
+        for (kind, tries) in [(Kind::Shared, self.tries), (Kind::Device, self.device_tries)] {
+            for _ in 0..tries {
+                lockout.failed(&self.peer, kind, NOW_MS);
+            }
         }
-        let locked = self.asks_for().is_some() && lockout.locked(&self.peer, NOW_MS).is_some();
+        let locked_after = |tries: usize| tries >= 10 && (self.is_page || !self.is_direct);
+        let locked = Locked { shared: locked_after(self.tries), device: locked_after(self.device_tries) };
         let live = Arc::new(self.live.clone());
         let door = Door { config: &self.config, live, lockout: &lockout, devices: &world.devices, now_ms: NOW_MS };
         (auth::decide(&door, &self.peer, self.version, &self.connect, NONCE), locked)
     }
 
     /// Why this caller must not have been let in.
-    fn objection(&self, proven: &Proven, world: &World, locked: bool) -> Option<String> {
+    fn objection(&self, proven: &Proven, world: &World, locked: Locked) -> Option<String> {
         let Proven { shown, identity } = proven;
-        let (peer, connect) = (&self.peer, &self.connect);
+        let connect = &self.connect;
         let role = connect.role.as_deref().unwrap_or("operator");
         let is_page = auth::is_page_client(&connect.client);
         if let Some(identity) = identity
@@ -205,14 +262,15 @@ impl Scene {
         if identity.is_none() && (role == "node" || is_page) {
             return Some("a node or a page without a device".to_owned());
         }
-        if peer.origin.is_some() || is_page {
-            let origin = peer.origin.as_deref().unwrap_or_default();
-            let allowed = self.live.allowed_origins.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin));
-            if origin.is_empty() || !(allowed || peer.direct_loopback) {
-                return Some(format!("a page of {origin:?}"));
-            }
+        if (self.origin.is_some() || is_page) && !self.page_is_allowed() {
+            return Some(format!("a page of {:?}", self.origin));
         }
-        if locked && self.version == ProtocolVersion::V4 {
+        let is_locked = match shown.method {
+            "device-token" => locked.device,
+            "none" => false,
+            _ => locked.shared,
+        };
+        if is_locked {
             return Some("it is locked out".to_owned());
         }
         (!self.is_earned(shown, identity.is_some(), role, world)).then(|| format!("{shown:?} was not earned"))
@@ -222,7 +280,7 @@ impl Scene {
     fn is_earned(&self, shown: &Shown, has_device: bool, role: &str, world: &World) -> bool {
         let guest = shown.principal == "user:guest" && shown.role == Role::Viewer;
         match (shown.method, self.asks_for()) {
-            ("none", None) => self.peer.direct_loopback && (has_device || !self.peer.from_page),
+            ("none", None) => self.is_direct && (has_device || !self.is_page),
             ("device-token", _) => {
                 let auth = self.connect.auth.as_ref();
                 let fields = auth.map(|auth| [auth.device_token.as_ref(), auth.token.as_ref()]).unwrap_or_default();
@@ -239,7 +297,7 @@ impl Scene {
     }
 
     /// Whether nothing speaks against this caller: an operator's program with the credential in its own field, and no device.
-    fn is_welcome(&self, locked: bool) -> bool {
+    fn is_welcome(&self, locked: Locked) -> bool {
         let Some((name, secret)) = self.asks_for() else { return false };
         let auth = self.connect.auth.as_ref();
         let given =
@@ -247,9 +305,9 @@ impl Scene {
         given == Some(secret)
             && self.connect.role.as_deref().is_none_or(|role| role == "operator")
             && self.connect.device.is_none()
-            && self.peer.origin.is_none()
+            && self.origin.is_none()
             && !auth::is_page_client(&self.connect.client)
-            && !(locked && self.version == ProtocolVersion::V4)
+            && !locked.shared
     }
 }
 
@@ -298,6 +356,7 @@ fn turned_away(text: &str, refusal: Refusal, world: &World) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::device::Identity;
 
     /// What the fuzzer begins with is let in, and turned away, for every reason there is.
     #[test]
@@ -329,6 +388,42 @@ mod tests {
             "INVALID_ROLE",
         ] {
             assert!(seen.contains(expected), "{expected} is not in {seen:?}");
+        }
+    }
+
+    /// The promise is not what the code under test says of itself.
+    #[test]
+    fn what_must_not_be_let_in_is_objected_to() {
+        let world = WORLD.as_ref().unwrap();
+        let identity = Identity { id: world.id.clone(), public_key: String::new() };
+        let none = Shown { method: "none", principal: "loopback".to_owned(), role: Role::Admin };
+        let token = Shown { method: "token", principal: "token".to_owned(), role: Role::Admin };
+        for (words, shown, objection) in [
+            ("signed host=localhost origin=http://localhost:3000", &none, ""),
+            ("signed host=localhost origin=https://evil.example", &none, "a page of"),
+            ("signed host=localhost origin=http://localhost.evil.example", &none, "a page of"),
+            ("signed host=localhost:1 origin=http://[::1]:3000/", &none, ""),
+            ("signed host=evil.example origin=http://localhost", &none, "a page of"),
+            ("signed host=localhost origin=http://localhost x-forwarded-for=9.9.9.9", &none, "a page of"),
+            ("signed host=localhost origin=http://localhost proxy=127.0.0.1", &none, "a page of"),
+            ("signed host=localhost from=10.0.0.1:5", &none, "was not earned"),
+            ("signed host=localhost x-real-ip=9.9.9.9", &none, "was not earned"),
+            ("signed host=localhost", &none, ""),
+            ("signed token host=localhost tries=10", &token, ""),
+            ("signed token host=localhost tries=10 sec-fetch-site=cross-site", &token, "locked out"),
+            ("signed token proxy=127.0.0.1 host=localhost tries=10", &token, "locked out"),
+            ("signed token from=10.0.0.1:5 device-tries=10", &token, ""),
+        ] {
+            let params = json!({
+                "minProtocol": 3, "maxProtocol": 3, "auth": {"token": TOKEN},
+                "client": {"id": "cli", "version": "1", "platform": "linux", "mode": "cli"},
+            });
+            let scene =
+                Scene::read(&format!("{words}\n{params}"), world).unwrap_or_else(|| panic!("no scene: {words}"));
+            let locked = scene.decided(world).1;
+            let proven = Proven { shown: shown.clone(), identity: Some(identity.clone()) };
+            let said = scene.objection(&proven, world, locked).unwrap_or_default();
+            assert!(said.contains(objection) && said.is_empty() == objection.is_empty(), "{words}: {said:?}");
         }
     }
 }

@@ -72,6 +72,13 @@ struct Rotate {
     scopes: Option<Vec<String>>,
 }
 
+/// What a device hears whose connections end, and what did it.
+const REMOVED: &str = "access was taken back: this device was removed (device.pair.remove)";
+const ANOTHER_ROLE: &str = "access was changed: this device has another role (device.role.set); connect again";
+const ROTATED: &str =
+    "access was taken back: this device's token was rotated (device.token.rotate); connect with the new one";
+const REVOKED: &str = "access was taken back: this device's token was revoked (device.token.revoke)";
+
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<Request>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
@@ -141,7 +148,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     Ok(later(call, |state, session| async move {
         state.devices.remove(&which.device_id, &actor(&session), state.now_ms()).await?;
-        state.hub.close_where(|other| other.device.as_ref() == Some(&which.device_id));
+        state.hub.close_where(|other| (other.device.as_ref() == Some(&which.device_id)).then_some(REMOVED));
         crate::nodes::forget(&state, &which.device_id).await?;
         Ok(Payload::json(&json!({"deviceId": which.device_id})))
     }))
@@ -174,7 +181,10 @@ pub(crate) fn set_role(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             Ok(())
         };
         state.devices.change(&set.device_id, what, change).await?;
-        state.hub.close_where(|other| other.device.as_ref() == Some(&set.device_id) && other.id != session.id);
+        state.hub.close_where(|other| {
+            let is_other = other.device.as_ref() == Some(&set.device_id) && other.id != session.id;
+            is_other.then_some(ANOTHER_ROLE)
+        });
         Ok(Payload::json(&json!({"deviceId": set.device_id, "role": access})))
     }))
 }
@@ -209,7 +219,8 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let own = session.device.as_ref() == Some(&device_id);
         // Whoever came in by the old token has to show the new one.
         state.hub.close_where(|other| {
-            other.device.as_ref() == Some(&device_id) && other.caller.role == role && other.id != session.id
+            let is_of_token = other.device.as_ref() == Some(&device_id) && other.caller.role == role;
+            (is_of_token && other.id != session.id).then_some(ROTATED)
         });
         let mut answer = json!({"deviceId": device_id, "role": role, "scopes": scopes, "rotatedAtMs": now_ms});
         if let Some(answer) = answer.as_object_mut() {
@@ -242,7 +253,10 @@ pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let what = ("token-revoked", actor.as_str(), now_ms);
         let revoked = state.devices.change(&device_id, what, change).await;
         revoked.map_err(|error| if error == unknown_device() { unknown } else { error })?;
-        state.hub.close_where(|other| other.device.as_ref() == Some(&device_id) && other.caller.role == role);
+        state.hub.close_where(|other| {
+            let is_of_token = other.device.as_ref() == Some(&device_id) && other.caller.role == role;
+            is_of_token.then_some(REVOKED)
+        });
         Ok(Payload::json(&json!({"deviceId": device_id, "role": role, "revokedAtMs": now_ms})))
     }))
 }

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{Client, FakeHost, MemoryRecords, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
-use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
+use crate::{Credential, Gateway, GatewayConfig, GatewayError, Role, Services, serve};
 
 async fn knock(client: &mut Client, protocol: u64, id: &str, auth: Value) -> Value {
     let mut params = connect_params(protocol, protocol);
@@ -204,11 +204,17 @@ async fn ten_wrong_tokens_lock_an_address_out() {
         (Some(true), Some(300_000))
     );
 
-    // Version 3 still takes the right token, and says nothing of retrying for a wrong one.
-    let mut client = remote(&server, "9.9.9.9").await;
-    let response = knock(&mut client, 3, "cli", json!({"token": "wrong"})).await;
-    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED");
-    assert!(response["error"].get("retryAfterMs").is_none());
+    // Version 3 says nothing of retrying, and tells who shows nothing what is missing.
+    for (auth, code) in [
+        (json!({"token": "wrong"}), "AUTH_RATE_LIMITED"),
+        (json!({"token": TOKEN}), "AUTH_RATE_LIMITED"),
+        (json!({"password": TOKEN}), "AUTH_RATE_LIMITED"),
+        (json!({}), "DEVICE_IDENTITY_REQUIRED"),
+    ] {
+        let response = knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", auth.clone()).await;
+        assert_eq!(response["error"]["details"]["code"], code, "{auth}");
+        assert!(response["error"].get("retryAfterMs").is_none());
+    }
     let mut other = remote(&server, "9.9.9.8").await;
     assert_eq!(knock(&mut other, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
     server.clock.advance(300_001);
@@ -217,15 +223,50 @@ async fn ten_wrong_tokens_lock_an_address_out() {
 }
 
 #[tokio::test]
-async fn version_3_takes_the_right_token_while_locked_out() {
+async fn no_version_and_no_route_is_a_way_to_go_on_guessing() {
     let mut config = with_token();
     config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     let server = start(config).await;
     for _ in 0..10 {
         knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "wrong"})).await;
     }
-    let mut client = remote(&server, "9.9.9.9").await;
-    assert_eq!(knock(&mut client, 3, "cli", json!({"token": TOKEN})).await["ok"], true);
+    for protocol in [3, 4] {
+        let response = knock(&mut remote(&server, "9.9.9.9").await, protocol, "cli", json!({"token": TOKEN})).await;
+        assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED", "{protocol}: {response}");
+    }
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("x-forwarded-for", "9.9.9.9"), ("authorization", authorization.as_str())];
+    assert_eq!(super::web::request(&server, "GET /metrics", &headers, "").await.status, 429);
+}
+
+#[tokio::test]
+async fn a_named_credential_is_guessed_at_in_no_field_and_forgives_nothing() {
+    let mut config = with_token();
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    config.auth.named = vec![Credential { name: "ann".into(), secret: Secret::new("of-ann"), role: Role::Viewer }];
+    let server = start(config).await;
+    for _ in 0..9 {
+        let response = knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"password": "wrong"})).await;
+        assert_eq!(response["error"]["details"]["code"], "AUTH_TOKEN_MISSING", "{response}");
+    }
+    assert_eq!(knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "of-ann"})).await["ok"], true);
+    knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "wrong"})).await;
+    let response = knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "of-ann"})).await;
+    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED", "{response}");
+}
+
+#[tokio::test]
+async fn callers_without_a_name_behind_a_proxy_on_this_machine_are_locked_out_as_well() {
+    let mut config = with_token();
+    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let server = start(config).await;
+    for number in 0..10 {
+        // Who invents an address left of what is none is not told apart by it.
+        let chain = format!("9.9.9.{number}, unknown");
+        knock(&mut remote(&server, &chain).await, 4, "cli", json!({"token": "wrong"})).await;
+    }
+    let response = knock(&mut remote(&server, "9.9.9.99, unknown").await, 4, "cli", json!({"token": TOKEN})).await;
+    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED", "{response}");
 }
 
 #[tokio::test]

@@ -259,7 +259,8 @@ async fn knock(client: &mut super::Client) -> Value {
     client.call("connect", params).await
 }
 
-const TAKEN_BACK: &str = "access was taken back";
+const ORIGIN_GONE: &str = "access was taken back: the page's origin is no longer in gateway.controlUi.allowedOrigins";
+const PROXY_GONE: &str = "access was taken back: a proxy in between is no longer in gateway.trustedProxies";
 
 #[tokio::test]
 async fn an_origin_that_is_taken_out_ends_what_it_let_in() {
@@ -272,14 +273,14 @@ async fn an_origin_that_is_taken_out_ends_what_it_let_in() {
     let mut own = from(&server, ("origin", "http://localhost:1")).await;
     let mut late = server.open_with("/", &[("origin", "https://one.example")]).await;
     patch(&mut writer, origins(&["https://two.example"])).await;
-    assert_eq!(one.closed().await, (1008, TAKEN_BACK.into()));
+    assert_eq!(one.closed().await, (1008, ORIGIN_GONE.into()));
     assert_eq!(knock(&mut late).await["error"]["details"]["code"], "CONTROL_UI_ORIGIN_NOT_ALLOWED");
     for client in [&mut two, &mut own, &mut writer] {
         assert_eq!(client.call("status", json!({})).await["ok"], true);
     }
     // Who takes out what it came by itself hears that it is done.
     patch(&mut two, origins(&[])).await;
-    assert_eq!(two.closed().await, (1008, TAKEN_BACK.into()));
+    assert_eq!(two.closed().await, (1008, ORIGIN_GONE.into()));
     assert_eq!(own.call("status", json!({})).await["ok"], true, "a page on this machine needs no list");
 }
 
@@ -292,13 +293,15 @@ async fn a_proxy_that_is_trusted_no_more_ends_what_came_through_it() {
     let mut near = from(&server, ("x-forwarded-for", "9.9.9.9")).await;
     let mut far = from(&server, ("x-forwarded-for", "9.9.9.9, 10.0.0.1")).await;
     patch(&mut writer, proxies(&["127.0.0.1"])).await;
-    assert_eq!(far.closed().await, (1008, TAKEN_BACK.into()), "it is known by the word of 10.0.0.1");
+    assert_eq!(far.closed().await, (1008, PROXY_GONE.into()), "it is known by the word of 10.0.0.1");
     assert_eq!(near.call("status", json!({})).await["ok"], true);
     let mut late = server.open_with("/", &[("x-forwarded-for", "9.9.9.9")]).await;
     patch(&mut writer, proxies(&[])).await;
-    assert_eq!(near.closed().await, (1008, TAKEN_BACK.into()));
-    knock(&mut late).await;
-    assert_eq!(late.closed().await, (1008, TAKEN_BACK.into()), "it was believed before it said who it is");
+    assert_eq!(near.closed().await, (1008, PROXY_GONE.into()));
+    let refused = knock(&mut late).await;
+    assert_eq!((&refused["ok"], &refused["error"]["details"]["code"]), (&json!(false), &json!("PROXY_NOT_TRUSTED")));
+    let why = "unauthorized: a proxy in between is no longer trusted (add its address to gateway.trustedProxies)";
+    assert_eq!(late.closed().await, (1008, why.into()), "it was believed before it said who it is");
     assert_eq!(writer.call("status", json!({})).await["ok"], true);
 }
 

@@ -251,7 +251,8 @@ async fn a_device_that_is_removed_is_cut_off() {
     let phone = Phone::new(23);
     let (mut client, _) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
     assert_eq!(admin.call("device.pair.remove", json!({"deviceId": phone.id()})).await["ok"], true);
-    assert_eq!(client.closed().await, (1008, "access was taken back".into()));
+    let why = "access was taken back: this device was removed (device.pair.remove)";
+    assert_eq!(client.closed().await, (1008, why.into()));
 }
 
 #[tokio::test]
@@ -276,7 +277,8 @@ async fn tokens_are_rotated_and_revoked_and_connections_end_with_them() {
     let rotated = admin.call("device.token.rotate", which.clone()).await["payload"].clone();
     assert_eq!(rotated["tokenDelivery"], "withheld-cross-device");
     assert!(rotated.get("token").is_none());
-    assert_eq!(client.closed().await, (1008, "access was taken back".into()));
+    let why = "access was taken back: this device's token was rotated (device.token.rotate); connect with the new one";
+    assert_eq!(client.closed().await, (1008, why.into()));
     let (_, old) = phone.knock(&server, LOCAL, OPERATOR, READ, json!({"deviceToken": first})).await;
     assert_eq!(old["error"]["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH");
     let (mut client, response) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
@@ -284,7 +286,7 @@ async fn tokens_are_rotated_and_revoked_and_connections_end_with_them() {
     assert_ne!(first, second);
 
     assert_eq!(admin.call("device.token.revoke", which.clone()).await["payload"]["role"], "operator");
-    client.closed().await;
+    assert!(client.closed().await.1.contains("(device.token.revoke)"));
     let (_, old) = phone.knock(&server, LOCAL, OPERATOR, READ, json!({"deviceToken": second})).await;
     assert_eq!(old["ok"], false);
     let nobody = json!({"deviceId": "nobody", "role": "operator"});
@@ -368,18 +370,78 @@ async fn pages_and_nodes_are_known_by_their_device_only() {
     }
 }
 
-#[tokio::test]
-async fn wrong_device_tokens_lock_an_address_out_too() {
+/// The code that a device from elsewhere is refused with; none when it is not.
+async fn refused(server: &Server, phone: &Phone, auth: Value) -> Option<String> {
+    let (_, response) = phone.knock(server, REMOTE, OPERATOR, READ, auth).await;
+    response["error"]["details"]["code"].as_str().map(str::to_owned)
+}
+
+/// A gateway that locks out after three, a device that it has approved, and that device's token.
+async fn with_a_device(seed: u8) -> (Server, Phone, Value) {
     let mut config = proxied();
     config.limits = Limits { auth_attempts: 3, ..Limits::default() };
     let server = start(config).await;
+    let phone = Phone::new(seed);
+    let (_, response) = phone.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    let request = json!({"requestId": response["error"]["details"]["requestId"]});
+    assert_eq!(pairing_admin(&server).await.call("device.pair.approve", request).await["ok"], true);
+    let (_, response) = phone.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    let token = response["payload"]["auth"]["deviceToken"].clone();
+    (server, phone, token)
+}
+
+#[tokio::test]
+async fn wrong_device_tokens_lock_device_tokens_out_and_nothing_else() {
+    let (server, phone, token) = with_a_device(11).await;
     for _ in 0..3 {
-        let (_, response) =
-            Phone::new(11).knock(&server, REMOTE, OPERATOR, READ, json!({"deviceToken": "guess"})).await;
-        assert_eq!(response["error"]["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH");
+        let code = refused(&server, &phone, json!({"deviceToken": "guess"})).await;
+        assert_eq!(code.as_deref(), Some("AUTH_DEVICE_TOKEN_MISMATCH"));
     }
-    let (_, response) = Phone::new(11).knock(&server, REMOTE, OPERATOR, READ, shared()).await;
-    assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED");
+    let code = refused(&server, &phone, json!({"deviceToken": token})).await;
+    assert_eq!(code.as_deref(), Some("AUTH_RATE_LIMITED"), "also the right one");
+    assert_eq!(refused(&server, &phone, shared()).await, None, "the shared token is another credential");
+    server.clock.advance(300_001);
+    assert_eq!(refused(&server, &phone, json!({"deviceToken": token})).await, None);
+}
+
+#[tokio::test]
+async fn a_token_that_a_paired_device_had_once_locks_nobody_out_who_shows_the_shared_one() {
+    let (server, phone, token) = with_a_device(13).await;
+    for _ in 0..3 {
+        assert_eq!(refused(&server, &phone, json!({"token": "stale"})).await.as_deref(), Some("AUTH_TOKEN_MISMATCH"));
+    }
+    assert_eq!(refused(&server, &phone, json!({"deviceToken": token})).await.as_deref(), Some("AUTH_RATE_LIMITED"));
+    assert_eq!(refused(&server, &phone, shared()).await, None);
+    // Nor is that a way to go on guessing at it: from here on it counts as what it is held against.
+    for _ in 0..3 {
+        assert_eq!(refused(&server, &phone, json!({"token": "guess"})).await.as_deref(), Some("AUTH_TOKEN_MISMATCH"));
+    }
+    assert_eq!(refused(&server, &phone, shared()).await.as_deref(), Some("AUTH_RATE_LIMITED"));
+}
+
+#[tokio::test]
+async fn wrong_shared_tokens_lock_no_device_out_that_shows_its_own() {
+    let (server, phone, token) = with_a_device(14).await;
+    // Who is no device of this gateway guesses at the shared token, whatever it says besides.
+    for _ in 0..3 {
+        let guess = json!({"token": "guess", "deviceToken": "guess"});
+        refused(&server, &Phone::new(15), guess).await;
+    }
+    assert_eq!(refused(&server, &phone, shared()).await.as_deref(), Some("AUTH_RATE_LIMITED"));
+    server.clock.advance(300_001);
+    for _ in 0..3 {
+        // The answer tells whether the guess was right, so it counts.
+        assert_eq!(refused(&server, &phone, json!({"token": "guess", "deviceToken": token})).await, None);
+    }
+    assert_eq!(refused(&server, &phone, shared()).await.as_deref(), Some("AUTH_RATE_LIMITED"));
+    for field in ["token", "deviceToken"] {
+        assert_eq!(refused(&server, &phone, json!({field: token})).await, None, "{field}");
+    }
+    for _ in 0..3 {
+        let code = refused(&server, &phone, json!({"token": "guess"})).await;
+        assert_eq!(code.as_deref(), Some("AUTH_RATE_LIMITED"));
+    }
+    assert_eq!(refused(&server, &phone, json!({"token": token})).await.as_deref(), Some("AUTH_RATE_LIMITED"));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::reply::{self, Reply, json_reply};
 use super::{body, peer_of};
 use crate::auth::Peer;
 use crate::auth::credential::{bearer, same};
+use crate::auth::lockout::Kind;
 use crate::gateway::State;
 use crate::hooks::{Hooks, filled};
 use crate::pulse::Queued;
@@ -34,7 +35,7 @@ pub(super) async fn answer(state: &State, hooks: &Hooks, request: Request, name:
     if request.method() != Method::POST {
         return reply::method_not_allowed("POST");
     }
-    let who = (peer.ip(), "hooks", peer.direct_loopback && !peer.from_page);
+    let who = (peer.ip(), "hooks", peer.is_local());
     if let Err(wait_ms) = state.rates.once(who, Class::Write, state.now_ms()) {
         return reply::too_often(wait_ms);
     }
@@ -63,17 +64,17 @@ fn admit(state: &State, hooks: &Hooks, peer: &Peer, request: &Request) -> Result
                    parameters are not allowed).";
         return Err(Box::new(plain(StatusCode::BAD_REQUEST, why)));
     }
-    if let Some(left_ms) = state.hook_lockout.locked(peer, state.now_ms()) {
+    if let Some(left_ms) = state.hook_lockout.locked(peer, Kind::Hook, state.now_ms()) {
         return Err(Box::new(reply::retry_after(plain(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"), left_ms)));
     }
     let headers = request.headers();
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
     let own = headers.get("x-openclaw-token").and_then(|value| value.to_str().ok()).map(str::trim);
     if authorization.or(own).is_some_and(|given| same(given, &hooks.token)) {
-        state.hook_lockout.succeeded(peer);
+        state.hook_lockout.succeeded(peer, Kind::Hook);
         return Ok(());
     }
-    state.hook_lockout.failed(peer, state.now_ms());
+    state.hook_lockout.failed(peer, Kind::Hook, state.now_ms());
     state.audit_refusal(peer, "HOOK_TOKEN_MISMATCH");
     Err(Box::new(plain(StatusCode::UNAUTHORIZED, "Unauthorized")))
 }

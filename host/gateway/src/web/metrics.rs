@@ -30,7 +30,7 @@ pub(super) async fn prometheus(Extract(state): Extract<Arc<State>>, request: Req
 }
 
 fn answer(state: &State, request: &Request, as_text: bool) -> Reply {
-    let local = peer_of(state, request).is_some_and(|peer| peer.direct_loopback && !peer.from_page);
+    let local = peer_of(state, request).is_some_and(|peer| peer.is_local());
     if !local {
         // A scrape without a credential is no failed login.
         if !request.headers().contains_key(header::AUTHORIZATION) {

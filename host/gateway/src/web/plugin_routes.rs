@@ -38,7 +38,7 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
         return reply::failed(&failure);
     }
     let (ip, now_ms) = (peer.ip(), state.now_ms());
-    let who = (ip, format!("webhook:{key}"), peer.direct_loopback && !peer.from_page);
+    let who = (ip, format!("webhook:{key}"), peer.is_local());
     if let Err(wait_ms) = state.rates.once((who.0, &who.1, who.2), Class::Expensive, now_ms) {
         return reply::too_often(wait_ms);
     }

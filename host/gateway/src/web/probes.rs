@@ -38,7 +38,7 @@ pub(super) async fn ready(Extract(state): Extract<Arc<State>>, request: Request)
         .collect();
     let ready = missing.is_empty() && !state.draining();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let local = peer_of(&state, &request).is_some_and(|peer| peer.direct_loopback && !peer.from_page);
+    let local = peer_of(&state, &request).is_some_and(|peer| peer.is_local());
     // A probe without a credential is no failed login.
     let shows_credential = request.headers().contains_key(header::AUTHORIZATION);
     let trusted = local || (shows_credential && authenticate(&state, &request).is_ok());

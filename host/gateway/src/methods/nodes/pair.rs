@@ -33,6 +33,9 @@ struct Rename {
     display_name: String,
 }
 
+/// What a node hears that was removed.
+const REMOVED: &str = "access was taken back: this node was removed (node.pair.remove)";
+
 static DECIDE: LazyLock<Shape> = LazyLock::new(Shape::of::<Decide>);
 static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
 
@@ -139,7 +142,9 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         });
         removed.await?;
         state.nodes.withdraw(&id);
-        state.hub.close_where(|other| other.declared.is_some() && other.device.as_ref() == Some(&id));
+        state
+            .hub
+            .close_where(|other| (other.declared.is_some() && other.device.as_ref() == Some(&id)).then_some(REMOVED));
         Ok(Payload::json(&json!({"nodeId": id})))
     })))
 }
