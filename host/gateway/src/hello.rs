@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::auth::Access;
 use crate::gateway::State;
-use crate::hub::OWN_EVENTS;
+use crate::hub::own_events;
 use crate::methods;
 use crate::snapshot::DEFAULT_AGENT;
 
@@ -25,7 +25,7 @@ pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, a
         },
         features: HelloFeatures {
             methods: methods(state, version),
-            events: events(state),
+            events: events(state, version),
             capabilities: newest.then(Vec::new),
         },
         snapshot: snapshot(state, version, &access.caller),
@@ -50,8 +50,8 @@ fn methods(state: &State, version: ProtocolVersion) -> Vec<String> {
     own.chain(state.services.plugins.methods().iter().map(leanclaw_types::plugin::MethodSpec::wire_name)).collect()
 }
 
-fn events(state: &State) -> Vec<String> {
-    let mut events: Vec<String> = OWN_EVENTS.iter().map(|name| (*name).to_owned()).collect();
+fn events(state: &State, version: ProtocolVersion) -> Vec<String> {
+    let mut events: Vec<String> = own_events(version).map(str::to_owned).collect();
     for plugin in state.services.plugins.list() {
         let granted = plugin.granted.filter(|_| plugin.state == PluginState::Ready);
         for name in granted.iter().flat_map(|granted| &granted.events) {

@@ -53,7 +53,7 @@ impl Event {
             head_v4: wire::event_head(name, payload),
             scope: None,
             scope_v4: None,
-            newest_only: false,
+            newest_only: NEWEST_EVENTS.contains(&name),
             session_key: None,
             is_message: false,
             targeted: false,
@@ -75,12 +75,6 @@ impl Event {
 
     pub(crate) fn scope_v4(mut self, scope: &'static str) -> Self {
         self.scope_v4 = Some(scope);
-        self
-    }
-
-    /// Version 3 does not get it.
-    pub(crate) fn newest_only(mut self) -> Self {
-        self.newest_only = true;
         self
     }
 
@@ -118,7 +112,7 @@ impl Event {
         (newest || !self.newest_only)
             && self.scope.is_none_or(allowed)
             && self.scope_v4.filter(|_| newest).is_none_or(allowed)
-            && self.session_key.as_ref().is_none_or(|key| newest && self.is_wanted(session, key))
+            && self.session_key.as_ref().is_none_or(|key| self.is_wanted(session, key))
     }
 
     fn is_wanted(&self, session: &Session, key: &str) -> bool {
@@ -279,6 +273,13 @@ impl Hub {
         }
     }
 
+    /// Of those connected now for whom `wanted` holds the one that came last.
+    pub(crate) fn newest(&self, wanted: impl Fn(&Session) -> bool) -> Option<Arc<Session>> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = members.iter().filter(|(_, member)| wanted(&member.session));
+        fitting.max_by_key(|(seat, _)| **seat).map(|(_, member)| Arc::clone(&member.session))
+    }
+
     /// Who is connected now, in the order in which they came.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,6 +307,16 @@ impl Hub {
 
 /// The scope for the events of plugins.
 pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
+
+/// Those of the gateway's own events that version 3 is not told.
+const NEWEST_EVENTS: [&str; 1] = ["config.changed"];
+
+/// The gateway's own events that a connection of that version may be told, as far as its role, its scopes and what it
+/// asked for allow.
+pub(crate) fn own_events(version: ProtocolVersion) -> impl Iterator<Item = &'static str> {
+    let is_told = move |name: &&str| version == ProtocolVersion::V4 || !NEWEST_EVENTS.contains(name);
+    OWN_EVENTS.into_iter().filter(is_told)
+}
 
 /// Names of the events the gateway itself sends.
 pub(crate) const OWN_EVENTS: [&str; 20] = [

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::gateway::State;
 use crate::handshake::Session;
-use crate::hub::Event;
+use crate::hub::{Event, Hub};
 use crate::methods::READ;
 use crate::methods::machine::host_name;
 
@@ -44,6 +44,23 @@ struct Entry {
     shown: Map<String, Value>,
 }
 
+impl Entry {
+    /// The entry of an open connection.
+    fn of(session: &Session, now_ms: u64) -> Self {
+        let mut shown = described(&session.client);
+        shown.insert("ip".into(), json!(session.peer.ip().to_string()));
+        shown.insert("reason".into(), json!("connect"));
+        shown.insert("roles".into(), json!([session.caller.role]));
+        if !session.caller.scopes.is_empty() {
+            shown.insert("scopes".into(), json!(session.caller.scopes));
+        }
+        if let Some(device) = &session.device {
+            shown.insert("deviceId".into(), json!(device));
+        }
+        Self { key: key_of(session), connection: Some(session.id.clone()), at_ms: now_ms, shown }
+    }
+}
+
 impl Default for Presence {
     fn default() -> Self {
         Self { entries: Mutex::default(), version: AtomicU64::new(1), changed: Notify::new() }
@@ -58,32 +75,29 @@ impl Presence {
 
     /// Notes that a client came. A command line that comes and goes with every command is not shown.
     pub(crate) fn came(&self, session: &Session, now_ms: u64) {
-        if session.client.id == "cli" && session.caller.role == "operator" {
-            return;
+        if is_shown(session) {
+            self.put(Entry::of(session, now_ms), now_ms);
         }
-        let key = key(session.device.as_deref(), session.client.instance_id.as_deref(), &session.id);
-        let mut shown = described(&session.client);
-        shown.insert("ip".into(), json!(session.peer.ip().to_string()));
-        shown.insert("reason".into(), json!("connect"));
-        shown.insert("roles".into(), json!([session.caller.role]));
-        if !session.caller.scopes.is_empty() {
-            shown.insert("scopes".into(), json!(session.caller.scopes));
-        }
-        if let Some(device) = &session.device {
-            shown.insert("deviceId".into(), json!(device));
-        }
-        self.put(Entry { key, connection: Some(session.id.clone()), at_ms: now_ms, shown }, now_ms);
     }
 
-    /// Notes that a client went.
-    pub(crate) fn went(&self, session: &Session, now_ms: u64) {
+    /// Notes that a client went, which is no member of the hub any more. Where its device or instance has another connection,
+    /// the entry stands for that from then on.
+    pub(crate) fn went(&self, session: &Session, hub: &Hub, now_ms: u64) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
         let Some(entry) = entries.iter_mut().find(own) else { return };
-        entry.connection = None;
-        entry.at_ms = now_ms;
-        entry.shown.insert("reason".into(), json!("disconnect"));
-        entry.shown.shift_remove(WATCHED);
+        // Asked under the lock: another one that goes meanwhile leaves the hub before it comes here, and so finds the entry.
+        let heir =
+            may_share(session).then(|| hub.newest(|other| is_shown(other) && key_of(other) == entry.key)).flatten();
+        match heir {
+            Some(heir) => *entry = Entry::of(&heir, now_ms),
+            None => {
+                entry.connection = None;
+                entry.at_ms = now_ms;
+                entry.shown.insert("reason".into(), json!("disconnect"));
+                entry.shown.shift_remove(WATCHED);
+            }
+        }
         drop(entries);
         self.note_change();
     }
@@ -205,6 +219,19 @@ impl State {
             self.hub.broadcast(event);
         }
     }
+}
+
+fn is_shown(session: &Session) -> bool {
+    session.client.id != "cli" || session.caller.role != "operator"
+}
+
+/// Whether there can be another connection with the same entry.
+fn may_share(session: &Session) -> bool {
+    session.device.is_some() || session.client.instance_id.is_some()
+}
+
+fn key_of(session: &Session) -> String {
+    key(session.device.as_deref(), session.client.instance_id.as_deref(), &session.id)
 }
 
 fn key(device: Option<&str>, instance: Option<&str>, otherwise: &str) -> String {

@@ -92,7 +92,7 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
             let end = std::future::poll_fn(|context| connection.poll(context)).await;
             state.hub.leave(connection.seat.id);
             crate::nodes::went(&state, &connection.session);
-            state.presence.went(&connection.session, state.now_ms());
+            state.presence.went(&connection.session, &state.hub, state.now_ms());
             tracing::debug!(connection = %connection.session.id, "a client left");
             socket = connection.into_socket();
             end

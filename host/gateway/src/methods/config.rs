@@ -378,7 +378,7 @@ async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wi
     let payload = json!({
         "path": settings.path(), "hash": hash(state, ProtocolVersion::V4, Some(&plan.text)), "ts": state.now_ms(),
     });
-    state.hub.broadcast(Event::new("config.changed", &payload.to_string()).newest_only().scope(READ));
+    state.hub.broadcast(Event::new("config.changed", &payload.to_string()).scope(READ));
 }
 
 /// When a change counts: `{ok, required, keys, message?, notApplied?, live?, edited?, outranked?}`. `keys` need a start.

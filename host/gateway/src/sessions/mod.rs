@@ -32,20 +32,35 @@ impl State {
     /// Tells those who asked that a session changed; `row` is what it is now, if it still is.
     pub(crate) fn session_changed(&self, key: &str, reason: &str, row: Option<&SessionRow>) {
         self.health.outdate();
-        let mut payload = json!({"sessionKey": key, "reason": reason, "ts": self.now_ms()});
-        if let (Some(row), Some(payload)) = (row, payload.as_object_mut()) {
-            payload.insert("agentId".into(), json!(row.agent));
-            payload.insert("sessionId".into(), json!(row.session_id));
-            payload.insert("session".into(), listed(row, ProtocolVersion::V4));
-        }
-        self.hub.broadcast(Event::new("sessions.changed", &payload.to_string()).scope(EVENT_SCOPE).about_session(key));
+        let now_ms = self.now_ms();
+        let payload = |version| {
+            let mut payload = json!({"sessionKey": key, "reason": reason, "ts": now_ms});
+            if let (Some(row), Some(payload)) = (row, payload.as_object_mut()) {
+                payload.insert("agentId".into(), json!(row.agent));
+                payload.insert("sessionId".into(), json!(row.session_id));
+                payload.insert("session".into(), listed(row, version));
+            }
+            payload.to_string()
+        };
+        self.hub.broadcast(told("sessions.changed", payload).about_session(key));
     }
+
     /// Tells those who follow a session what was said in it.
     pub(crate) fn session_said(&self, row: &SessionRow, message: &TranscriptMessage) {
-        let payload = json!({
-            "sessionKey": row.key, "agentId": row.agent, "messageId": message.id.to_string(), "messageSeq": message.seq,
-            "message": shown(message, ProtocolVersion::V4, &Caps::default()), "session": listed(row, ProtocolVersion::V4),
-        });
-        self.hub.broadcast(Event::new("session.message", &payload.to_string()).scope(EVENT_SCOPE).said_in(&row.key));
+        let payload = |version| {
+            let (said, session) = (shown(message, version, &Caps::default()), listed(row, version));
+            json!({
+                "sessionKey": row.key, "agentId": row.agent, "messageId": message.id.to_string(),
+                "messageSeq": message.seq, "message": said, "session": session,
+            })
+            .to_string()
+        };
+        self.hub.broadcast(told("session.message", payload).said_in(&row.key));
     }
+}
+
+/// An event about a session, told to each version as its lists and transcripts show sessions.
+fn told(name: &str, payload: impl Fn(ProtocolVersion) -> String) -> Event {
+    let (newest, oldest) = (payload(ProtocolVersion::V4), payload(ProtocolVersion::V3));
+    Event::new(name, &newest).payload_v3(name, &oldest).scope(EVENT_SCOPE)
 }

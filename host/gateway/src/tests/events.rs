@@ -1,10 +1,12 @@
 //! Events: who gets them, in what order.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{start, with_token};
+use super::{TOKEN, connect_params, start, with_token};
+use crate::hub::{Event, OWN_EVENTS};
 
 #[tokio::test]
 async fn plugin_events_reach_readers_in_order_without_gaps() {
@@ -82,4 +84,40 @@ async fn a_peer_whose_pongs_wait_behind_its_own_calls_is_not_taken_for_dead() {
     }
     server.host.release("a");
     assert_eq!(client.response(&json!("a")).await["payload"], 1);
+}
+
+#[tokio::test]
+async fn a_connection_is_told_what_was_announced_to_it_and_nothing_else() {
+    let server = start(with_token()).await;
+    let mut writer = server.admin().await;
+    assert_eq!(writer.call("sessions.patch", json!({"key": "main"})).await["ok"], true);
+    for protocol in [3, 4] {
+        let mut client = server.open().await;
+        let mut params = connect_params(protocol, protocol);
+        params["auth"] = json!({"token": TOKEN});
+        params["scopes"] = json!(["operator.admin"]);
+        let hello = client.call("connect", params).await["payload"].clone();
+        let announced = hello["features"]["events"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+        let announced: BTreeSet<String> = announced.map(str::to_owned).collect();
+        assert_eq!(client.call("sessions.subscribe", json!({})).await["ok"], true);
+        assert_eq!(client.call("sessions.messages.subscribe", json!({"key": "main"})).await["ok"], true);
+
+        // Those that have to be asked for come as they do when something happens; of the others only the name counts.
+        assert_eq!(writer.call("sessions.send", json!({"key": "main", "message": "hi"})).await["ok"], true);
+        let of_sessions = ["sessions.changed", "session.message"];
+        let plain = OWN_EVENTS.into_iter().filter(|name| !of_sessions.contains(name) && *name != "connect.challenge");
+        for name in plain.chain(["notes.changed", "test.end"]) {
+            server.gateway.state.hub.broadcast(Event::new(name, "{}"));
+        }
+        let mut told = BTreeSet::from(["connect.challenge".to_owned()]);
+        loop {
+            let name = client.any().await["event"].as_str().unwrap().to_owned();
+            if name == "test.end" {
+                break;
+            }
+            told.insert(name);
+        }
+        assert_eq!(told, announced, "version {protocol}");
+        assert_eq!(told.contains("config.changed"), protocol == 4);
+    }
 }

@@ -106,6 +106,10 @@ async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
     assert_eq!((&row["approvalState"], &row["connected"]), (&json!("approved"), &json!(true)), "{row}");
     assert_eq!(row["commands"], json!(COMMANDS));
     assert!(server.records.audit.lock().unwrap().iter().any(|row| row.event.kind() == "node-changed"));
+    let follow = json!({"event": "chat.subscribe", "payloadJSON": "{\"sessionKey\":\"main\"}"});
+    let told = node.call("node.event", follow).await["payload"].clone();
+    assert_eq!((&told["ok"], &told["handled"]), (&json!(true), &json!(false)), "nothing would follow: {told}");
+    assert!(told["reason"].as_str().unwrap().contains("no agent runs here"), "{told}");
 
     // What it declares on top waits again; what it was approved for is kept over a restart.
     drop(node);

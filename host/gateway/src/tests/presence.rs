@@ -72,3 +72,33 @@ async fn what_is_reported_is_shown_to_others() {
     assert_invalid(&old.call("system-event", json!({"text": " "})).await, "text required");
     assert_eq!(old.call("system-event", json!({"text": "x", "colour": "red"})).await["ok"], true);
 }
+
+#[tokio::test]
+async fn who_closes_one_of_two_tabs_is_still_here() {
+    let server = start(with_token()).await;
+    let mut watcher = server.admin().await;
+    let mut tabs = Vec::new();
+    for _ in 0..3 {
+        let mut tab = server.open().await;
+        let mut params = connect_params(4, 4);
+        params["auth"] = json!({"token": TOKEN});
+        params["client"]["instanceId"] = json!("page");
+        assert_eq!(tab.call("connect", params).await["ok"], true);
+        tabs.push(tab);
+    }
+    let own = |entries: Vec<Value>| {
+        let own = entries.into_iter().filter(|entry| entry["instanceId"] == "page").collect::<Vec<_>>();
+        assert_eq!(own.len(), 1, "{own:?}");
+        own[0]["reason"].as_str().unwrap().to_owned()
+    };
+    // The one that came last goes first, then the one before it.
+    for left in [2, 1, 0] {
+        let before = server.gateway.state.presence.version();
+        drop(tabs.pop());
+        while server.gateway.state.presence.version() == before {
+            tokio::task::yield_now().await;
+        }
+        let expected = if left > 0 { "connect" } else { "disconnect" };
+        assert_eq!(own(here(&mut watcher).await), expected, "{left} are left");
+    }
+}

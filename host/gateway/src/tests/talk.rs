@@ -35,8 +35,16 @@ async fn a_message_is_stored_once_and_told_to_who_follows_the_session() {
         "send",
         "it hears that, and not what was said"
     );
-    old.send(json!({"type": "req", "id": "h", "method": "health"})).await;
-    assert_eq!(old.next().await["type"], "res", "version 3 has no such event");
+    // Version 3 hears of the same, each part as its own lists and transcripts show it.
+    let heard = old.event("session.message").await["payload"].clone();
+    assert_eq!((&heard["messageId"], &heard["messageSeq"]), (&told["messageId"], &told["messageSeq"]), "{heard}");
+    let history = old.call("chat.history", json!({"sessionKey": "main"})).await["payload"]["messages"].clone();
+    assert_eq!(history, json!([heard["message"]]));
+    assert_eq!(old.call("sessions.subscribe", json!({})).await["payload"], json!({"subscribed": true}));
+    assert_eq!(writer.call("sessions.patch", json!({"key": "b", "label": "B"})).await["ok"], true);
+    let changed = old.event("sessions.changed").await["payload"].clone();
+    let listed = old.call("sessions.list", json!({"label": "B"})).await["payload"]["sessions"].clone();
+    assert_eq!((&changed["sessionKey"], listed), (&json!("agent:main:b"), json!([changed["session"]])));
 
     let again = writer.call("sessions.send", send).await["payload"].clone();
     assert_eq!(again["messageId"], sent["messageId"]);

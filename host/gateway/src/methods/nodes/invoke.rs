@@ -98,9 +98,11 @@ struct Happened {
     #[schemars(length(min = 1))]
     event: String,
     #[serde(default)]
+    #[expect(dead_code, reason = "what happened is for agents, and none runs")]
     payload: Option<Value>,
     #[serde(default, rename = "payloadJSON")]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "as of `payload`")]
     payload_json: Option<String>,
 }
 
@@ -360,30 +362,23 @@ pub(crate) fn progress(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(Answer::json(&json!({"ok": true})))
 }
 
-/// `node.event {event, payload?, payloadJSON?}` → `{ok}`. A node follows a session with `chat.subscribe`; what else it
-/// tells is for agents.
+/// What a node could only follow if agents ran.
+const FOLLOWING: [&str; 2] = ["chat.subscribe", "chat.unsubscribe"];
+
+/// `node.event {event, payload?, payloadJSON?}` → `{ok}`, in version 4 besides that nothing came of it, and why: what nodes
+/// tell is for agents, and what they would follow is what agents say while they run.
 pub(crate) fn event(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let happened: Happened = call.read(&HAPPENED, &[])?;
     if !call.state.nodes.is_approved(call.session) {
         return Err(pairing_changed());
     }
-    let payload = happened.payload.or_else(|| serde_json::from_str(happened.payload_json.as_deref()?).ok());
-    let key = payload.as_ref().and_then(|payload| payload.get("sessionKey")).and_then(Value::as_str);
-    let handled = match (happened.event.as_str(), key) {
-        ("chat.subscribe", Some(key)) => call.session.subscriptions.follow(key),
-        ("chat.unsubscribe", Some(key)) => {
-            call.session.subscriptions.unfollow(key);
-            true
-        }
-        _ => false,
+    let reason = if FOLLOWING.contains(&happened.event.as_str()) {
+        "no agent runs here, so there is no chat to follow; an operator hears of messages by sessions.messages.subscribe"
+    } else {
+        "nothing here waits for this event"
     };
-    match call.session.version {
-        ProtocolVersion::V3 => Ok(Answer::json(&json!({"ok": true}))),
-        ProtocolVersion::V4 if handled => {
-            Ok(Answer::json(&json!({"ok": true, "event": happened.event, "handled": true})))
-        }
-        ProtocolVersion::V4 => Ok(Answer::json(&json!({
-            "ok": true, "event": happened.event, "handled": false, "reason": "nothing here waits for this event",
-        }))),
-    }
+    Ok(Answer::json(&match call.session.version {
+        ProtocolVersion::V3 => json!({"ok": true}),
+        ProtocolVersion::V4 => json!({"ok": true, "event": happened.event, "handled": false, "reason": reason}),
+    }))
 }

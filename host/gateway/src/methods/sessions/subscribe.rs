@@ -1,5 +1,4 @@
-//! `sessions.subscribe` and `sessions.messages.subscribe`: what a connection wants to hear. Version 3 hears nothing of
-//! sessions, but may ask.
+//! `sessions.subscribe` and `sessions.messages.subscribe`: what a connection wants to hear of sessions.
 
 use std::sync::LazyLock;
 
