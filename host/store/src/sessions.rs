@@ -19,11 +19,15 @@ const QUICK_ROWS: u64 = 200;
 /// Rows that [`Store::find_sessions`] gives at most.
 const MAX_FOUND: u32 = 20;
 
+/// When a person last said something in a session, of what is in sight of its transcript; null when nobody did.
+const SPOKEN_MS: &str = "(SELECT at_ms FROM messages WHERE session = sessions.id AND seq > sessions.starts_after_seq \
+                         AND role = 'user' ORDER BY seq DESC LIMIT 1)";
+
 const COLUMNS: &str = "key, session_id, agent, kind, label, archived, created_ms, updated_ms, entry";
 
 impl Store {
-    /// The sessions that were asked for, the one that changed last first. Costs the same however many others there are,
-    /// as long as nothing is searched for.
+    /// The sessions that were asked for. Costs the same however many others there are, as long as nothing is searched for and
+    /// they come in the order of their changes.
     ///
     /// # Errors
     /// [`StoreError`] when the file or a row cannot be read.
@@ -127,6 +131,9 @@ fn is_quick(query: &SessionQuery) -> bool {
     let scans = query.exclude_subagents
         || query.search.is_some()
         || query.spawned_by.is_some()
+        || query.agents.is_some()
+        || query.spoken_in
+        || query.by_interaction
         || query.updated_since_ms.is_some();
     !scans && query.archived.is_some() && query.limit.is_some_and(|limit| limit <= QUICK_ROWS)
 }
@@ -146,6 +153,10 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
     if let Some(agent) = &query.agent {
         add("agent = ?", text(agent));
     }
+    if let Some(agents) = &query.agents {
+        // Not by the index of agents, which would have all that fits sorted.
+        add("+agent IN (SELECT value FROM json_each(?))", Sql::Text(serde_json::json!(agents).to_string()));
+    }
     if let Some(archived) = query.archived {
         add("archived = ?", Sql::Integer(archived.into()));
     }
@@ -161,6 +172,8 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
     if let Some(since_ms) = query.updated_since_ms {
         add("updated_ms >= ?", Sql::Integer(to_signed(since_ms)));
     }
+    let spoken_in = format!("{SPOKEN_MS} IS NOT NULL");
+    all.extend(query.spoken_in.then_some(spoken_in.as_str()));
     all.extend((!query.include_global).then_some("kind <> 'global'"));
     all.extend((!query.include_unknown).then_some("kind <> 'unknown'"));
     all.extend(query.exclude_subagents.then_some("key NOT GLOB 'agent:*:subagent:*'"));
@@ -170,8 +183,10 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
 /// The statement that reads a page of these columns. Offset and limit are its last two values.
 pub(crate) fn page_sql(query: &SessionQuery, columns: &str) -> (String, Vec<Sql>) {
     let (conditions, values) = conditions(query);
-    let sql =
-        format!("SELECT {columns} FROM sessions WHERE {conditions} ORDER BY updated_ms DESC, id DESC LIMIT ? OFFSET ?");
+    let first = if query.by_interaction { format!("{SPOKEN_MS} DESC, ") } else { String::new() };
+    let sql = format!(
+        "SELECT {columns} FROM sessions WHERE {conditions} ORDER BY {first}updated_ms DESC, id DESC LIMIT ? OFFSET ?"
+    );
     (sql, values)
 }
 
@@ -232,6 +247,7 @@ fn with_total<T>(
         && query.label.is_none()
         && query.spawned_by.is_none()
         && query.search.is_none()
+        && !query.spoken_in
         && query.updated_since_ms.is_none();
     let (conditions, values) = conditions(query);
     let sql = if counted {

@@ -73,6 +73,10 @@ pub struct SessionRow {
 pub struct SessionQuery {
     /// Of this agent.
     pub agent: Option<String>,
+    /// Of one of these agents; none for all.
+    pub agents: Option<Vec<String>>,
+    /// In which a person said something since its transcript began.
+    pub spoken_in: bool,
     /// Put away or not; none for both.
     pub archived: Option<bool>,
     /// The shared one too.
@@ -89,6 +93,9 @@ pub struct SessionQuery {
     pub search: Option<String>,
     /// Changed at this time or later, in milliseconds since the Unix epoch.
     pub updated_since_ms: Option<u64>,
+    /// The one in which a person said something last comes first, and those in which nobody did come last. Else, and among
+    /// equals, the one that changed last comes first.
+    pub by_interaction: bool,
     /// Skip this many.
     pub offset: u64,
     /// Give at most this many; none for all.
@@ -98,7 +105,7 @@ pub struct SessionQuery {
 /// An answer to a [`SessionQuery`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SessionPage {
-    /// The sessions, the one that changed last first.
+    /// The sessions, in the order that was asked for.
     pub rows: Vec<SessionRow>,
     /// How many there are without offset and limit.
     pub total: u64,
@@ -130,7 +137,7 @@ pub enum MarkedSession {
 /// As [`SessionPage`], without what was known of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MarkedPage {
-    /// The sessions, the one that changed last first.
+    /// The sessions, in the order that was asked for.
     pub rows: Vec<MarkedSession>,
     /// How many there are without offset and limit.
     pub total: u64,

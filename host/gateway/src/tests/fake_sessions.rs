@@ -28,6 +28,7 @@ fn matches(query: &SessionQuery, row: &SessionRow) -> bool {
     let search = query.search.as_ref().map(|search| search.to_lowercase());
     let text = format!("{} {} {}", row.key, row.label.as_deref().unwrap_or_default(), row.session_id).to_lowercase();
     query.agent.as_ref().is_none_or(|agent| row.agent == *agent)
+        && query.agents.as_ref().is_none_or(|agents| agents.contains(&row.agent))
         && query.archived.is_none_or(|archived| row.archived == archived)
         && (query.include_global || row.kind != SessionKind::Global)
         && (query.include_unknown || row.kind != SessionKind::Unknown)
@@ -58,6 +59,12 @@ impl MemoryRecords {
 
     fn next_revision(&self) -> i64 {
         self.revision.fetch_add(1, Ordering::SeqCst) as i64 + 1
+    }
+
+    fn spoken_ms(&self, key: &str) -> Option<u64> {
+        let sessions = self.sessions.lock().unwrap();
+        let said = sessions[key].messages.iter().rev().find(|message| message.role == "user");
+        said.map(|message| message.at_ms)
     }
 
     fn rows(&self) -> Vec<SessionRow> {
@@ -106,7 +113,11 @@ impl Sessions for MemoryRecords {
     }
 
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure> {
-        let rows: Vec<_> = self.rows().into_iter().filter(|row| matches(&query, row)).collect();
+        let mut rows: Vec<_> = self.rows().into_iter().filter(|row| matches(&query, row)).collect();
+        rows.retain(|row| !query.spoken_in || self.spoken_ms(&row.key).is_some());
+        if query.by_interaction {
+            rows.sort_by_key(|row| Reverse(self.spoken_ms(&row.key)));
+        }
         let total = rows.len() as u64;
         let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
         Ok(SessionPage { rows: rows.into_iter().skip(query.offset as usize).take(limit).collect(), total })

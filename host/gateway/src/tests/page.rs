@@ -126,6 +126,31 @@ async fn lists_are_asked_for_as_the_pages_ask() {
     );
     assert_eq!(ok(&mut admin, "sessions.list", json!({"hasBoard": true})).await["count"], 0);
     assert_eq!(ok(&mut admin, "sessions.list", json!({"activeOnly": true})).await["count"], 0);
+    ok(&mut admin, "sessions.patch", json!({"key": "agent:gone:x"})).await;
+    for (key, at_ms) in [("agent:main:subagent:1", 20), ("agent:main:main", 10)] {
+        server.records.say(key, "user", json!({"content": "hi"}), at_ms);
+    }
+    let keys = async |admin: &mut Client, params: Value| {
+        let page = ok(admin, "sessions.list", params).await;
+        page["sessions"].as_array().unwrap().iter().map(|row| row["key"].clone()).collect::<Vec<_>>()
+    };
+    let own = ["agent:main:subagent:1", "agent:main:main"];
+    let spoken = json!({"sortBy": "lastInteractionAt", "requireLastInteraction": true});
+    assert_eq!(keys(&mut admin, spoken).await, own);
+    let by = json!({"sortBy": "lastInteractionAt"});
+    assert_eq!(keys(&mut admin, by).await, [own[0], own[1], "agent:gone:x"]);
+    let configured = json!({"configuredAgentsOnly": true});
+    assert_eq!(keys(&mut admin, configured.clone()).await.len(), 2, "no agent is called gone");
+    assert_eq!(keys(&mut admin, json!({"configuredAgentsOnly": true, "agentId": "gone"})).await, Vec::<Value>::new());
+    let by = crate::agents::By { actor: "test".into(), at_ms: 1, version: leanclaw_types::frame::ProtocolVersion::V4 };
+    for name in ["Gone", "Desk"] {
+        let wish = crate::agents::Wish { name: Some(name.into()), ..crate::agents::Wish::default() };
+        server.gateway.state.agents.create(wish, &by).await.unwrap();
+    }
+    assert_eq!(keys(&mut admin, configured).await.len(), 3, "it is now, and one more has no session");
+    assert_eq!(keys(&mut admin, json!({"configuredAgentsOnly": true, "agentId": "gone"})).await, ["agent:gone:x"]);
+    assert_eq!(keys(&mut admin, json!({"involvingMe": true})).await, Vec::<Value>::new());
+    assert_eq!(keys(&mut admin, json!({"involvingMe": false})).await.len(), 3);
     let cron = json!({
         "agentId": "main", "includeDisabled": true, "includeDeliveryPreviews": false, "compact": true, "limit": 50,
         "offset": 0, "enabled": "all", "sortBy": "nextRunAtMs", "sortDir": "asc",

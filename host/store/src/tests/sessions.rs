@@ -112,6 +112,39 @@ async fn counts_follow_what_is_put_away_and_removed() {
 }
 
 #[tokio::test]
+async fn sessions_are_listed_by_agents_and_by_what_people_said() {
+    let (_folder, store) = store();
+    for (key, at) in [("agent:main:a", 4), ("agent:ada:b", 3), ("agent:bob:c", 2), ("agent:main:d", 1)] {
+        put(&store, row(key, at)).await;
+    }
+    for (key, role, at_ms) in [
+        ("agent:bob:c", "user", 70),
+        ("agent:ada:b", "user", 60),
+        ("agent:main:d", "user", 50),
+        // What agents say is no interaction, nor is what lies before a session began anew.
+        ("agent:main:d", "assistant", 90),
+        ("agent:main:a", "assistant", 90),
+        ("agent:ada:b", "user", 80),
+    ] {
+        store.append_message(key, role, say("x"), at_ms).await.unwrap().unwrap();
+    }
+    let live = SessionQuery { archived: Some(false), limit: Some(20), ..SessionQuery::default() };
+    let by = SessionQuery { by_interaction: true, ..live.clone() };
+    let named = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    let all = ["agent:ada:b", "agent:bob:c", "agent:main:d", "agent:main:a"];
+    assert_eq!(keys(&store, by.clone()).await, (named(&all), 4));
+    let page = SessionQuery { spoken_in: true, offset: 1, limit: Some(1), ..by.clone() };
+    assert_eq!(keys(&store, page).await, (named(&["agent:bob:c"]), 3));
+    let some = SessionQuery { agents: Some(vec!["main".into(), "bob".into()]), ..live.clone() };
+    assert_eq!(keys(&store, some).await, (named(&["agent:main:d", "agent:main:a", "agent:bob:c"]), 3));
+    let nobodys = SessionQuery { agents: Some(Vec::new()), ..live };
+    assert_eq!(keys(&store, nobodys).await, (Vec::new(), 0));
+    store.change_session("agent:ada:b".into(), Box::new(|row| SessionChange::Restart(row.unwrap()))).await.unwrap();
+    let spoken = SessionQuery { spoken_in: true, ..by };
+    assert_eq!(keys(&store, spoken).await, (named(&["agent:bob:c", "agent:main:d"]), 2));
+}
+
+#[tokio::test]
 async fn a_change_is_decided_on_what_is_stored() {
     let (_folder, store) = store();
     put(&store, row("agent:main:n", 0)).await;

@@ -27,7 +27,8 @@ const MAX_TITLED: usize = 200;
 const TITLE_CHARS: usize = 60;
 const LAST_MESSAGE_CHARS: usize = 200;
 
-/// Parameters of both versions. Filters for what LeanClaw's sessions do not have match nothing that is asked for.
+/// Parameters of both versions. Filters for what LeanClaw's sessions do not have match nothing that is asked for. An
+/// interaction is something that a person said; all other orders are that of the last change.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[schemars(transform = no_nulls)]
@@ -81,8 +82,9 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         return Ok(Answer::Now(Ok(Payload::Own(text))));
     }
     let list = read(call)?;
-    // What was active lately changes with the time alone.
-    let params = list.active_minutes.is_none().then(|| call.params.to_owned());
+    // What was active lately changes with the time alone, and which agents there are without any session.
+    let depends = list.active_minutes.is_some() || list.configured_agents_only == Some(true);
+    let params = (!depends).then(|| call.params.to_owned());
     Ok(later(call, move |state, session| async move {
         let text = answer(Arc::clone(&state), session, list).await?;
         if let Some(params) = params {
@@ -107,7 +109,7 @@ pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List)
         title: list.include_derived_titles == Some(true),
         last: list.include_last_message == Some(true),
     };
-    let page = match list.query(&session, now_ms, offset, limit)? {
+    let page = match list.query(&state, &session, now_ms, offset, limit)? {
         Some(query) => {
             let kept = Arc::clone(&state);
             let recall = Box::new(move |marks: &[_]| kept.rows.recall(marks, |place| looks.at(place)));
@@ -178,6 +180,7 @@ impl List {
     /// What to ask the store for; none when nothing can match.
     fn query(
         &self,
+        state: &State,
         session: &Session,
         now_ms: u64,
         offset: u64,
@@ -185,7 +188,8 @@ impl List {
     ) -> Result<Option<SessionQuery>, ErrorShape> {
         // No session of LeanClaw's has an owner, a creator, people of its own or a board, and nothing runs in one.
         let nobodys = self.owner_id.is_some() || self.creator_id.is_some() || self.involving_profile_id.is_some();
-        let needs_more = self.has_board == Some(true) || self.active_only == Some(true);
+        let needs_more =
+            self.has_board == Some(true) || self.active_only == Some(true) || self.involving_me == Some(true);
         if nobodys || needs_more || self.board_face.as_deref() == Some("dashboard") {
             return Ok(None);
         }
@@ -195,10 +199,24 @@ impl List {
             // Version 3 knows of no archive, and so of no way to look into it.
             _ => Some(false),
         };
-        let agent = self.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
+        let mut agent = self.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
+        let mut agents = None;
+        if self.configured_agents_only == Some(true) {
+            let mut all: Vec<String> = state.agents.all().into_iter().map(|(id, _)| id).collect();
+            all.retain(|id| agent.as_ref().is_none_or(|agent| agent == id));
+            match all.len() {
+                0 => return Ok(None),
+                // One agent's sessions are found by themselves.
+                1 => agent = all.pop(),
+                _ => agents = Some(all),
+            }
+        }
         let search = self.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
         Ok(Some(SessionQuery {
             agent,
+            agents,
+            spoken_in: self.require_last_interaction == Some(true),
+            by_interaction: self.sort_by.as_deref() == Some("lastInteractionAt"),
             archived: archived.filter(|_| is_newest(session) || self.archived.is_none()),
             include_global: self.include_global == Some(true),
             include_unknown: self.include_unknown == Some(true),
