@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 use crate::connection::Call;
+use crate::groups::ChatGroups;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;
@@ -135,18 +136,20 @@ impl Agents {
             .await
     }
 
-    /// Takes an agent away. Its sessions and files stay where they are.
+    /// Takes an agent away, and in the same write gives its groups to the default one; how many those were. Its sessions and
+    /// files stay where they are.
     ///
     /// # Errors
     /// `INVALID_REQUEST` for `main` and for an agent that is not there; `UNAVAILABLE` when it cannot be stored.
-    pub(crate) async fn delete(&self, id: &str, by: &By) -> Result<(), ErrorShape> {
+    pub(crate) async fn delete(&self, id: &str, groups: &ChatGroups, by: &By) -> Result<usize, ErrorShape> {
         if id == DEFAULT_AGENT {
             return Err(ErrorShape::invalid(format!("\"{id}\" cannot be deleted")));
         }
         self.shelf
-            .change(|shelf| {
+            .change_with(groups.shelf(), |shelf, groups| {
                 shelf.get(id).ok_or_else(|| absent(id))?;
-                Ok((Change::nothing().remove(id).audit(by.row(id, "deleted")), ()))
+                let (unbound, count) = ChatGroups::unbound(groups, id, by);
+                Ok((Change::nothing().remove(id).audit(by.row(id, "deleted")), unbound, count))
             })
             .await
     }
@@ -219,7 +222,7 @@ pub(crate) fn check(wish: &Wish) -> Result<(), ErrorShape> {
 }
 
 /// The id for a name: lower case, with one `-` for everything that no id may hold; none when nothing is left.
-fn id_of(name: &str) -> Option<String> {
+pub(crate) fn id_of(name: &str) -> Option<String> {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let parts: Vec<&str> = name.split(|letter| !plain(letter)).filter(|part| !part.is_empty()).collect();
     let id: String = parts.join("-").to_ascii_lowercase().chars().take(MAX_ID_CHARS).collect();

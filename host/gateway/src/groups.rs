@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::agents::{Agents, By, absent};
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
+use crate::snapshot::DEFAULT_AGENT;
 
 /// Groups that there may be.
 const MAX_GROUPS: usize = 10_000;
@@ -108,6 +109,22 @@ impl ChatGroups {
                 Ok((Change::nothing().put(chat, group.clone()).audit(row(by, chat, "updated")), group))
             })
             .await
+    }
+
+    /// Where they are kept, for a change that goes with another's.
+    pub(crate) fn shelf(&self) -> &Shelf<Group> {
+        &self.shelf
+    }
+
+    /// What becomes of the groups of an agent that goes: they belong to the default one from then on. And how many there are.
+    pub(crate) fn unbound(shelf: &Shelf<Group>, agent: &str, by: &By) -> (Change<Group>, usize) {
+        let own: Vec<_> = shelf.all().into_iter().filter(|(_, group)| group.agent_id == agent).collect();
+        let count = own.len();
+        let change = own.into_iter().fold(Change::nothing(), |change, (chat, group)| {
+            let audit = row(by, &chat, "updated");
+            change.put(chat, Group { agent_id: DEFAULT_AGENT.to_owned(), ..(*group).clone() }).audit(audit)
+        });
+        (change, count)
     }
 
     /// Takes a group away. Its folder stays where it is.

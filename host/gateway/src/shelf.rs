@@ -12,6 +12,7 @@ use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::frame::ErrorShape;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::services::{RecordChange, Records};
 
@@ -94,19 +95,41 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Shelf<T> {
     ) -> Result<R, ErrorShape> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let (change, result) = decide(self)?;
-        if change.items.is_empty() && change.audit.is_empty() {
-            return Ok(result);
-        }
+        let change = self.prepared(change)?;
+        carried_out(&self.records, vec![change], vec![turn]).await?;
+        Ok(result)
+    }
+
+    /// As [`Self::change`], of two shelves in one write: with no other change of either in between. Whoever changes the same
+    /// two has to name them in the same order.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub(crate) async fn change_with<U, R>(
+        &self,
+        other: &Shelf<U>,
+        decide: impl FnOnce(&Self, &Shelf<U>) -> Result<(Change<T>, Change<U>, R), ErrorShape>,
+    ) -> Result<R, ErrorShape>
+    where
+        U: Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        let turns = vec![Arc::clone(&self.turn).lock_owned().await, Arc::clone(&other.turn).lock_owned().await];
+        let (own, others, result) = decide(self, other)?;
+        let changes = vec![self.prepared(own)?, other.prepared(others)?];
+        carried_out(&self.records, changes, turns).await?;
+        Ok(result)
+    }
+
+    /// A change as it is stored, and what shows it afterwards.
+    fn prepared(&self, change: Change<T>) -> Result<Prepared, ErrorShape> {
         let mut stored = Vec::with_capacity(change.items.len());
         for (id, item) in &change.items {
             let body = item.as_ref().map(serde_json::to_string).transpose();
             let body = body.map_err(|error| crate::error::unavailable(&format!("cannot be stored: {error}")))?;
             stored.push(RecordChange { kind: self.kind, id: id.clone(), body });
         }
-        let (records, items) = (Arc::clone(&self.records), Arc::clone(&self.items));
-        let storing = tokio::spawn(async move {
-            let _turn = turn;
-            records.change(stored, change.audit).await?;
+        let items = Arc::clone(&self.items);
+        let show = Box::new(move || {
             let mut items = items.write().unwrap_or_else(PoisonError::into_inner);
             for (id, item) in change.items {
                 match item {
@@ -114,12 +137,44 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Shelf<T> {
                     None => drop(items.remove(&id)),
                 }
             }
-            Ok::<_, Failure>(())
         });
-        let outcome = storing.await.unwrap_or_else(|_| Err(Failure::unavailable("the program ends")));
-        outcome.map_err(|failure| crate::error::unavailable(&failure.message))?;
-        Ok(result)
+        Ok(Prepared { stored, audit: change.audit, show })
     }
+}
+
+/// A change of one shelf, decided on and not stored yet.
+struct Prepared {
+    stored: Vec<RecordChange>,
+    audit: Vec<AuditRecord>,
+    show: Box<dyn FnOnce() + Send>,
+}
+
+/// Stores changes in one write and shows them. Nobody else gets a turn before that.
+async fn carried_out(
+    records: &Arc<dyn Records>,
+    changes: Vec<Prepared>,
+    turns: Vec<OwnedMutexGuard<()>>,
+) -> Result<(), ErrorShape> {
+    let (mut stored, mut audit, mut shows) = (Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        stored.extend(change.stored);
+        audit.extend(change.audit);
+        shows.push(change.show);
+    }
+    if stored.is_empty() && audit.is_empty() {
+        return Ok(());
+    }
+    let records = Arc::clone(records);
+    let storing = tokio::spawn(async move {
+        let _turns = turns;
+        records.change(stored, audit).await?;
+        for show in shows {
+            show();
+        }
+        Ok::<_, Failure>(())
+    });
+    let outcome = storing.await.unwrap_or_else(|_| Err(Failure::unavailable("the program ends")));
+    outcome.map_err(|failure| crate::error::unavailable(&failure.message))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How things stand: the health snapshot, kept as text so that answering `health` writes no JSON.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -9,6 +10,7 @@ use leanclaw_types::plugin::PluginState;
 use leanclaw_types::session::AgentSessions;
 use serde_json::{Value, json};
 
+use crate::agents::Agent;
 use crate::gateway::State;
 use crate::hub::Event;
 use crate::sessions::STORE_PATH;
@@ -72,17 +74,16 @@ impl HealthCache {
 }
 
 impl State {
-    /// The latest snapshot, or a new one when sessions have changed since.
+    /// The latest snapshot, or a new one when sessions or agents have changed since.
     pub(crate) fn current_health(&self) -> Arc<Health> {
         if self.health.outdated.load(Ordering::Acquire) { self.refresh_health() } else { self.health.latest() }
     }
 
-    /// The sessions of an agent, or of all of them when none is named.
-    fn sessions_now(&self, all: &[AgentSessions], agent: Option<&str>) -> Value {
+    /// How the sessions of these agents stand, together.
+    fn sessions_now<'a>(&self, of: impl Iterator<Item = &'a AgentSessions> + Clone) -> Value {
         let now_ms = self.now_ms();
-        let wanted = all.iter().filter(|own| agent.is_none_or(|agent| own.agent == agent));
-        let count: u64 = wanted.clone().map(|own| own.count).sum();
-        let mut recent: Vec<&(String, u64)> = wanted.flat_map(|own| &own.recent).collect();
+        let count: u64 = of.clone().map(|own| own.count).sum();
+        let mut recent: Vec<&(String, u64)> = of.flat_map(|own| &own.recent).collect();
         recent.sort_by_key(|(_, updated_ms)| std::cmp::Reverse(*updated_ms));
         recent.truncate(usize::try_from(RECENT).unwrap_or(usize::MAX));
         let shown = |(key, updated_ms): &(String, u64)| json!({"key": key, "updatedAt": updated_ms, "age": now_ms.saturating_sub(*updated_ms)});
@@ -90,21 +91,21 @@ impl State {
         json!({"path": STORE_PATH, "count": count, "recent": recent})
     }
 
-    /// The agents and how their sessions stand. The default agent is always there.
-    fn agents_now(&self, all: &[AgentSessions]) -> Vec<Value> {
-        let mut names = vec![DEFAULT_AGENT];
-        names.extend(all.iter().map(|own| own.agent.as_str()).filter(|name| *name != DEFAULT_AGENT));
-        let shown = |name: &str| {
+    /// The agents there are, with or without sessions, and how theirs stand. What is left of a deleted one counts among all
+    /// sessions only.
+    fn agents_now(&self, sessions: &[AgentSessions]) -> Vec<Value> {
+        let of: HashMap<&str, &AgentSessions> = sessions.iter().map(|own| (own.agent.as_str(), own)).collect();
+        let shown = |(id, _): (String, Arc<Agent>)| {
             json!({
-                "agentId": name,
-                "isDefault": name == DEFAULT_AGENT,
+                "agentId": id,
+                "isDefault": id == DEFAULT_AGENT,
                 "heartbeat": {
                     "enabled": false, "every": "0m", "everyMs": null, "prompt": "", "target": "none", "ackMaxChars": 0,
                 },
-                "sessions": self.sessions_now(all, Some(name)),
+                "sessions": self.sessions_now(of.get(id.as_str()).copied().into_iter()),
             })
         };
-        names.into_iter().map(shown).collect()
+        self.agents.all().into_iter().map(shown).collect()
     }
 
     /// Takes the snapshot anew.
@@ -138,7 +139,7 @@ impl State {
             "heartbeatSeconds": 0,
             "defaultAgentId": DEFAULT_AGENT,
             "agents": self.agents_now(&sessions),
-            "sessions": self.sessions_now(&sessions, None),
+            "sessions": self.sessions_now(sessions.iter()),
         });
         let mut v4 = v3.clone();
         if let Some(object) = v4.as_object_mut() {

@@ -7,13 +7,13 @@
 
 mod browse;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 pub(crate) use browse::{Place, Seen};
@@ -25,6 +25,9 @@ pub(crate) const FILES: [&str; 8] =
 /// The most bytes of one file.
 pub(crate) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
+/// The bin beside the agents.
+const TRASH: &str = ".trash";
+
 /// The workspace of one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Workspace {
@@ -32,6 +35,48 @@ pub(crate) struct Workspace {
     root: PathBuf,
     agent: String,
 }
+
+/// Why something of a workspace was not reached. The text names it, and says what to do where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkspaceError {
+    /// It is not what was asked for, whenever that is asked again.
+    #[error("{0}")]
+    Refused(String),
+    /// The system refuses.
+    #[error("{path}: {source}{}", advice(source))]
+    System {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl WorkspaceError {
+    /// What the system says of something at that path.
+    fn of(path: impl Display) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_string();
+        move |source| Self::System { path, source }
+    }
+
+    /// Whether the same may go well later although nobody did anything about it.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(_) => false,
+            Self::System { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give it to the user that the gateway runs as (chown), or let that user read it (chmod)"
+        }
+        _ => "",
+    }
+}
+
+type Reached<T> = Result<T, WorkspaceError>;
 
 /// A file as it lies there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +100,16 @@ impl Workspace {
     ///
     /// # Errors
     /// It is no plain file, or cannot be looked at.
-    pub(crate) fn look(&self, name: &str) -> io::Result<Option<Found>> {
+    pub(crate) fn look(&self, name: &str) -> Reached<Option<Found>> {
         let Some(folder) = self.open(false)? else { return Ok(None) };
-        Ok(open_plain(&folder, name)?.map(|(_, found)| found))
+        Ok(open_plain(&folder, name, name)?.map(|(_, found)| found))
     }
 
     /// A file's content; none when it is not there. What is not UTF-8 in it is replaced.
     ///
     /// # Errors
     /// As [`Self::look`]; it is larger than [`MAX_FILE_BYTES`].
-    pub(crate) fn read(&self, name: &str) -> io::Result<Option<(Found, String)>> {
+    pub(crate) fn read(&self, name: &str) -> Reached<Option<(Found, String)>> {
         let read = self.bytes(&Place::default(), name)?;
         Ok(read.map(|(found, content)| (found, String::from_utf8_lossy(&content).into_owned())))
     }
@@ -73,13 +118,15 @@ impl Workspace {
     ///
     /// # Errors
     /// A folder on the way is a link, the content is too large, or the disk refuses.
-    pub(crate) fn write(&self, name: &str, content: &str) -> io::Result<Found> {
+    pub(crate) fn write(&self, name: &str, content: &str) -> Reached<Found> {
         if content.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("the content has more than {MAX_FILE_BYTES} bytes")));
+            return Err(too_large(name));
         }
-        let folder = self.open(true)?.ok_or(io::ErrorKind::NotFound)?;
+        let path = self.path().join(name);
+        let failed = WorkspaceError::of(path.display());
+        let Some(folder) = self.open(true)? else { return Err(failed(io::ErrorKind::NotFound.into())) };
         let staged = format!(".{name}.{}", uuid::Uuid::new_v4());
-        let written = (|| {
+        let written: io::Result<Found> = (|| {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut file = File::from(openat(&folder, &staged, flags, Mode::RUSR | Mode::WUSR)?);
             file.write_all(content.as_bytes())?;
@@ -87,83 +134,116 @@ impl Workspace {
             // A link that lies there is replaced, not followed.
             renameat(&folder, &staged, &folder, name)?;
             File::from(folder.try_clone()?).sync_all()?;
-            plain(&file, name)
+            Ok(Found::of(&fstat(&file)?))
         })();
         if written.is_err() {
             // Nothing is there when it could not even be made.
             let _ = unlinkat(&folder, &staged, AtFlags::empty());
         }
-        written
+        written.map_err(failed)
     }
 
     /// Moves the agent's folder into the bin beside the agents; the path it had, and whether it was there.
     ///
     /// # Errors
     /// It cannot be moved.
-    pub(crate) fn discard(&self, at_ms: u64) -> io::Result<(PathBuf, bool)> {
+    pub(crate) fn discard(&self, at_ms: u64) -> Reached<(PathBuf, bool)> {
         let folder = self.root.join(&self.agent);
-        let Some(root) = step(&CWD, &self.root, &self.root, false)? else { return Ok((folder, false)) };
+        let failed = |error: Errno| WorkspaceError::of(folder.display())(error.into());
+        let Some(root) = step(&CWD, &self.root, self.root.display(), false)? else { return Ok((folder, false)) };
         match statat(&root, &self.agent, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok((folder, false)),
-            other => drop(other?),
+            other => other.map(drop).map_err(failed)?,
         }
-        let trash =
-            step(&root, Path::new(".trash"), &self.root.join(".trash"), true)?.ok_or(io::ErrorKind::NotFound)?;
-        renameat(&root, &self.agent, &trash, format!("{}-{at_ms}", self.agent))?;
+        let shown = self.root.join(TRASH);
+        let Some(trash) = step(&root, Path::new(TRASH), shown.display(), true)? else {
+            return Err(WorkspaceError::of(shown.display())(io::ErrorKind::NotFound.into()));
+        };
+        renameat(&root, &self.agent, &trash, format!("{}-{at_ms}", self.agent)).map_err(failed)?;
         Ok((folder, true))
     }
 
     /// The open workspace; none when it is not there and is not to be made.
-    fn open(&self, make: bool) -> io::Result<Option<OwnedFd>> {
-        let Some(root) = step(&CWD, &self.root, &self.root, make)? else { return Ok(None) };
-        let Some(agent) = step(&root, Path::new(&self.agent), &self.root.join(&self.agent), make)? else {
+    fn open(&self, make: bool) -> Reached<Option<OwnedFd>> {
+        let Some(root) = step(&CWD, &self.root, self.root.display(), make)? else { return Ok(None) };
+        let Some(agent) = step(&root, Path::new(&self.agent), self.root.join(&self.agent).display(), make)? else {
             return Ok(None);
         };
-        step(&agent, Path::new("workspace"), &self.path(), make)
+        step(&agent, Path::new("workspace"), self.path().display(), make)
     }
 }
 
-/// The folder of that name in an open one, itself opened. One that is made is closed to others.
-fn step(from: &impl std::os::fd::AsFd, name: &Path, shown: &Path, make: bool) -> io::Result<Option<OwnedFd>> {
+impl Found {
+    fn of(stat: &Stat) -> Self {
+        // What changed before 1970 changed then.
+        let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+        let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let changed_at_ms = seconds.saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000));
+        Self { bytes: u64::try_from(stat.st_size).unwrap_or(0), changed_at_ms }
+    }
+}
+
+fn is_plain(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+/// The folder of that name in an open one, itself opened. One that is made is closed to others. `shown` is the path that
+/// people know it by.
+fn step(from: &impl AsFd, name: &Path, shown: impl Display, make: bool) -> Reached<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if make {
         match mkdirat(from, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(WorkspaceError::of(shown)(error.into())),
         }
     }
     match openat(from, name, flags, Mode::empty()) {
         Ok(folder) => Ok(Some(folder)),
         Err(Errno::NOENT) => Ok(None),
-        Err(Errno::NOTDIR | Errno::LOOP) => Err(io::Error::other(format!("{} is no folder", shown.display()))),
-        Err(error) => Err(error.into()),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            Err(WorkspaceError::Refused(format!("{shown} is no folder; no link is followed in a workspace")))
+        }
+        Err(error) => Err(WorkspaceError::of(shown)(error.into())),
     }
 }
 
-/// A plain file in an open folder, itself opened; none when it is not there.
-fn open_plain(folder: &OwnedFd, name: &str) -> io::Result<Option<(File, Found)>> {
+/// A plain file in an open folder, itself opened; none when it is not there. `shown` is the path that people know it by.
+fn open_plain(folder: &OwnedFd, name: &str, shown: impl Display) -> Reached<Option<(File, Found)>> {
+    let no_plain_file = || {
+        let rule = "only plain files are read, and no link is followed";
+        WorkspaceError::Refused(format!("{shown} is no plain file; {rule}"))
+    };
     // Opening waits for nobody, whatever lies there.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
         // A link, or a socket.
-        Err(Errno::LOOP | Errno::NXIO) => return Err(no_plain_file(name)),
-        Err(error) => return Err(error.into()),
+        Err(Errno::LOOP | Errno::NXIO) => return Err(no_plain_file()),
+        Err(error) => return Err(WorkspaceError::of(shown)(error.into())),
     };
-    let found = plain(&file, name)?;
-    Ok(Some((file, found)))
-}
-
-fn no_plain_file(name: &str) -> io::Error {
-    io::Error::other(format!("{name} is no plain file"))
-}
-
-fn plain(file: &File, name: &str) -> io::Result<Found> {
-    let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(no_plain_file(name));
+    match fstat(&file) {
+        Ok(stat) if is_plain(&stat) => Ok(Some((file, Found::of(&stat)))),
+        Ok(_) => Err(no_plain_file()),
+        Err(error) => Err(WorkspaceError::of(shown)(error.into())),
     }
-    let changed = found.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Found { bytes: found.len(), changed_at_ms: u64::try_from(changed.as_millis()).unwrap_or(u64::MAX) })
+}
+
+fn too_large(path: impl Display) -> WorkspaceError {
+    WorkspaceError::Refused(format!("{path} has more than {MAX_FILE_BYTES} bytes, which is the most of one file here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_says_where_and_what_to_do() {
+        let refused = |kind: io::ErrorKind| WorkspaceError::of("notes/a")(kind.into());
+        let denied = refused(io::ErrorKind::PermissionDenied);
+        assert!(!denied.may_pass() && denied.to_string().starts_with("notes/a: "), "{denied}");
+        assert!(denied.to_string().contains("(chown)"), "{denied}");
+        let full = refused(io::ErrorKind::StorageFull);
+        assert!(full.may_pass() && !full.to_string().contains("chown"), "{full}");
+    }
 }

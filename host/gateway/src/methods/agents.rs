@@ -1,7 +1,6 @@
 //! `agents.*` and `agent.identity.get`: who the agents are, and the files that tell them what they should know.
 
 use std::future::Future;
-use std::io;
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::audit::AuditEvent;
@@ -18,7 +17,7 @@ use crate::gateway::State;
 use crate::phrase::{Shape, no_nulls};
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::Payload;
-use crate::workspace::{FILES, Found, Workspace};
+use crate::workspace::{FILES, Found, Workspace, WorkspaceError};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,16 +30,16 @@ struct Identity {
     session_key: Option<String>,
 }
 
-/// `workspace` is a wish of the protocol: here every workspace lies in the data directory, and the answer says where.
+/// Every workspace lies in the data directory, and the answer says where: `workspace` can only be that.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = no_nulls)]
 struct Create {
     #[schemars(length(min = 1))]
     name: String,
-    #[serde(default, rename = "workspace")]
+    #[serde(default)]
     #[schemars(length(min = 1))]
-    _workspace: Option<String>,
+    workspace: Option<String>,
     #[serde(default)]
     #[schemars(length(min = 1))]
     model: Option<String>,
@@ -59,9 +58,9 @@ struct Update {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
     name: Option<String>,
-    #[serde(default, rename = "workspace")]
+    #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
-    _workspace: Option<String>,
+    workspace: Option<String>,
     #[serde(default, deserialize_with = "given")]
     model: Option<Option<String>>,
     #[serde(default)]
@@ -191,10 +190,14 @@ pub(crate) fn identity(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `agents.create {name, workspace?, model?, emoji?, avatar?}` → `{ok, agentId, name, workspace, model?}`.
 pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Create = call.read(&CREATE, &[])?;
-    let Create { name, model, emoji, avatar, .. } = params;
+    let Create { name, workspace, model, emoji, avatar } = params;
     Ok(later(call, |state, by| async move {
         let root = root(&state)?;
+        if let Some(id) = agents::id_of(&name) {
+            check_workspace(workspace, &Workspace::of(&root, &id))?;
+        }
         let (id, agent) = state.agents.create(Wish { name: Some(name), emoji, avatar, model }, &by).await?;
+        state.health.outdate();
         let workspace = Workspace::of(&root, &id).path();
         let name = agent.name.unwrap_or_else(|| id.clone());
         let mut made = json!({"ok": true, "agentId": id, "name": name, "workspace": workspace});
@@ -208,22 +211,45 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `agents.update {agentId, name?, workspace?, model?, emoji?, avatar?}` → `{ok, agentId}`.
 pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Update = call.read(&UPDATE, &[])?;
-    let Update { agent_id, name, model, emoji, avatar, .. } = params;
+    let Update { agent_id, name, workspace, model, emoji, avatar } = params;
     let model = model.map(Option::unwrap_or_default);
     Ok(later(call, |state, by| async move {
+        state.agents.get(&agent_id).ok_or_else(|| agents::absent(&agent_id))?;
+        if workspace.is_some() {
+            check_workspace(workspace, &Workspace::of(&root(&state)?, &agent_id))?;
+        }
         state.agents.update(&agent_id, Wish { name, emoji, avatar, model }, &by).await?;
         Ok(json!({"ok": true, "agentId": agent_id}))
     }))
 }
 
+/// No agent works anywhere else than in its own folder of the data directory.
+fn check_workspace(wanted: Option<String>, own: &Workspace) -> Result<(), ErrorShape> {
+    let own = own.path();
+    match wanted {
+        Some(wanted) if std::path::Path::new(wanted.trim()) != own => {
+            let shown: String = wanted.chars().take(200).collect();
+            Err(ErrorShape::invalid(format!(
+                "unsupported workspace \"{}\": every agent has its own in the gateway's data directory; leave `workspace` \
+                 out, or say {}",
+                shown.escape_debug(),
+                own.display()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `agents.delete {agentId, deleteFiles?}` → `{ok, agentId, removedBindings, removed?, failed?}`: its files are moved into
-/// the bin unless `deleteFiles` is false. Its sessions stay.
+/// the bin unless `deleteFiles` is false. Its groups belong to the default agent from then on (`removedBindings` counts
+/// them). Its sessions stay.
 pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Delete = call.read(&DELETE, &[])?;
     Ok(later(call, |state, by| async move {
         let _turn = state.agent_files.lock().await;
-        state.agents.delete(&params.agent_id, &by).await?;
-        let mut deleted = json!({"ok": true, "agentId": params.agent_id, "removedBindings": 0});
+        let unbound = state.agents.delete(&params.agent_id, &state.chat_groups, &by).await?;
+        state.health.outdate();
+        let mut deleted = json!({"ok": true, "agentId": params.agent_id, "removedBindings": unbound});
         let wanted = params.delete_files.unwrap_or(true);
         if let (true, Some(root)) = (wanted, state.services.agents_dir.clone()) {
             let workspace = Workspace::of(&root, &params.agent_id);
@@ -350,10 +376,12 @@ pub(super) fn workspace(state: &State, version: ProtocolVersion, agent: &str) ->
 
 /// Runs what waits for the disk.
 pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    work: impl FnOnce() -> Result<T, WorkspaceError> + Send + 'static,
 ) -> Result<T, ErrorShape> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| unavailable(&error.to_string())),
+        Ok(done) => done.map_err(|error| {
+            if error.may_pass() { unavailable(&error.to_string()) } else { ErrorShape::invalid(error.to_string()) }
+        }),
         Err(_) => Err(unavailable("the file could not be reached")),
     }
 }

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::config;
+use super::tools::known_agent;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::phrase::{Shape, no_nulls};
-use crate::snapshot::DEFAULT_AGENT;
+use crate::sessions::Key;
 use crate::wire::Payload;
 
 #[derive(Deserialize, JsonSchema)]
@@ -48,6 +49,17 @@ struct Install {
     slug: Option<String>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+struct Status {
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    #[schemars(length(min = 1))]
+    session_key: Option<String>,
+}
+
+static STATUS: LazyLock<Shape> = LazyLock::new(Shape::of::<Status>);
 static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
 static SEARCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Search>);
 static INSTALL: LazyLock<Shape> = LazyLock::new(Shape::of::<Install>);
@@ -83,13 +95,18 @@ fn shown(plugin: &PluginInfo, version: ProtocolVersion) -> Value {
     shown
 }
 
-/// `skills.status {agentId?}` → `{workspaceDir, managedSkillsDir, skills}`.
+/// `skills.status {agentId?, sessionKey?}` → `{workspaceDir, managedSkillsDir, skills}`, in version 4 with the `agentId` that
+/// was named, or whose session was. All agents have the same skills.
 pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
+    let asked: Status = call.read(&STATUS, &[])?;
+    let of_session = |key: &String| Key::read(key, asked.agent_id.as_deref()).map(|key| key.agent);
+    let of_session = asked.session_key.as_ref().map(of_session).transpose()?;
+    let agent = known_agent(call, of_session.or(asked.agent_id))?;
     let version = call.session.version;
     let skills: Vec<Value> = skills(call.state).iter().map(|plugin| shown(plugin, version)).collect();
     let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
     if let (ProtocolVersion::V4, Some(status)) = (version, status.as_object_mut()) {
-        status.insert("agentId".into(), json!(DEFAULT_AGENT));
+        status.insert("agentId".into(), json!(agent));
     }
     Ok(Answer::json(&status))
 }

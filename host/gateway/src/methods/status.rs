@@ -1,5 +1,6 @@
 //! `status`, heartbeats and `wake`.
 
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
@@ -59,10 +60,11 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let with_channels = params.get("includeChannelSummary") != Some(&Value::Bool(false));
     let state = call.state;
     let queued: Vec<String> = state.pulse.queued().iter().map(|event| event.text.clone()).collect();
-    let heartbeat = heartbeat(call.session.version);
+    let beats = |(agent, _): &(String, _)| heartbeat(call.session.version, agent);
+    let heartbeats: Vec<Value> = state.agents.all().iter().map(beats).collect();
     let mut status = json!({
         "runtimeVersion": state.config.version,
-        "heartbeat": {"defaultAgentId": DEFAULT_AGENT, "agents": [heartbeat]},
+        "heartbeat": {"defaultAgentId": DEFAULT_AGENT, "agents": heartbeats},
         "channelSummary": if with_channels { channel_lines(state) } else { Vec::new() },
         "queuedSystemEvents": queued,
         "sessions": sessions(state),
@@ -75,7 +77,7 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(Answer::json(&status))
 }
 
-/// The sessions that changed last, all together and by agent.
+/// The sessions that changed last, all together and by agent. What is left of a deleted agent is among all of them only.
 fn sessions(state: &State) -> Value {
     let store = &state.services.sessions;
     let agents = store.at_a_glance(RECENT).unwrap_or_else(|failure| {
@@ -84,16 +86,19 @@ fn sessions(state: &State) -> Value {
     });
     let now_ms = state.now_ms();
     let mut all: Vec<(u64, Value)> = Vec::new();
-    let mut by_agent = Vec::new();
+    let mut told: HashMap<&str, Value> = HashMap::new();
     for own in &agents {
         let rows = own.recent.iter().filter_map(|(key, _)| store.get(key).ok().flatten());
         let recent: Vec<(u64, Value)> = rows.map(|row| (row.updated_ms, recent(&row, now_ms))).collect();
         let shown: Vec<&Value> = recent.iter().map(|(_, row)| row).collect();
-        by_agent.push(json!({"agentId": own.agent, "path": STORE_PATH, "count": own.count, "recent": shown}));
+        told.insert(&own.agent, json!({"agentId": own.agent, "path": STORE_PATH, "count": own.count, "recent": shown}));
         all.extend(recent);
     }
     all.sort_by_key(|(updated_ms, _)| std::cmp::Reverse(*updated_ms));
     let recent: Vec<Value> = all.into_iter().take(RECENT as usize).map(|(_, row)| row).collect();
+    let none = |id: &str| json!({"agentId": id, "path": STORE_PATH, "count": 0, "recent": []});
+    let mut of = |(id, _): (String, _)| told.remove(id.as_str()).unwrap_or_else(|| none(&id));
+    let by_agent: Vec<Value> = state.agents.all().into_iter().map(&mut of).collect();
     json!({
         "paths": [STORE_PATH],
         "count": agents.iter().map(|own| own.count).sum::<u64>(),
@@ -126,8 +131,8 @@ fn recent(row: &SessionRow, now_ms: u64) -> Value {
 }
 
 /// There is no agent to wake, so no heartbeat comes, whatever the switch says.
-fn heartbeat(version: ProtocolVersion) -> Value {
-    let mut heartbeat = json!({"agentId": DEFAULT_AGENT, "enabled": false, "every": "disabled", "everyMs": null});
+fn heartbeat(version: ProtocolVersion, agent: &str) -> Value {
+    let mut heartbeat = json!({"agentId": agent, "enabled": false, "every": "disabled", "everyMs": null});
     if version == ProtocolVersion::V4
         && let Some(object) = heartbeat.as_object_mut()
     {

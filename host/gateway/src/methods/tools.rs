@@ -34,7 +34,7 @@ struct Effective {
     #[serde(default)]
     #[schemars(with = "String", length(min = 1))]
     agent_id: Option<String>,
-    /// Every session may call the same tools.
+    /// Every session may call the same tools, whichever agent's it is.
     #[schemars(length(min = 1))]
     session_key: String,
 }
@@ -72,7 +72,7 @@ static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
 /// `tools.catalog {agentId?, includePlugins?}` → `{agentId, profiles, groups}`, one group per plugin.
 pub(crate) fn catalog(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let catalog: Catalog = call.read(&CATALOG, &[])?;
-    known_agent(catalog.agent_id.as_deref())?;
+    let agent = known_agent(call, catalog.agent_id)?;
     let tools = if catalog.include_plugins == Some(false) { Vec::new() } else { call.state.services.plugins.tools() };
     let mut groups: Vec<(String, Vec<Value>)> = Vec::new();
     for tool in &tools {
@@ -91,7 +91,7 @@ pub(crate) fn catalog(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         .collect();
     let profiles = [("minimal", "Minimal"), ("coding", "Coding"), ("messaging", "Messaging"), ("full", "Full")];
     let profiles: Vec<Value> = profiles.iter().map(|(id, label)| json!({"id": id, "label": label})).collect();
-    Ok(Answer::json(&json!({"agentId": DEFAULT_AGENT, "profiles": profiles, "groups": groups})))
+    Ok(Answer::json(&json!({"agentId": agent, "profiles": profiles, "groups": groups})))
 }
 
 fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
@@ -113,8 +113,7 @@ fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
 /// `tools.effective {sessionKey, agentId?}` → `{agentId, profile, groups}`: what can be called from a session.
 pub(crate) fn effective(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Effective = call.read(&EFFECTIVE, &[("key", "sessionKey")])?;
-    known_agent(asked.agent_id.as_deref())?;
-    Key::read(&asked.session_key, None)?;
+    let agent = known_agent(call, Some(Key::read(&asked.session_key, asked.agent_id.as_deref())?.agent))?;
     let entry = |tool: &ToolSpec| {
         let mut entry = catalog_entry(tool, ProtocolVersion::V4);
         if let Some(entry) = entry.as_object_mut() {
@@ -126,7 +125,7 @@ pub(crate) fn effective(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let tools: Vec<Value> = call.state.services.plugins.tools().iter().map(entry).collect();
     let group = json!({"id": "plugin", "label": "Plugins", "source": "plugin", "tools": tools});
     let groups = if tools.is_empty() { json!([]) } else { json!([group]) };
-    Ok(Answer::json(&json!({"agentId": DEFAULT_AGENT, "profile": "full", "groups": groups})))
+    Ok(Answer::json(&json!({"agentId": agent, "profile": "full", "groups": groups})))
 }
 
 fn risk(tool: &ToolSpec) -> &'static str {
@@ -140,14 +139,14 @@ fn risk(tool: &ToolSpec) -> &'static str {
     }
 }
 
-fn known_agent(agent: Option<&str>) -> Result<(), ErrorShape> {
-    match agent {
-        Some(agent) if agent != DEFAULT_AGENT => {
-            let shown: String = agent.chars().take(80).collect();
-            Err(ErrorShape::invalid(format!("unknown agent id \"{shown}\"")))
-        }
-        _ => Ok(()),
+/// The agent that is meant: the one that was named, which there must be, else the default one. All agents have the same tools.
+pub(super) fn known_agent(call: &Call<'_>, named: Option<String>) -> Result<String, ErrorShape> {
+    let agent = named.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
+    if call.state.agents.get(&agent).is_none() {
+        let shown: String = agent.chars().take(80).collect();
+        return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", shown.escape_debug())));
     }
+    Ok(agent)
 }
 
 /// `tools.invoke {name, args?, …}` → `{ok, toolName, output?, source?, error?}`. The original LeanClaw's spelling
@@ -155,7 +154,7 @@ fn known_agent(agent: Option<&str>) -> Result<(), ErrorShape> {
 pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases = [("toolName", "name"), ("tool", "name"), ("params", "args")];
     let invoke: Invoke = call.read(&INVOKE, &aliases)?;
-    known_agent(invoke.agent_id.as_deref())?;
+    known_agent(call, invoke.agent_id)?;
     let state = Arc::clone(call.state);
     let mut caller = leanclaw_types::Caller::clone(&call.session.caller);
     caller.session_key = invoke.session_key;

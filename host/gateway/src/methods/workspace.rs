@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::agents::{blocking, later, workspace};
 use crate::connection::{Answer, Call};
 use crate::phrase::{Shape, no_nulls};
-use crate::workspace::{Found, Place, Seen, Workspace};
+use crate::workspace::{Found, Place, Seen, Workspace, WorkspaceError};
 
 /// Entries that are told at once when nobody says how many, and at the most.
 const USUAL_ENTRIES: usize = 200;
@@ -107,7 +107,7 @@ pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     }))
 }
 
-fn read(workspace: &Workspace, folder: &Place, name: String) -> std::io::Result<Option<Map<String, Value>>> {
+fn read(workspace: &Workspace, folder: &Place, name: String) -> Result<Option<Map<String, Value>>, WorkspaceError> {
     let Some((Found { bytes, changed_at_ms }, content)) = workspace.bytes(folder, &name)? else { return Ok(None) };
     let (encoding, otherwise, content) = match String::from_utf8(content) {
         Ok(text) => ("utf8", "text/plain", text),

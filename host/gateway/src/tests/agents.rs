@@ -26,9 +26,16 @@ async fn agents_are_made_changed_and_taken_away_for_good() {
     let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
     let server = over(&records, folder.path()).await;
     let mut admin = server.admin().await;
-    let wish = json!({"name": "Work Bot", "workspace": "~/elsewhere", "emoji": "🦀", "model": "m1"});
-    let made = admin.call("agents.create", wish).await["payload"].clone();
     let workspace = folder.path().join("agents/work-bot/workspace");
+    let mut wish = json!({"name": "Work Bot", "workspace": "~/elsewhere", "emoji": "🦀", "model": "m1"});
+    let foreign = format!(
+        "unsupported workspace \"~/elsewhere\": every agent has its own in the gateway's data directory; leave `workspace` \
+         out, or say {}",
+        workspace.display()
+    );
+    assert_invalid(&admin.call("agents.create", wish.clone()).await, &foreign);
+    wish["workspace"] = json!(workspace);
+    let made = admin.call("agents.create", wish).await["payload"].clone();
     let expected =
         json!({"ok": true, "agentId": "work-bot", "name": "Work Bot", "workspace": workspace, "model": "m1"});
     assert_eq!(made, expected);
@@ -45,6 +52,8 @@ async fn agents_are_made_changed_and_taken_away_for_good() {
     let change = json!({"agentId": "work-bot", "name": "Desk", "model": null, "emoji": ""});
     assert_eq!(admin.call("agents.update", change).await["payload"], json!({"ok": true, "agentId": "work-bot"}));
     assert_invalid(&admin.call("agents.update", json!({"agentId": "nope"})).await, "agent \"nope\" not found");
+    let elsewhere = json!({"agentId": "work-bot", "workspace": "~/elsewhere"});
+    assert_invalid(&admin.call("agents.update", elsewhere).await, &foreign);
     drop(admin);
     server.stop().await;
 
@@ -108,7 +117,8 @@ async fn files_are_kept_in_the_workspace_and_nothing_else_is_reached() {
     assert_invalid(&reader.call("agents.files.get", nobody).await, "unknown agent id \"../main\"");
     let large = json!({"agentId": "main", "name": "SOUL.md", "content": "x".repeat(1024 * 1024 + 1)});
     let refused = admin.call("agents.files.set", large).await["error"].clone();
-    assert!(refused["message"].as_str().unwrap().contains("1048576 bytes"), "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("SOUL.md has more than 1048576 bytes"), "{refused}");
+    assert_eq!((&refused["code"], refused.get("retryable")), (&json!("INVALID_REQUEST"), None), "{refused}");
     drop((admin, reader, newest));
     server.stop().await;
 }
@@ -157,6 +167,81 @@ async fn links_are_not_followed() {
     assert!(!folder.path().join("agents/b").exists());
     let kept = std::fs::read_dir(folder.path().join("agents/.trash")).unwrap().next().unwrap().unwrap().path();
     assert_eq!(std::fs::read_to_string(kept.join("workspace/SOUL.md")).unwrap(), "x");
+    drop(admin);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn groups_of_an_agent_that_goes_belong_to_the_default_one() {
+    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+    let server = over(&records, folder.path()).await;
+    let mut admin = server.admin().await;
+    for name in ["a", "b"] {
+        assert_eq!(admin.call("agents.create", json!({ "name": name })).await["ok"], true);
+    }
+    for (number, agent) in ["a", "b", "a", "main"].into_iter().enumerate() {
+        let (jid, folder) = (format!("tg:{number}"), format!("f{number}"));
+        let group = json!({"jid": jid, "name": "Team", "folder": folder, "agentId": agent});
+        assert_eq!(admin.call("groups.register", group).await["ok"], true);
+    }
+    let before = records.audit.lock().unwrap().len();
+    let gone = admin.call("agents.delete", json!({"agentId": "a"})).await["payload"].clone();
+    assert_eq!(gone["removedBindings"], 2, "{gone}");
+    let written: Vec<Value> =
+        records.audit.lock().unwrap()[before..].iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+    let what: Vec<&str> = written.iter().filter_map(|row| row["kind"].as_str()).collect();
+    assert_eq!(what, ["agent-changed", "group-changed", "group-changed"], "{written:?}");
+    drop(admin);
+    server.stop().await;
+
+    let server = over(&records, folder.path()).await;
+    let mut reader = server.connect(3, &["operator.read"]).await;
+    let groups = reader.call("groups.list", json!({})).await["payload"].clone();
+    let agents: Vec<&Value> = groups.as_array().unwrap().iter().map(|group| &group["agentId"]).collect();
+    assert_eq!(agents, ["main", "b", "main", "main"]);
+    drop(reader);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_agent_is_known_wherever_one_is_named() {
+    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+    let server = over(&records, folder.path()).await;
+    let mut admin = server.admin().await;
+    for key in ["main", "agent:gone:x"] {
+        assert_eq!(admin.call("sessions.patch", json!({ "key": key })).await["ok"], true);
+    }
+    let ids = |list: &Value| list.as_array().unwrap().iter().map(|own| own["agentId"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&admin.call("health", json!({})).await["payload"]["agents"]), ["main"], "no agent has that name");
+    assert_eq!(admin.call("agents.create", json!({"name": "Desk"})).await["ok"], true);
+    let health = admin.call("health", json!({})).await["payload"].clone();
+    assert_eq!(ids(&health["agents"]), ["main", "desk"]);
+    assert_eq!((&health["agents"][1]["sessions"]["count"], &health["sessions"]["count"]), (&json!(0), &json!(2)));
+    let status = admin.call("status", json!({})).await["payload"].clone();
+    assert_eq!(ids(&status["heartbeat"]["agents"]), ["main", "desk"]);
+    assert_eq!(ids(&status["sessions"]["byAgent"]), ["main", "desk"]);
+    assert_eq!((&status["sessions"]["count"], status["sessions"]["recent"].as_array().unwrap().len()), (&json!(2), 2));
+
+    let by_name = |agent: &str| json!({ "agentId": agent });
+    let by_session = |agent: &str| json!({"sessionKey": format!("agent:{agent}:main")});
+    let both = json!({"sessionKey": "main", "agentId": "desk"});
+    for (method, named, unknown) in [
+        ("tools.catalog", by_name("desk"), by_name("gone")),
+        ("tools.effective", by_session("desk"), by_session("gone")),
+        ("tools.effective", both.clone(), by_session("gone")),
+        ("skills.status", by_name("desk"), by_name("gone")),
+        ("skills.status", by_session("desk"), by_session("gone")),
+        ("skills.status", both, by_name("gone")),
+    ] {
+        assert_eq!(admin.call(method, named).await["payload"]["agentId"], "desk", "{method}");
+        assert_invalid(&admin.call(method, unknown).await, "unknown agent id \"gone\"");
+    }
+    assert_eq!(admin.call("skills.status", json!({})).await["payload"]["agentId"], "main");
+    let invoke = |agent: &str| json!({"name": "convert", "agentId": agent});
+    assert_eq!(admin.call("tools.invoke", invoke("desk")).await["ok"], true);
+    assert_invalid(&admin.call("tools.invoke", invoke("gone")).await, "unknown agent id \"gone\"");
+    assert_eq!(admin.call("agents.delete", by_name("desk")).await["ok"], true);
+    assert_eq!(ids(&admin.call("health", json!({})).await["payload"]["agents"]), ["main"]);
     drop(admin);
     server.stop().await;
 }

@@ -380,7 +380,7 @@ async fn the_health_tells_how_many_sessions_there_are() {
     server.clock.advance(1000);
     ok(&mut admin, "sessions.patch", json!({"key": "agent:ada:b"})).await;
     let health = ok(&mut server.connect(3, &[]).await, "health", json!({})).await;
-    assert_eq!((&health["sessions"]["count"], health["agents"].as_array().unwrap().len()), (&json!(2), 2));
+    assert_eq!(health["sessions"]["count"], 2);
     let recent = &health["sessions"]["recent"];
     assert_eq!((&recent[0]["key"], &recent[1]["age"]), (&json!("agent:ada:b"), &json!(1000)));
     let main = &health["agents"][0];

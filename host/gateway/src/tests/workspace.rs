@@ -1,17 +1,27 @@
 //! Looking through the workspace of an agent: what one client wrote, another sees, and nothing outside is reached.
 
-use std::os::unix::fs::symlink;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 use super::agents::over;
 use super::assert_invalid;
 use super::fake::MemoryRecords;
+use crate::workspace::{Place, Workspace};
 
 fn get(path: &str) -> Value {
     json!({"agentId": "main", "path": path})
+}
+
+/// Fails with that, and asking again does not help.
+fn assert_refused(response: &Value, why: &str) {
+    let error = &response["error"];
+    assert!(error["message"].as_str().unwrap().contains(why), "{why}: {response}");
+    assert_eq!((&error["code"], error.get("retryable")), (&json!("INVALID_REQUEST"), None), "{response}");
 }
 
 /// A workspace with a file that a client may write, a folder with another, and what leads outside.
@@ -85,29 +95,60 @@ async fn nothing_outside_is_reached_and_what_cannot_be_read_says_why() {
     let workspace = furnish(folder.path());
     std::fs::write(workspace.join("USER.md"), "me").unwrap();
     let mut reader = server.connect(4, &["operator.read"]).await;
+    std::fs::write(workspace.join("notes/large"), vec![b'x'; 1024 * 1024 + 1]).unwrap();
     for (path, why) in [
         ("../../../secret", "unsupported path"),
         ("/etc/passwd", "unsupported path"),
         ("notes/../USER.md", "unsupported path"),
-        ("link", "no plain file"),
-        ("pipe", "no plain file"),
-        ("notes", "no plain file"),
-        ("notes/out/secret", "out is no folder"),
+        ("link", "link is no plain file; only plain files are read, and no link is followed"),
+        ("pipe", "pipe is no plain file"),
+        ("notes", "notes is no plain file"),
+        ("notes/out", "notes/out is no plain file"),
+        ("notes/out/secret", "notes/out is no folder; no link is followed in a workspace"),
         ("USER.md/x", "USER.md is no folder"),
         ("nothing", "the workspace has no file \"nothing\""),
+        ("notes/large", "notes/large has more than 1048576 bytes"),
     ] {
-        let refused = reader.call("agents.workspace.get", get(path)).await["error"].clone();
-        assert!(refused["message"].as_str().unwrap().contains(why), "{path}: {refused}");
+        assert_refused(&reader.call("agents.workspace.get", get(path)).await, why);
     }
     for (path, why) in [("..", "unsupported path"), ("notes/out", "is no folder"), ("nothing", "has no folder")] {
-        let refused = reader.call("agents.workspace.list", get(path)).await["error"].clone();
-        assert!(refused["message"].as_str().unwrap().contains(why), "{path}: {refused}");
+        assert_refused(&reader.call("agents.workspace.list", get(path)).await, why);
     }
-    std::fs::write(workspace.join("large"), vec![b'x'; 1024 * 1024 + 1]).unwrap();
-    let large = reader.call("agents.workspace.get", get("large")).await["error"].clone();
-    assert!(large["message"].as_str().unwrap().contains("1048576 bytes"), "{large}");
     let nobody = reader.call("agents.workspace.list", json!({"agentId": "nobody"})).await;
     assert_invalid(&nobody, "agent \"nobody\" not found");
     drop(reader);
     server.stop().await;
+}
+
+/// No file is opened to be listed, so that one nobody may read is told of as any other.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_pages_through_a_folder_sees_all_that_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("main/workspace");
+    std::fs::create_dir_all(&files).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(files.join(name), name).unwrap();
+        std::fs::set_permissions(files.join(name), std::fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &files, inotify::WatchFlags::OPEN).unwrap();
+    symlink("/etc/passwd", files.join("link")).unwrap();
+    let workspace = Workspace::of(folder.path(), "main");
+    let (page, total) = workspace.list(&Place::default(), 1, 1).unwrap().unwrap();
+    assert_eq!((page[0].name.as_str(), page[0].file.as_ref().map(|file| file.bytes), total), ("b", Some(1), 3));
+    let mut seen = Vec::new();
+    loop {
+        let (page, total) = workspace.list(&Place::default(), seen.len(), 2).unwrap().unwrap();
+        seen.extend(page.into_iter().map(|entry| entry.name));
+        if seen.len() >= total {
+            break;
+        }
+    }
+    assert_eq!(seen, ["a", "b", "c"]);
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut opened = inotify::Reader::new(&watch, &mut buffer);
+    while let Ok(event) = opened.next() {
+        assert_eq!(event.file_name(), None, "only the folder itself is opened");
+    }
 }

@@ -3,14 +3,14 @@
 //! As for the files that clients may write, nothing is followed, and every step is taken from the open folder before it.
 
 use std::fmt;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 use rustix::io::Errno;
 
-use super::{Found, MAX_FILE_BYTES, Workspace, open_plain, step};
+use super::{Found, MAX_FILE_BYTES, Reached, Workspace, WorkspaceError, is_plain, open_plain, step, too_large};
 
 /// Folders that a path may lead through.
 const MAX_DEPTH: usize = 64;
@@ -19,40 +19,44 @@ const MAX_NAME_BYTES: usize = 255;
 /// Entries of a folder that is still listed.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Where something lies in a workspace: the names that lead there. None of them leads up or elsewhere.
+/// Where something lies in a workspace: the names that lead there, with a `/` between them. None of them leads up or
+/// elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place(Vec<String>);
+pub(crate) struct Place(String);
 
 impl Place {
     /// The place a path names; none when it could name anything outside. The empty one is the workspace itself.
     pub(crate) fn of(path: &str) -> Option<Self> {
-        if path.is_empty() {
-            return Some(Self::default());
-        }
         let is_name =
-            |name: &&str| !matches!(*name, "" | "." | "..") && name.len() <= MAX_NAME_BYTES && !name.contains('\0');
-        let names: Vec<&str> = path.split('/').take(MAX_DEPTH + 1).collect();
-        let fits = names.len() <= MAX_DEPTH && names.iter().all(is_name);
-        fits.then(|| Self(names.into_iter().map(str::to_owned).collect()))
+            |name: &str| !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME_BYTES && !name.contains('\0');
+        let fits = path.split('/').take(MAX_DEPTH + 1).count() <= MAX_DEPTH && path.split('/').all(is_name);
+        (path.is_empty() || fits).then(|| Self(path.to_owned()))
     }
 
     /// The folder it lies in and its name there; none of the workspace itself.
     pub(crate) fn split_last(&self) -> Option<(Self, String)> {
-        let (name, folder) = self.0.split_last()?;
-        Some((Self(folder.to_vec()), name.clone()))
+        let (folder, name) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        (!name.is_empty()).then(|| (Self(folder.to_owned()), name.to_owned()))
     }
 
     /// What has that name in it.
     pub(crate) fn join(&self, name: &str) -> Self {
-        let mut names = self.0.clone();
-        names.push(name.to_owned());
-        Self(names)
+        Self(if self.0.is_empty() { name.to_owned() } else { format!("{self}/{name}") })
+    }
+
+    /// The folders on the way to it and it itself, each by its name and as a place.
+    fn steps(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at).chain((!self.0.is_empty()).then_some(self.0.len()));
+        ends.filter_map(|end| {
+            let place = self.0.get(..end)?;
+            Some((place.rsplit_once('/').map_or(place, |(_, name)| name), place))
+        })
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0.join("/"))
+        formatter.write_str(&self.0)
     }
 }
 
@@ -65,34 +69,32 @@ pub(crate) struct Seen {
 
 impl Workspace {
     /// What lies in a folder: at most `limit` from `offset` on, folders first, each kind by name; and how much there is in
-    /// all. Links, pipes and the like are no part of it, nor is what has no name in UTF-8. None when the folder is not there;
-    /// a workspace that is not made yet is empty.
+    /// all. Links, pipes and the like are no part of it, nor is what has no name in UTF-8. What may not be read is told of all
+    /// the same: no file is opened. None when the folder is not there; a workspace that is not made yet is empty.
     ///
     /// # Errors
     /// A step on the way is no folder, there is too much in it, or the disk refuses.
-    pub(crate) fn list(&self, place: &Place, offset: usize, limit: usize) -> io::Result<Option<(Vec<Seen>, usize)>> {
+    pub(crate) fn list(&self, place: &Place, offset: usize, limit: usize) -> Reached<Option<(Vec<Seen>, usize)>> {
         let Some(folder) = self.folder(place)? else {
             return Ok(place.0.is_empty().then(|| (Vec::new(), 0)));
         };
-        let mut all = names(&folder)?;
+        let mut all = names(&folder, &self.shown(place))?;
         all.sort_unstable();
-        let total = all.len();
-        let page = all.into_iter().skip(offset).take(limit);
-        let look = |(is_file, name): (bool, String)| {
+        let mut total = all.len();
+        let mut seen = Vec::new();
+        for (is_file, name) in all.into_iter().skip(offset).take(limit) {
             if !is_file {
-                return Ok(Some(Seen { name, file: None }));
+                seen.push(Seen { name, file: None });
+                continue;
             }
-            let found = open_plain(&folder, &name);
-            match found {
-                Ok(found) => Ok(found.map(|(_, found)| Seen { name, file: Some(found) })),
-                // Another took its place meanwhile, or nobody may read it: what is known of it is its name.
-                Err(error) => {
-                    tracing::debug!(name, %error, "a file of a workspace is left out");
-                    Ok(None)
-                }
+            match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if is_plain(&stat) => seen.push(Seen { name, file: Some(Found::of(&stat)) }),
+                // It went, or something else took its place: it does not count either, or who asks for page after page
+                // would never be done.
+                Ok(_) | Err(Errno::NOENT) => total -= 1,
+                Err(error) => return Err(WorkspaceError::of(place.join(&name))(error.into())),
             }
-        };
-        let seen = page.filter_map(|entry| look(entry).transpose()).collect::<io::Result<Vec<_>>>()?;
+        }
         Ok(Some((seen, total)))
     }
 
@@ -100,38 +102,45 @@ impl Workspace {
     ///
     /// # Errors
     /// It is no plain file or larger than [`MAX_FILE_BYTES`], a step on the way is no folder, or the disk refuses.
-    pub(crate) fn bytes(&self, folder: &Place, name: &str) -> io::Result<Option<(Found, Vec<u8>)>> {
+    pub(crate) fn bytes(&self, folder: &Place, name: &str) -> Reached<Option<(Found, Vec<u8>)>> {
+        let place = folder.join(name);
         let Some(folder) = self.folder(folder)? else { return Ok(None) };
-        let Some((file, found)) = open_plain(&folder, name)? else { return Ok(None) };
+        let Some((file, found)) = open_plain(&folder, name, &place)? else { return Ok(None) };
         let mut content = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content).map_err(WorkspaceError::of(&place))?;
         if content.len() as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other(format!("{name} has more than {MAX_FILE_BYTES} bytes")));
+            return Err(too_large(place));
         }
         Ok(Some((found, content)))
     }
 
-    fn folder(&self, place: &Place) -> io::Result<Option<OwnedFd>> {
+    fn folder(&self, place: &Place) -> Reached<Option<OwnedFd>> {
         let Some(mut folder) = self.open(false)? else { return Ok(None) };
-        for name in &place.0 {
-            let Some(next) = step(&folder, Path::new(name), Path::new(name), false)? else { return Ok(None) };
+        for (name, shown) in place.steps() {
+            let Some(next) = step(&folder, Path::new(name), shown, false)? else { return Ok(None) };
             folder = next;
         }
         Ok(Some(folder))
     }
+
+    /// A place as people know it; the workspace itself by its whole path.
+    fn shown(&self, place: &Place) -> String {
+        if place.0.is_empty() { self.path().display().to_string() } else { place.to_string() }
+    }
 }
 
 /// What lies in a folder: whether it is a file, and its name.
-fn names(folder: &OwnedFd) -> io::Result<Vec<(bool, String)>> {
+fn names(folder: &OwnedFd, shown: &str) -> Reached<Vec<(bool, String)>> {
+    let failed = |error: Errno| WorkspaceError::of(shown)(error.into());
     let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
+    for entry in Dir::read_from(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let Ok(name) = entry.file_name().to_str() else { continue };
         let kind = match entry.file_type() {
             FileType::Unknown => match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
                 Err(Errno::NOENT) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(failed(error)),
             },
             known => known,
         };
@@ -141,7 +150,9 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<(bool, String)>> {
             _ => continue,
         }
         if names.len() > MAX_ENTRIES {
-            return Err(io::Error::other(format!("the folder holds more than {MAX_ENTRIES} entries")));
+            return Err(WorkspaceError::Refused(format!(
+                "{shown} holds more than {MAX_ENTRIES} entries, which are the most that are listed"
+            )));
         }
     }
     Ok(names)
@@ -156,7 +167,11 @@ mod tests {
         for path in ["a", "a/b.txt", "..a/b..", "a b/ç"] {
             assert_eq!(Place::of(path).unwrap().to_string(), path);
         }
-        assert_eq!(Place::of("").unwrap().split_last(), None);
+        let deep = Place::of("a/b/c").unwrap();
+        assert_eq!(deep.steps().collect::<Vec<_>>(), [("a", "a"), ("b", "a/b"), ("c", "a/b/c")]);
+        assert_eq!(deep.split_last(), Some((Place::of("a/b").unwrap(), "c".to_owned())));
+        assert_eq!(Place::default().join("a").join("b"), Place::of("a/b").unwrap());
+        assert_eq!((Place::default().split_last(), Place::default().steps().count()), (None, 0));
         for path in ["/", "/etc", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0"] {
             assert_eq!(Place::of(path), None, "{path:?}");
         }

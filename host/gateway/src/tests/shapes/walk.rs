@@ -65,6 +65,7 @@ pub(super) async fn agents_and_machine(recorded: &Recorded) {
     let log = folder.path().join("log");
     std::fs::write(&log, "one\ntwo\n").unwrap();
     let root = folder.path().join("agents");
+    let desk = root.join("desk/workspace");
     let server = start_with(with_token(), Arc::default(), |services| {
         services.agents_dir = Some(root);
         services.log_file = Some(log);
@@ -74,7 +75,7 @@ pub(super) async fn agents_and_machine(recorded: &Recorded) {
         .map(|info| PluginInfo { exports: vec!["channel".into(), "skill".into()], ..info });
     *server.host.more.lock().unwrap() = channels.into();
     let mut old = Old::connect(&server, recorded).await;
-    old.ok("agents.create", json!({"name": "Desk", "workspace": "~/desk", "emoji": "🦀"})).await;
+    old.ok("agents.create", json!({"name": "Desk", "workspace": desk, "emoji": "🦀"})).await;
     let user = json!({"agentId": "main", "name": "USER.md"});
     let mut written = user.clone();
     written["content"] = json!("# user\n");
