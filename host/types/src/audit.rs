@@ -124,9 +124,10 @@ pub enum AuditEvent {
     DeviceChanged {
         /// The device's id.
         device: String,
-        /// `paired`, `removed`, `token-rotated`, `token-revoked` or `renamed`.
+        /// `paired`, `rejected`, `removed`, `token-rotated`, `token-revoked`, `renamed`, `role-changed` or
+        /// `credential-changed`.
         action: String,
-        /// The scopes it is approved for.
+        /// The scopes it is approved for; those it asked for where it was rejected.
         scopes: Vec<String>,
     },
     /// What a node may be asked for was decided on, or its name was, or whether it has a token.
@@ -178,7 +179,8 @@ pub enum AuditEvent {
         #[serde(default)]
         repeated: u64,
     },
-    /// A plugin's `authorize` hook refused a call, or could not be asked about one that does not only read.
+    /// A plugin's `authorize` hook refused a call, or could not be asked about one that does not only read; or the method is
+    /// for callers of another role.
     CallRefused {
         /// The method.
         method: String,

@@ -175,8 +175,16 @@ impl Connection {
         }
     }
 
+    /// Answers what is no request. It costs as much as a call that reads.
     fn on_bad_frame(&mut self, text: &str) {
-        if let Some(answer) = bad_frame(self.session.version, text) {
+        let answer = match self.spend(Class::Read, "what is no request") {
+            Ok(()) => bad_frame(self.session.version, text),
+            Err(error) => {
+                let value = serde_json::from_str::<Value>(text).ok();
+                value.map(|value| wire::response(&Id::of_bad_frame(&value), &Err(error)))
+            }
+        };
+        if let Some(answer) = answer {
             self.socket.push(answer);
         }
     }
@@ -186,7 +194,7 @@ impl Connection {
         let own = methods::find(name).filter(|known| known.method.is_in(self.session.version));
         let role = self.session.caller.role.as_str();
         if !methods::role_fits(role, name, own.map(|known| known.method)) && name != "connect" {
-            return Routed::WrongRole(ErrorShape::invalid(format!("unauthorized role: {role}")));
+            return Routed::WrongRole(self.wrong_role(name));
         }
         let answer = match own {
             Some(known) => self.call_own(known, frame.params_text()),
@@ -217,6 +225,18 @@ impl Connection {
             return Err(self.missing_scope(name, methods::ADMIN));
         }
         Err(ErrorShape::invalid(unknown_method(name)))
+    }
+
+    /// What is said of a method that is for callers of another role. It is written down, and costs as much as a call that reads.
+    fn wrong_role(&self, name: &str) -> ErrorShape {
+        let reason = format!("unauthorized role: {}", self.session.caller.role);
+        let (method, known) = (shortened(name), methods::find(name).map_or("", |known| known.method.name));
+        self.state.audit_denial(&self.session.caller, &format!("role {known}"), |repeated| AuditEvent::CallRefused {
+            method,
+            reason: reason.clone(),
+            repeated,
+        });
+        self.spend(Class::Read, name).err().unwrap_or_else(|| ErrorShape::invalid(reason))
     }
 
     fn spend(&self, class: Class, method: &str) -> Result<(), ErrorShape> {
@@ -279,8 +299,11 @@ impl Call<'_> {
 
 /// What is said of a method that nobody serves.
 pub(super) fn unknown_method(name: &str) -> String {
-    let shown: String = name.chars().take(120).collect();
-    format!("unknown method: {shown}")
+    format!("unknown method: {}", shortened(name))
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().take(120).collect()
 }
 
 /// The answer to what is no request; none to what is not even JSON, since there is nobody to address it to.
@@ -291,8 +314,9 @@ pub(crate) fn bad_frame(version: ProtocolVersion, text: &str) -> Option<Utf8Byte
     Some(wire::response(&Id::of_bad_frame(&value), &Err(error)))
 }
 
-fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
-    let method: String = method.chars().take(120).collect();
+/// Writes down that a caller lacks a scope, for a method that says so in its own words.
+pub(crate) fn audit_missing_scope(state: &State, session: &Session, method: &str, scope: &str) {
+    let method = shortened(method);
     // Whatever is made up is one kind of refusal.
     let is_known = methods::find(&method).is_some() || state.services.plugins.method(&method).is_some();
     let code = format!("scope {}", if is_known { &method } else { "" });
@@ -301,6 +325,10 @@ fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) ->
         scope: scope.to_owned(),
         repeated,
     });
+}
+
+fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
+    audit_missing_scope(state, session, method, scope);
     let message = format!("missing scope: {scope}");
     match session.version {
         ProtocolVersion::V3 => ErrorShape::invalid(message),

@@ -203,6 +203,15 @@ impl Devices {
             .await
     }
 
+    /// Writes down that a device that waited was sent away. What it was approved for before stays.
+    ///
+    /// # Errors
+    /// It cannot be stored.
+    pub(crate) async fn rejected(&self, request: &Pending, actor: &str, now_ms: u64) -> Result<(), ErrorShape> {
+        let row = paired(&request.about.device_id, "rejected", &request.scopes, actor, now_ms);
+        self.paired.change(|_| Ok((Change::nothing().audit(row), ()))).await
+    }
+
     /// Changes a paired device.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Nothing;
 use super::sessions::later;
 use crate::auth::Role;
-use crate::connection::{Answer, Call};
+use crate::connection::{Answer, Call, audit_missing_scope};
 use crate::devices::{Device, covers, resolved, unknown_device};
 use crate::handshake::Session;
 use crate::phrase::Shape;
@@ -124,7 +124,8 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             if covers(&session.caller.scopes, &pending.scopes) {
                 return Ok(());
             }
-            let missing = missing(&session.caller, &pending.scopes);
+            let missing = missing(&session.caller.scopes, &pending.scopes);
+            audit_missing_scope(&state, &session, "device.pair.approve", &missing);
             Err(ErrorShape::invalid(format!("missing scope: {missing}")))
         })?;
         let approved = state.devices.approve(pending.clone().into(), "owner", &actor(&session), now_ms).await;
@@ -137,10 +138,15 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `device.pair.reject {requestId}` → `{requestId, deviceId}`.
 pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let request: Request = call.read(&REQUEST, &[])?;
-    let request = call.state.devices.take(&request.request_id, call.state.now_ms(), |_| Ok(()))?;
-    let device = &request.about.device_id;
-    resolved(call.state, &request.request_id, device, "rejected");
-    Ok(Answer::json(&json!({"requestId": request.request_id, "deviceId": device})))
+    Ok(later(call, |state, session| async move {
+        let now_ms = state.now_ms();
+        let pending = state.devices.take(&request.request_id, now_ms, |_| Ok(()))?;
+        let written = state.devices.rejected(&pending, &actor(&session), now_ms).await;
+        written.inspect_err(|_| state.devices.put_back(pending.clone()))?;
+        let device = &pending.about.device_id;
+        resolved(&state, &pending.request_id, device, "rejected");
+        Ok(Payload::json(&json!({"requestId": pending.request_id, "deviceId": device})))
+    }))
 }
 
 /// `device.pair.remove {deviceId}` → `{deviceId}`.
@@ -202,7 +208,10 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             let approved = device.scopes.clone();
             let token = device.tokens.iter_mut().find(|token| token.role == role).ok_or_else(|| unknown.clone())?;
             if let Some(wanted) = scopes {
-                if !covers(&approved, &wanted) || !covers(&session.caller.scopes, &wanted) {
+                if let Some(holder) =
+                    [&approved, &session.caller.scopes].into_iter().find(|have| !covers(have, &wanted))
+                {
+                    audit_missing_scope(&state, &session, "device.token.rotate", &missing(holder, &wanted));
                     return Err(unknown.clone());
                 }
                 token.scopes = wanted;
@@ -271,8 +280,10 @@ fn actor(session: &Session) -> String {
     format!("{}:{}", session.caller.kind, session.caller.id)
 }
 
-fn missing(caller: &Caller, wanted: &[String]) -> String {
-    wanted.iter().find(|scope| !caller.holds(scope)).cloned().unwrap_or_default()
+/// The first scope that is wanted and not had.
+fn missing(had: &[String], wanted: &[String]) -> String {
+    let holder = Caller::client("", "", had.to_vec());
+    wanted.iter().find(|scope| !holder.holds(scope)).cloned().unwrap_or_default()
 }
 
 fn unknown_token(version: ProtocolVersion, what: &str) -> ErrorShape {

@@ -203,6 +203,40 @@ async fn more_scopes_another_role_and_another_platform_need_approval() {
     let rejected = phone.knock(&server, REMOTE, (4, "node"), &[], shared()).await.1;
     assert_eq!(clerk.call("device.pair.reject", approve(&rejected)).await["payload"]["deviceId"], json!(phone.id()));
     assert_eq!(admin.call("device.pair.list", json!({})).await["payload"]["pending"], json!([]));
+    let kept = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
+    let row = kept.as_array().unwrap().last().unwrap();
+    assert_eq!((&row["action"], &row["device"]), (&json!("rejected"), &json!(phone.id())), "{kept}");
+    let denied: Vec<Value> = server.audit.all().into_iter().filter(|row| row["kind"] == "scope-denied").collect();
+    let expected = ("device.pair.approve", "operator.admin");
+    assert_eq!((denied[0]["method"].as_str().unwrap(), denied[0]["scope"].as_str().unwrap()), expected, "{denied:?}");
+    assert_eq!(denied.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rejection_that_cannot_be_written_down_is_none() {
+    let server = start(proxied()).await;
+    let (_, waits) = Phone::new(24).knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    let request = json!({"requestId": waits["error"]["details"]["requestId"]});
+    let mut admin = pairing_admin(&server).await;
+    server.records.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(admin.call("device.pair.reject", request.clone()).await["error"]["code"], "UNAVAILABLE");
+    server.records.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(admin.call("device.pair.reject", request).await["ok"], true, "it waited on");
+}
+
+#[tokio::test]
+async fn who_gives_a_token_more_than_it_may_have_is_written_down_once() {
+    let server = start(with_token()).await;
+    let phone = Phone::new(25);
+    assert_eq!(phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await.1["ok"], true);
+    let mut clerk = server.connect(4, &["operator.pairing"]).await;
+    let more = json!({"deviceId": phone.id(), "role": "operator", "scopes": ["operator.admin"]});
+    for _ in 0..3 {
+        assert_invalid(&clerk.call("device.token.rotate", more.clone()).await, "device token rotation denied");
+    }
+    let denied: Vec<Value> = server.audit.all().into_iter().filter(|row| row["kind"] == "scope-denied").collect();
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!((&denied[0]["method"], &denied[0]["scope"]), (&json!("device.token.rotate"), &json!("operator.admin")));
 }
 
 #[tokio::test]

@@ -166,6 +166,11 @@ async fn repeated_calls_of_the_wrong_role_close_after_the_eleventh_answer() {
         assert_invalid(&client.call("skills.bins", json!({})).await, "unauthorized role: operator");
     }
     assert_eq!(client.closed().await, (1008, "repeated unauthorized calls".into()));
+    let refused: Vec<_> = server.audit.all().into_iter().filter(|row| row["kind"] == "call-refused").collect();
+    let expected = json!("unauthorized role: operator");
+    assert!(!refused.is_empty() && refused.iter().all(|row| row["reason"] == expected), "{refused:?}");
+    let methods: std::collections::BTreeSet<_> = refused.iter().map(|row| row["method"].as_str().unwrap()).collect();
+    assert_eq!(methods.len(), refused.len(), "each method once: {refused:?}");
 }
 
 #[tokio::test]

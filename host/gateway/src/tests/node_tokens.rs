@@ -112,6 +112,11 @@ async fn who_waits_too_long_or_is_sent_away_gets_no_token() {
     assert_eq!((written(&server, "token-rejected"), written(&server, "token-approved")), (1, 0));
     let late = announce(&mut client, "n1").await;
     assert_eq!(late["created"], true);
+    let reject = json!({"requestId": late["request"]["requestId"]});
+    server.records.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(client.call("node.pair.reject", reject).await["error"]["code"], "UNAVAILABLE");
+    server.records.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(listed(&mut client).await["pending"][0]["requestId"], late["request"]["requestId"], "it waits on");
     server.clock.advance(5 * 60 * 1000);
     assert_eq!(listed(&mut client).await["pending"], json!([]));
     let approve = client.call("node.pair.approve", json!({"requestId": late["request"]["requestId"]})).await;
@@ -131,6 +136,23 @@ async fn who_waits_too_long_or_is_sent_away_gets_no_token() {
          at /nodeId: must NOT have fewer than 1 characters; at /silent: must be boolean; \
          at /caps/0: must NOT have fewer than 1 characters"
     );
+}
+
+#[tokio::test]
+async fn who_is_sent_away_by_two_is_written_down_once() {
+    let server = start(with_token()).await;
+    let (mut one, mut two) = (server.connect(3, &[PAIRING]).await, server.connect(3, &[PAIRING]).await);
+    let request = json!({"requestId": announce(&mut one, "n1").await["request"]["requestId"]});
+    let storing = server.records.changed.lock().await;
+    one.send(json!({"type": "req", "id": "first", "method": "node.pair.reject", "params": request})).await;
+    while written(&server, "token-rejected") == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The other decision is being stored.
+    assert_invalid(&two.call("node.pair.reject", request).await, "unknown requestId");
+    drop(storing);
+    assert_eq!(one.response(&json!("first")).await["ok"], true);
+    assert_eq!(written(&server, "token-rejected"), 1);
 }
 
 /// Version 4 has no tokens of nodes: it sees that one waits and decides, and never sees a token.

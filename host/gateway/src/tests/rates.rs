@@ -59,6 +59,23 @@ async fn an_address_and_a_credential_have_so_many_calls_of_a_class() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_and_what_is_for_another_role_count_as_well() {
+    let server = start(tight()).await;
+    for (address, token, frame, says) in [
+        ("9.9.9.1", super::TOKEN, json!({"type": "req", "id": "r", "method": 5}), "invalid request frame"),
+        ("9.9.9.2", "of-ann", json!({"type": "req", "id": "r", "method": "node.event"}), "unauthorized role"),
+    ] {
+        let mut client = from(&server, address, 4, token).await;
+        for number in 0..5 {
+            client.send(frame.clone()).await;
+            let answer = client.response(&json!("r")).await["error"]["message"].clone();
+            let expected = if number < 4 { says } else { "rate limit exceeded for " };
+            assert!(answer.as_str().unwrap().starts_with(expected), "{number}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_on_this_machine_is_not_held_up() {
     let server = start(with_token()).await;
     let mut client = server.connect(4, &["operator.read"]).await;

@@ -81,10 +81,11 @@ pub(super) async fn approve(state: Arc<State>, session: Arc<Session>, asked: Ask
 pub(super) async fn reject(state: Arc<State>, session: Arc<Session>, asked: Asked) -> Outcome {
     let now_ms = state.now_ms();
     let tokens = &state.nodes.tokens;
+    let asked = tokens.take(&asked.request_id, now_ms)?;
     let id = asked.claim.node_id.clone();
     let row = written(&session, &id, "token-rejected", &[], now_ms);
-    tokens.change(|_| Ok((Change::nothing().audit(row), ()))).await?;
-    tokens.take(&asked.request_id, now_ms)?;
+    let stored = tokens.change(|_| Ok((Change::nothing().audit(row), ()))).await;
+    stored.inspect_err(|_| tokens.put_back(asked.clone(), now_ms))?;
     nodes::resolved(&state, &asked.request_id, &id, "rejected");
     Ok(Payload::json(&json!({"requestId": asked.request_id, "nodeId": id})))
 }
