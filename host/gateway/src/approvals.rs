@@ -2,7 +2,9 @@
 //!
 //! Who asked cannot answer: neither the connection nor another one of its device. (Connections without a device that show the
 //! same credential are not told apart: with a shared token alone nobody could answer then.) A question ends with a decision, with its time, or at once when nobody is there who could answer;
-//! what became of it is told for a while longer. A question that waits does not outlive the program: who asked is gone then
+//! what became of it is told for a while longer. In version 3 everybody with `operator.approvals` hears of it and may answer; in
+//! version 4 admins, and who can show no question is nobody who could answer it. Where the two meet the stricter one holds, so
+//! that nobody gains by speaking the older one. A question that waits does not outlive the program: who asked is gone then
 //! as well. What became of the others is kept ([`crate::decisions`]).
 
 use std::collections::BTreeMap;
@@ -10,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use leanclaw_types::Failure;
-use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::decisions::Decisions;
 use crate::handshake::Session;
+use crate::methods::{ADMIN, APPROVALS};
 use crate::services::Records;
 use crate::shelf::Shelf;
 
@@ -27,6 +30,9 @@ const MAX_ID_CHARS: usize = 128;
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// Time for which it is told what became of a question.
 const TOLD_FOR_MS: u64 = 15_000;
+
+/// Ids of clients of version 4 that can show any question.
+const SHOW_ALL: [&str; 2] = ["openclaw-control-ui", "gateway-client"];
 
 /// What a question is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,24 @@ impl Kind {
             Self::Plugin => "plugin",
         }
     }
+
+    /// What a client of version 4 says that can show these, and the ids of those that can without a word.
+    fn shown_by(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Exec => ("exec-approvals", &["openclaw-macos", "openclaw-ios", "openclaw-android"]),
+            Self::Plugin => ("plugin-approvals", &["openclaw-tui"]),
+        }
+    }
+
+    /// Whether a client can show people such a question. Version 3 has no word for that, so there each can.
+    fn can_be_shown_by(self, session: &Session) -> bool {
+        let (cap, clients) = self.shown_by();
+        let id = session.client.id.as_str();
+        session.version == ProtocolVersion::V3
+            || SHOW_ALL.contains(&id)
+            || clients.contains(&id)
+            || session.caps.iter().any(|can| can == "approvals" || can == cap)
+    }
 }
 
 /// How a question ended.
@@ -77,11 +101,12 @@ pub(crate) struct Decider {
     pub(crate) actor: String,
 }
 
-/// Who asked: a connection, and the device it is of.
+/// Who asked: a connection, the device it is of, and the version it speaks.
 #[derive(Debug)]
 struct Asker {
     connection: String,
     device: Option<String>,
+    version: ProtocolVersion,
 }
 
 /// One question.
@@ -102,7 +127,7 @@ impl Question {
     pub(crate) fn new(kind: Kind, id: String, request: Value, (now_ms, for_ms): (u64, u64), asker: &Session) -> Self {
         let (end, _) = watch::channel(None);
         let expires_at_ms = now_ms.saturating_add(for_ms);
-        let asked_by = Asker { connection: asker.id.clone(), device: asker.device.clone() };
+        let asked_by = Asker { connection: asker.id.clone(), device: asker.device.clone(), version: asker.version };
         let settled = watch::Sender::new(false);
         Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by, end, settled }
     }
@@ -111,6 +136,34 @@ impl Question {
     pub(crate) fn is_by(&self, session: &Session) -> bool {
         self.asked_by.connection == session.id
             || self.asked_by.device.is_some() && self.asked_by.device == session.device
+    }
+
+    /// The device that asked.
+    pub(crate) fn device(&self) -> Option<&str> {
+        self.asked_by.device.as_deref()
+    }
+
+    /// Whether that connection may know of it.
+    pub(crate) fn is_visible_to(&self, session: &Session) -> bool {
+        let is_old = session.version == ProtocolVersion::V3 && self.asked_by.version == ProtocolVersion::V3;
+        let holds = |scope: &str| session.caller.role == "operator" && session.caller.holds(scope);
+        holds(ADMIN) || holds(APPROVALS) && (is_old || self.is_by(session))
+    }
+
+    /// Whether that connection is told what becomes of it.
+    pub(crate) fn is_told_to(&self, session: &Session) -> bool {
+        self.is_visible_to(session) && self.kind.can_be_shown_by(session)
+    }
+
+    /// Whether that connection is told that it is asked. Who asks in version 4 is not.
+    pub(crate) fn is_announced_to(&self, session: &Session) -> bool {
+        let is_asker = self.asked_by.connection == session.id;
+        self.is_told_to(session) && !(is_asker && session.version == ProtocolVersion::V4)
+    }
+
+    /// Whether somebody at that connection could decide.
+    pub(crate) fn can_be_answered_by(&self, session: &Session) -> bool {
+        !self.is_by(session) && self.is_told_to(session)
     }
 
     /// `{id, request, createdAtMs, expiresAtMs}`.
@@ -225,21 +278,22 @@ impl Approvals {
         Ok(question)
     }
 
-    /// The question of that id, whatever it is about, also one that has ended a short while ago.
-    pub(crate) fn any(&self, id: &str, now_ms: u64) -> Option<Arc<Question>> {
-        self.swept(now_ms).get(id).cloned()
+    /// The question of that id, whatever it is about, also one that has ended a short while ago; none that the connection may
+    /// not know of.
+    pub(crate) fn any(&self, id: &str, session: &Session, now_ms: u64) -> Option<Arc<Question>> {
+        self.swept(now_ms).get(id).filter(|question| question.is_visible_to(session)).cloned()
     }
 
-    /// The question of that id, also one that has ended a short while ago.
-    pub(crate) fn find(&self, kind: Kind, id: &str, now_ms: u64) -> Option<Arc<Question>> {
-        self.swept(now_ms).get(id).filter(|question| question.kind == kind).cloned()
+    /// As [`Approvals::any`], about one kind of thing.
+    pub(crate) fn find(&self, kind: Kind, id: &str, session: &Session, now_ms: u64) -> Option<Arc<Question>> {
+        self.any(id, session, now_ms).filter(|question| question.kind == kind)
     }
 
-    /// Those that wait, the oldest first.
-    pub(crate) fn waiting(&self, kind: Kind, now_ms: u64) -> Vec<Arc<Question>> {
+    /// Those that wait and that a connection may know of, the oldest first.
+    pub(crate) fn waiting(&self, kind: Kind, session: &Session, now_ms: u64) -> Vec<Arc<Question>> {
         let questions = self.swept(now_ms);
-        let mut waiting: Vec<_> =
-            questions.values().filter(|one| one.kind == kind && one.is_open(now_ms)).cloned().collect();
+        let waits = |one: &Question| one.kind == kind && one.is_open(now_ms) && one.is_visible_to(session);
+        let mut waiting: Vec<_> = questions.values().filter(|one| waits(one)).cloned().collect();
         waiting.sort_by_key(|question| question.created_at_ms);
         waiting
     }

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::approvals::{End, Kind, Question};
 use crate::gateway::State;
+use crate::handshake::Session;
+use crate::methods::ADMIN;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 
@@ -34,6 +36,9 @@ pub(crate) struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<Value>,
     resolver: Value,
+    /// The device that asked; nobody is shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asker: Option<String>,
 }
 
 impl Decision {
@@ -62,6 +67,7 @@ impl Decision {
             reason: reason.to_owned(),
             source: source(question),
             resolver,
+            asker: question.device().map(str::to_owned),
         }
     }
 
@@ -76,10 +82,16 @@ impl Decision {
         self.presentation.get("kind").and_then(Value::as_str) == Some(kind)
     }
 
+    /// Whether a connection may know of it: an admin's, or one of the device that asked.
+    pub(crate) fn is_visible_to(&self, session: &Session) -> bool {
+        session.caller.holds(ADMIN) || self.asker.is_some() && self.asker == session.device
+    }
+
     /// As clients see it.
     pub(crate) fn shown(&self) -> Value {
         let mut shown = serde_json::to_value(self).unwrap_or_default();
         if let Some(shown) = shown.as_object_mut() {
+            shown.shift_remove("asker");
             shown.insert("urlPath".into(), json!(url_path(&self.id)));
         }
         shown

@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) caller: Arc<Caller>,
     /// What it says it is. Nothing is decided by it that a liar could gain from.
     pub(crate) client: ClientInfo,
+    /// What an operator's client says it can show; of a node that is in `declared`.
+    pub(crate) caps: Vec<String>,
     /// The device it proved to be.
     pub(crate) device: Option<String>,
     /// Where it comes from, and by whose word.
@@ -142,11 +144,11 @@ fn welcome(
     let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));
     tracing::info!(connection = %session, client = %connect.client.id, mode = %connect.client.mode,
         protocol = version.number(), remote = %peer.address, "a client connected");
-    let declared = (access.caller.role == "node").then_some(Declared {
-        caps: connect.caps,
-        commands: connect.commands,
-        permissions: connect.permissions,
-    });
+    let (mut caps, mut declared) = (connect.caps, None);
+    if access.caller.role == "node" {
+        let caps = std::mem::take(&mut caps);
+        declared = Some(Declared { caps, commands: connect.commands, permissions: connect.permissions });
+    }
     let session = Session {
         id: session,
         declared,
@@ -154,6 +156,7 @@ fn welcome(
         version,
         caller: Arc::new(access.caller),
         client: connect.client,
+        caps,
         device: access.device,
         peer,
         subscriptions: Subscriptions::default(),

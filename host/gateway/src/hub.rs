@@ -236,9 +236,15 @@ impl Hub {
 
     /// Sends an event to everyone who may see it.
     pub(crate) fn broadcast(&self, event: Event) {
+        self.broadcast_where(event, |_| true);
+    }
+
+    /// Sends an event to everyone who may see it and for whom `wanted` holds.
+    pub(crate) fn broadcast_where(&self, event: Event, wanted: impl Fn(&Session) -> bool) {
         let event = Arc::new(event);
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            let sent = !event.is_for(&member.session) || member.mail.put(Signal::Event(Arc::clone(&event)));
+            let is_for = event.is_for(&member.session) && wanted(&member.session);
+            let sent = !is_for || member.mail.put(Signal::Event(Arc::clone(&event)));
             if !sent && !event.droppable {
                 member.mail.lagged.store(true, Ordering::Release);
             }

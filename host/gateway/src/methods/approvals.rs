@@ -62,6 +62,13 @@ struct AskCommand {
     timeout_ms: Option<u64>,
     #[serde(default)]
     two_phase: bool,
+    /// Said to be false, it waits although nobody is there who could answer.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    require_delivery_route: Option<bool>,
+    /// Nobody is told that it waits.
+    #[serde(default)]
+    suppress_delivery: bool,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -80,6 +87,15 @@ struct AskPlugin {
     two_phase: bool,
     #[serde(flatten)]
     more: Map<String, Value>,
+}
+
+/// How a question waits for its answer.
+struct Waiting {
+    timeout_ms: Option<u64>,
+    two_phase: bool,
+    /// Whether it ends at once when nobody is told of it who could answer.
+    needs_route: bool,
+    is_quiet: bool,
 }
 
 /// The question that is meant.
@@ -189,8 +205,9 @@ fn actor(session: &Session) -> String {
     format!("{}:{}", session.caller.kind, session.caller.id)
 }
 
-/// `exec.approval.request {command | commandArgv, id?, timeoutMs?, twoPhase?, ...}` → `{id, decision, createdAtMs,
-/// expiresAtMs}`; with `twoPhase` first `{status: "accepted", id, ...}`.
+/// `exec.approval.request {command | commandArgv, id?, timeoutMs?, twoPhase?, requireDeliveryRoute?, suppressDelivery?, ...}`
+/// → `{id, decision, createdAtMs, expiresAtMs}`; with `twoPhase`, where it waits, first `{status: "accepted", id, ...}`, in
+/// version 4 with `deliveryRoute`.
 pub(crate) fn request_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: AskCommand = call.read(&ASK_COMMAND, &[])?;
     let command = asked.command.or_else(|| asked.command_argv.as_ref().map(|words| words.join(" ")));
@@ -207,7 +224,13 @@ pub(crate) fn request_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         request.insert("commandArgv".into(), json!(words));
     }
     let id = asked.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    ask(call, (Kind::Exec, id, Value::Object(request)), asked.timeout_ms, asked.two_phase)
+    let waiting = Waiting {
+        timeout_ms: asked.timeout_ms,
+        two_phase: asked.two_phase,
+        needs_route: asked.require_delivery_route != Some(false),
+        is_quiet: asked.suppress_delivery,
+    };
+    ask(call, (Kind::Exec, id, Value::Object(request)), &waiting)
 }
 
 /// `plugin.approval.request {title, description, timeoutMs?, twoPhase?, ...}`, as `exec.approval.request`.
@@ -217,39 +240,40 @@ pub(crate) fn request_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     request.insert("title".into(), json!(asked.title));
     request.insert("description".into(), json!(asked.description));
     let id = format!("plugin:{}", uuid::Uuid::new_v4());
-    ask(call, (Kind::Plugin, id, Value::Object(request)), asked.timeout_ms, asked.two_phase)
+    let (timeout_ms, two_phase) = (asked.timeout_ms, asked.two_phase);
+    let waiting = Waiting { timeout_ms, two_phase, needs_route: true, is_quiet: false };
+    ask(call, (Kind::Plugin, id, Value::Object(request)), &waiting)
 }
 
-fn ask(
-    call: &Call<'_>,
-    (kind, id, request): (Kind, String, Value),
-    timeout_ms: Option<u64>,
-    two_phase: bool,
-) -> Result<Answer, ErrorShape> {
+fn ask(call: &Call<'_>, (kind, id, request): (Kind, String, Value), how: &Waiting) -> Result<Answer, ErrorShape> {
     let now_ms = call.state.now_ms();
-    let for_ms = timeout_ms.unwrap_or(USUAL_MS).min(MOST_MS);
+    let for_ms = how.timeout_ms.unwrap_or(USUAL_MS).min(MOST_MS);
     let question = Question::new(kind, id, request, (now_ms, for_ms), call.session);
     let question = call.state.approvals.ask(question, now_ms)?;
     decisions::watch(call.state, &question);
-    let can_answer = |session: &Arc<Session>| {
-        !question.is_by(session) && session.caller.role == "operator" && session.caller.holds(APPROVALS)
-    };
-    if call.state.hub.sessions().iter().any(can_answer) {
-        let event = Event::new(kind.requested(), &question.shown().to_string()).scope(APPROVALS);
-        call.state.hub.broadcast(event);
-    } else {
+    let has_route =
+        !how.is_quiet && call.state.hub.sessions().iter().any(|session| question.can_be_answered_by(session));
+    let waits = has_route || !how.needs_route;
+    if !waits {
         question.finish(End::NoRoute);
+    } else if !how.is_quiet {
+        let event = Event::new(kind.requested(), &question.shown().to_string()).scope(APPROVALS);
+        call.state.hub.broadcast_where(event, |session| question.is_announced_to(session));
     }
-    let accepted = json!({
+    let mut accepted = json!({
         "status": "accepted", "id": question.id, "createdAtMs": question.created_at_ms,
         "expiresAtMs": question.expires_at_ms,
     });
     let newest = call.session.version == ProtocolVersion::V4;
+    if let Some(accepted) = accepted.as_object_mut().filter(|_| newest) {
+        accepted.insert("deliveryRoute".into(), json!(if has_route { "approval-client" } else { "none" }));
+    }
     let waiting = Box::pin(async move {
         let end = question.outcome(now_ms).await;
         Ok(Payload::json(&outcome(&question, &end, false, newest)))
     });
-    Ok(if two_phase { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) })
+    let is_told_first = how.two_phase && waits;
+    Ok(if is_told_first { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) })
 }
 
 fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
@@ -272,7 +296,7 @@ fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
 fn wait(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     let now_ms = call.state.now_ms();
-    let Some(question) = call.state.approvals.find(kind, &which.id, now_ms) else {
+    let Some(question) = call.state.approvals.find(kind, &which.id, call.session, now_ms) else {
         return Err(ErrorShape::invalid("approval expired or not found"));
     };
     let newest = call.session.version == ProtocolVersion::V4;
@@ -294,7 +318,7 @@ pub(crate) fn wait_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 fn list(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
     call.read::<Nothing>(&NOTHING, &[])?;
-    let waiting = call.state.approvals.waiting(kind, call.state.now_ms());
+    let waiting = call.state.approvals.waiting(kind, call.session, call.state.now_ms());
     Ok(Answer::json(&waiting.iter().map(|question| question.shown()).collect()))
 }
 
@@ -323,11 +347,12 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
         return Err(ErrorShape::invalid("invalid decision"));
     }
     let now_ms = call.state.now_ms();
-    let open = call.state.approvals.find(kind, id, now_ms).filter(|question| question.is_open(now_ms));
+    let found = call.state.approvals.find(kind, id, call.session, now_ms);
+    let open = found.filter(|question| question.is_open(now_ms));
     let question = open.ok_or_else(|| unknown(call.session.version))?;
     if question.is_by(call.session) {
         return Err(ErrorShape::invalid(
-            "who asks for an approval cannot give it; another device or client with operator.approvals has to",
+            "who asks for an approval cannot give it; another device or client with operator.admin has to",
         ));
     }
     let decider = Decider { device: call.session.device.clone(), actor: actor(call.session) };
@@ -344,7 +369,8 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
     let resolved = json!({
         "id": question.id, "decision": decision, "resolvedBy": by, "ts": now_ms, "request": question.request,
     });
-    call.state.hub.broadcast(Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS));
+    let event = Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS);
+    call.state.hub.broadcast_where(event, |session| question.is_told_to(session));
     Ok(question)
 }
 
@@ -364,7 +390,8 @@ pub(super) fn unknown(version: ProtocolVersion) -> ErrorShape {
         ProtocolVersion::V3 => error,
         ProtocolVersion::V4 => error.details(json!({
             "reason": "APPROVAL_NOT_FOUND",
-            "remediation": "Ask for it again: what waits is forgotten when its time is over or the gateway restarts.",
+            "remediation": "Ask for it again: what waits is forgotten when its time is over or the gateway restarts. What \
+                another device asks is known to admins only: connect with operator.admin to decide on that.",
         })),
     }
 }

@@ -73,7 +73,8 @@ static HISTORY: LazyLock<Shape> = LazyLock::new(Shape::of::<History>);
 pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     let now_ms = call.state.now_ms();
-    let open = call.state.approvals.find(Kind::Exec, &which.id, now_ms).filter(|question| question.is_open(now_ms));
+    let found = call.state.approvals.find(Kind::Exec, &which.id, call.session, now_ms);
+    let open = found.filter(|question| question.is_open(now_ms));
     let Some(question) = open else { return Err(unknown(call.session.version)) };
     let of = |field: &str| question.request.get(field).cloned().unwrap_or_default();
     Ok(Answer::json(&json!({
@@ -84,10 +85,11 @@ pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 /// One that waits, or has ended.
 fn found(call: &Call<'_>, id: &str) -> Result<Value, ErrorShape> {
-    if let Some(question) = call.state.approvals.any(id, call.state.now_ms()) {
+    if let Some(question) = call.state.approvals.any(id, call.session, call.state.now_ms()) {
         return Ok(decisions::shown(&question, call.state.now_ms()));
     }
-    let kept = call.state.approvals.decisions.newest().into_iter().find(|(_, decision)| decision.id == id);
+    let may_be = |decision: &decisions::Decision| decision.id == id && decision.is_visible_to(call.session);
+    let kept = call.state.approvals.decisions.newest().into_iter().find(|(_, decision)| may_be(decision));
     let (_, decision) = kept.ok_or_else(|| ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found"))?;
     Ok(decision.shown())
 }
@@ -123,9 +125,10 @@ pub(crate) fn history(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let older = |place: &String| asked.cursor.as_ref().is_none_or(|cursor| place < cursor);
     let of_kind = |kind: &About, about: &decisions::Decision| about.is_about(kind.name());
     let all = call.state.approvals.decisions.newest();
-    let mut fitting = all
-        .iter()
-        .filter(|(place, decision)| older(place) && asked.kind.as_ref().is_none_or(|kind| of_kind(kind, decision)));
+    let fits = |decision: &decisions::Decision| {
+        decision.is_visible_to(call.session) && asked.kind.as_ref().is_none_or(|kind| of_kind(kind, decision))
+    };
+    let mut fitting = all.iter().filter(|(place, decision)| older(place) && fits(decision));
     let page: Vec<_> = fitting.by_ref().take(asked.limit.unwrap_or(USUAL)).collect();
     let items: Vec<Value> = page.iter().map(|(_, decision)| decision.shown()).collect();
     let mut answer = json!({"items": items});

@@ -42,7 +42,7 @@ pub(crate) const ADMIN: &str = "operator.admin";
 pub(crate) const READ: &str = "operator.read";
 const QUESTIONS: &str = "operator.questions";
 pub(crate) const WRITE: &str = "operator.write";
-const APPROVALS: &str = "operator.approvals";
+pub(crate) const APPROVALS: &str = "operator.approvals";
 pub(crate) const PAIRING: &str = "operator.pairing";
 
 /// The parameters of a method that takes none.

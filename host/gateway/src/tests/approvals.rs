@@ -9,6 +9,7 @@ use super::{Client, TOKEN, assert_invalid, start, start_on, with_token};
 use crate::approvals::{End, Kind};
 
 const APPROVALS: &[&str] = &["operator.approvals"];
+const ADMIN: &[&str] = &["operator.admin"];
 
 async fn ask(client: &mut Client, id: &str, method: &str, params: Value) {
     client.send(json!({"type": "req", "id": id, "method": method, "params": params})).await;
@@ -19,13 +20,15 @@ async fn a_question_reaches_who_may_answer_and_the_answer_who_asked() {
     let server = start(with_token()).await;
     for protocol in [3, 4] {
         let mut agent = server.connect(protocol, APPROVALS).await;
-        let mut approver = server.connect(protocol, APPROVALS).await;
+        let mut approver = server.connect(protocol, if protocol == 3 { APPROVALS } else { ADMIN }).await;
         let mut reader = server.connect(protocol, &["operator.read"]).await;
         let id = format!("apr-{protocol}");
         let params = json!({"id": id, "command": "uname -a", "cwd": "/work", "timeoutMs": 60_000, "twoPhase": true});
         ask(&mut agent, "q", "exec.approval.request", params).await;
         let accepted = agent.response(&json!("q")).await["payload"].clone();
         assert_eq!((&accepted["status"], &accepted["id"]), (&json!("accepted"), &json!(id)));
+        let route = (protocol == 4).then(|| json!("approval-client"));
+        assert_eq!(accepted.get("deliveryRoute"), route.as_ref(), "version 3 knows none");
         let event = approver.event("exec.approval.requested").await["payload"].clone();
         assert_eq!(event["expiresAtMs"], json!(accepted["createdAtMs"].as_u64().unwrap() + 60_000));
         assert_eq!((&event["request"]["command"], &event["request"]["cwd"]), (&json!("uname -a"), &json!("/work")));
@@ -70,7 +73,7 @@ async fn without_anybody_or_any_answer_a_question_ends_with_nothing() {
     assert_eq!(alone["payload"]["decision"], Value::Null, "{alone}");
     let why = agent.call("exec.approval.waitDecision", json!({"id": "a"})).await;
     assert_eq!(why["payload"]["terminalReason"], "no-route");
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     let late = agent.call("exec.approval.request", json!({"id": "b", "command": "ls", "timeoutMs": 1})).await;
     assert_eq!(late["payload"]["decision"], Value::Null, "{late}");
     assert_invalid(
@@ -92,10 +95,11 @@ async fn without_anybody_or_any_answer_a_question_ends_with_nothing() {
 async fn the_first_end_of_a_question_stays() {
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", json!({"id": "q", "command": "ls"})).await;
     approver.event("exec.approval.requested").await;
-    let question = server.gateway.state.approvals.find(Kind::Exec, "q", 0).unwrap();
+    let state = &server.gateway.state;
+    let question = state.approvals.find(Kind::Exec, "q", &state.hub.sessions()[0], 0).unwrap();
     // As of two who decide at once.
     assert!(question.finish(End::NoRoute));
     assert!(!question.finish(End::TimedOut));
@@ -111,13 +115,116 @@ async fn another_connection_of_the_device_that_asks_cannot_answer() {
     let (mut same, _) = knock().await;
     let alone = agent.call("exec.approval.request", json!({"id": "alone", "command": "ls"})).await;
     assert_eq!(alone["payload"]["decision"], Value::Null, "nobody is there who could: {alone}");
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", json!({"id": "q", "command": "ls"})).await;
     approver.event("exec.approval.requested").await;
     let decide = json!({"id": "q", "decision": "allow-once"});
     let own = same.call("exec.approval.resolve", decide.clone()).await;
     assert!(own["error"]["message"].as_str().unwrap().contains("who asks"), "{own}");
     assert_eq!(approver.call("exec.approval.resolve", decide).await["ok"], true);
+}
+
+/// Whatever version who looks speaks.
+#[tokio::test]
+async fn what_version_4_asks_is_known_to_who_asks_and_to_admins() {
+    let server = start(with_token()).await;
+    let phone = Phone::new(72);
+    let mut admin = server.connect(4, ADMIN).await;
+    let (mut agent, _) = phone.knock(&server, &[], (4, "operator"), APPROVALS, json!({"token": TOKEN})).await;
+    let (mut same, _) = phone.knock(&server, &[], (3, "operator"), APPROVALS, json!({"token": TOKEN})).await;
+    let mut others = [server.connect(4, APPROVALS).await, server.connect(3, APPROVALS).await];
+    let ids = |answer: Value| -> Vec<String> {
+        let items = answer["payload"].get("items").unwrap_or(&answer["payload"]).as_array().unwrap().clone();
+        items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    ask(&mut agent, "q", "exec.approval.request", json!({"id": "q", "command": "ls"})).await;
+    admin.event("exec.approval.requested").await;
+    for other in &mut others {
+        assert!(ids(other.call("exec.approval.list", json!({})).await).is_empty());
+        let decide = json!({"id": "q", "decision": "allow-once"});
+        assert_invalid(&other.call("exec.approval.resolve", decide).await, "unknown or expired approval id");
+        let wait = other.call("exec.approval.waitDecision", json!({"id": "q"})).await;
+        assert_invalid(&wait, "approval expired or not found");
+    }
+    let mut other = others.into_iter().next().unwrap();
+    for (method, more) in [
+        ("exec.approval.get", json!({"id": "q"})),
+        ("approval.get", json!({"id": "q"})),
+        ("approval.resolve", json!({"id": "q", "kind": "exec", "decision": "deny"})),
+    ] {
+        let refused = other.call(method, more).await;
+        assert!(refused.to_string().contains("APPROVAL_NOT_FOUND"), "{method}: {refused}");
+    }
+    for knows in [&mut agent, &mut same, &mut admin] {
+        assert_eq!(ids(knows.call("exec.approval.list", json!({})).await), ["q"]);
+    }
+    let decide = json!({"id": "q", "decision": "deny"});
+    assert_eq!(admin.call("exec.approval.resolve", decide).await["ok"], true);
+    assert_eq!(agent.response(&json!("q")).await["payload"]["decision"], "deny");
+    // Nor is anybody else told of its end, by an event or afterwards.
+    other.send(json!({"type": "req", "id": "h", "method": "approval.history", "params": {}})).await;
+    let answer = other.next().await;
+    assert_eq!((&answer["type"], ids(answer.clone()).len()), (&json!("res"), 0), "{answer}");
+    assert_eq!(other.call("approval.get", json!({"id": "q"})).await["ok"], false);
+    for knows in [&mut agent, &mut admin] {
+        assert_eq!(ids(knows.call("approval.history", json!({})).await), ["q"]);
+        let known = knows.call("approval.get", json!({"id": "q"})).await["payload"]["approval"].clone();
+        assert_eq!((&known["status"], known.get("asker")), (&json!("denied"), None));
+    }
+}
+
+#[tokio::test]
+async fn who_can_show_no_question_is_nobody_who_could_answer() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let command = json!({"command": "ls", "twoPhase": true, "timeoutMs": 600_000});
+    let plugin = json!({"title": "Send", "description": "to all", "twoPhase": true, "timeoutMs": 600_000});
+    for (caps, shows_exec, shows_plugin) in [
+        (json!([]), false, false),
+        (json!(["tool-events"]), false, false),
+        (json!(["approvals"]), true, true),
+        (json!(["exec-approvals"]), true, false),
+        (json!(["plugin-approvals"]), false, true),
+    ] {
+        let mut admin = server.open().await;
+        let mut params = super::connect_params(4, 4);
+        params["client"]["id"] = json!("cli");
+        params["client"]["mode"] = json!("cli");
+        params["caps"] = caps.clone();
+        params["scopes"] = json!(ADMIN);
+        params["auth"] = json!({"token": TOKEN});
+        assert_eq!(admin.call("connect", params).await["ok"], true);
+        for (kind, params, shows) in [("exec", &command, shows_exec), ("plugin", &plugin, shows_plugin)] {
+            let answer = agent.call(&format!("{kind}.approval.request"), params.clone()).await["payload"].clone();
+            let route = shows.then(|| json!("approval-client"));
+            assert_eq!(answer.get("deliveryRoute"), route.as_ref(), "{caps} {kind}: {answer}");
+            if !shows {
+                // The first and only answer, at once.
+                assert_eq!((answer.get("decision"), answer.get("status")), (Some(&Value::Null), None), "{answer}");
+            }
+        }
+        drop(admin);
+        while server.gateway.state.hub.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_may_wait_for_who_comes_later() {
+    let server = start(with_token()).await;
+    let mut agent = server.connect(4, APPROVALS).await;
+    let later = json!({"id": "l", "command": "ls", "twoPhase": true, "requireDeliveryRoute": false});
+    ask(&mut agent, "l", "exec.approval.request", later).await;
+    let accepted = agent.response(&json!("l")).await["payload"].clone();
+    assert_eq!((&accepted["status"], &accepted["deliveryRoute"]), (&json!("accepted"), &json!("none")));
+    let mut admin = server.connect(4, ADMIN).await;
+    let quiet = json!({"id": "s", "command": "ls", "suppressDelivery": true});
+    assert_eq!(agent.call("exec.approval.request", quiet).await["payload"]["decision"], Value::Null, "nobody is told");
+    let decide = json!({"id": "l", "decision": "allow-once"});
+    admin.send(json!({"type": "req", "id": "d", "method": "exec.approval.resolve", "params": decide})).await;
+    assert_eq!(admin.next().await["event"], "exec.approval.resolved", "the first that it hears of any");
+    assert_eq!(agent.response(&json!("l")).await["payload"]["decision"], "allow-once");
 }
 
 #[tokio::test]
@@ -136,7 +243,7 @@ async fn a_question_is_of_a_bounded_size() {
 async fn plugins_ask_on_their_own_list() {
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     let params = json!({"title": "Send", "description": "to all", "severity": "warning", "pluginId": "notes"});
     ask(&mut agent, "p", "plugin.approval.request", params).await;
     let event = approver.event("plugin.approval.requested").await["payload"].clone();
@@ -184,7 +291,7 @@ async fn what_became_of_questions_is_kept_and_shown_page_by_page() {
     let mut agent = server.connect(4, APPROVALS).await;
     let alone = json!({"id": "alone", "command": "ls", "agentId": "main"});
     assert_eq!(agent.call("exec.approval.request", alone).await["payload"]["decision"], Value::Null);
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", json!({"id": "q/1", "command": "rm x", "host": "node"})).await;
     approver.event("exec.approval.requested").await;
     let one = approver.call("exec.approval.get", json!({"id": "q/1"})).await["payload"].clone();
@@ -214,7 +321,7 @@ async fn what_became_of_questions_is_kept_and_shown_page_by_page() {
     let records = Arc::clone(&server.records);
     server.stop().await;
     let server = start_on(with_token(), records).await;
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     let page = approver.call("approval.history", json!({"limit": 2})).await["payload"].clone();
     let ids = |page: &Value| -> Vec<Value> {
         page["items"].as_array().unwrap().iter().map(|item| item["id"].clone()).collect()
@@ -239,7 +346,7 @@ async fn what_became_of_questions_is_kept_and_shown_page_by_page() {
 async fn a_question_whose_asker_went_away_ends_in_the_history_all_the_same() {
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", json!({"id": "left", "command": "ls", "timeoutMs": 50})).await;
     approver.event("exec.approval.requested").await;
     drop(agent);
@@ -257,7 +364,7 @@ async fn a_question_whose_asker_went_away_ends_in_the_history_all_the_same() {
 async fn the_history_has_an_end_that_what_nobody_answers_reaches_first() {
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", json!({"id": "said", "command": "ls"})).await;
     approver.event("exec.approval.requested").await;
     let denied = approver.call("exec.approval.resolve", json!({"id": "said", "decision": "deny"})).await;
@@ -274,7 +381,7 @@ async fn the_history_has_an_end_that_what_nobody_answers_reaches_first() {
         server.clock.advance(20_000);
         agent.call("exec.approval.list", json!({})).await;
     }
-    let mut approver = server.connect(4, APPROVALS).await;
+    let mut approver = server.connect(4, ADMIN).await;
     let count = async |approver: &mut Client| approver.call("approval.get", json!({"id": "1"})).await["ok"] == true;
     while count(&mut approver).await {
         tokio::task::yield_now().await;

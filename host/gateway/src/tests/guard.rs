@@ -88,7 +88,7 @@ async fn a_call_in_two_phases_keeps_both_when_a_plugin_is_asked_first() {
     let server = start(with_token()).await;
     *server.host.guard.lock().unwrap() = Some("nothing".into());
     let mut agent = server.connect(4, &["operator.approvals"]).await;
-    let mut approver = server.connect(4, &["operator.approvals"]).await;
+    let mut approver = server.admin().await;
     let params = json!({"id": "q", "command": "ls", "twoPhase": true});
     agent.send(json!({"type": "req", "id": "q", "method": "exec.approval.request", "params": params})).await;
     approver.event("exec.approval.requested").await;

@@ -41,7 +41,7 @@ async fn takes(client: &mut Client, method: &str, all: &Value) {
 async fn a_question_that_waits_is_told_as_it_is_presented_elsewhere() {
     let server = start(with_token()).await;
     let scopes = &["operator.approvals"];
-    let (mut agent, mut approver) = (server.connect(4, scopes).await, server.connect(4, scopes).await);
+    let (mut agent, mut approver) = (server.connect(4, scopes).await, server.admin().await);
     for (id, more) in [("bare", json!({})), ("full", json!({"host": "node", "nodeId": "n", "agentId": "main"}))] {
         let mut params = json!({"id": id, "command": "uname -a", "twoPhase": true});
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
