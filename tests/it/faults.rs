@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::{Client, Place, Program, eventually, request, text};
 
@@ -113,6 +114,38 @@ async fn ten_thousand_half_open_sockets_keep_nobody_out() {
         answer.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
+    program.stop().await;
+}
+
+/// WebSockets that never say who they are: one address gets 32 of them, whoever else comes is let in, and a place that is
+/// left is free again.
+#[tokio::test]
+async fn sockets_without_a_handshake_are_few_for_an_address() {
+    const MOST: usize = 32;
+    let place = Place::empty();
+    let program = place.start().await;
+    let open = async |source: Ipv4Addr| {
+        let stream = from(source, program.address).await.expect("TCP is taken");
+        match Client::open_over(stream, program.address, None).await {
+            Ok(mut client) => {
+                client.event("connect.challenge").await;
+                Ok(client)
+            }
+            Err(Error::Http(refusal)) => Err((refusal.status().as_u16(), refusal.headers()["retry-after"].clone())),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let crowd = Ipv4Addr::new(127, 0, 0, 3);
+    let mut idle = Vec::new();
+    for number in 0..MOST {
+        idle.push(open(crowd).await.unwrap_or_else(|refusal| panic!("number {number}: {refusal:?}")));
+    }
+    let refused = open(crowd).await.err().expect("it is one too many");
+    assert_eq!((refused.0, refused.1.to_str().unwrap()), (429, "1"));
+    open(Ipv4Addr::new(127, 0, 0, 4)).await.expect("another address has places of its own");
+    drop(idle.pop());
+    idle.push(eventually("its place is free again", async || open(crowd).await.ok()).await);
+    assert_eq!(open(crowd).await.err().expect("only one has left").0, 429);
     program.stop().await;
 }
 

@@ -1,7 +1,13 @@
 //! Bad frames on the wire, one by one, as `tests/data/bad-traffic.json` has them from the protocol: in both versions the
 //! answer, byte for byte, and whether the connection goes on.
 
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Client, Connect, Place, text};
@@ -37,6 +43,25 @@ async fn assert_end(client: &mut Client, case: &Value, protocol: u8) {
     assert_eq!(json!(closed.expect("it says why it closes")), case["close"], "{situation}");
 }
 
+/// A node, which is known by its device.
+async fn node(address: SocketAddr, protocol: u8) -> Client {
+    let mut client = Client::open(address, None).await.unwrap();
+    let challenge = client.event("connect.challenge").await;
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let key = pair.public_key().as_ref();
+    let id: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (nonce, at) = (text(&challenge["nonce"]), &challenge["ts"]);
+    let payload = format!("v3|{id}|node-host|node|node||{at}||{nonce}|linux|");
+    let params = json!({
+        "minProtocol": protocol, "maxProtocol": protocol, "role": "node",
+        "client": {"id": "node-host", "version": "1", "platform": "linux", "mode": "node"},
+        "device": {"id": id, "publicKey": URL_SAFE_NO_PAD.encode(key), "signedAt": at, "nonce": nonce,
+            "signature": URL_SAFE_NO_PAD.encode(pair.sign(payload.as_bytes()).as_ref())},
+    });
+    client.hello = client.call("connect", params).await.unwrap();
+    client
+}
+
 #[tokio::test]
 async fn before_the_handshake_it_ends_the_connection() {
     let place = Place::empty();
@@ -57,10 +82,17 @@ async fn after_the_handshake_it_is_answered_and_the_connection_goes_on() {
     for protocol in [3, 4] {
         for case in situations("after the handshake") {
             let situation = text(&case["situation"]);
-            let is_reader = case.get("scopes").is_some();
-            let scopes: &[&str] = if is_reader { &["operator.read"] } else { &["operator.admin"] };
-            let connect = Connect { protocols: (protocol, protocol), scopes, ..Connect::default() };
-            let mut client = connect.to(program.address).await.unwrap();
+            let scopes: &[&str] = match case["by"].as_str() {
+                Some("reader") => &["operator.read"],
+                None | Some("node") => &["operator.admin"],
+                Some(other) => panic!("{situation}: by {other}"),
+            };
+            let mut client = if case["by"] == "node" {
+                node(program.address, protocol).await
+            } else {
+                let connect = Connect { protocols: (protocol, protocol), scopes, ..Connect::default() };
+                connect.to(program.address).await.unwrap()
+            };
             send(&mut client, &case).await;
             if case.get("close").is_some() {
                 assert_end(&mut client, &case, protocol).await;

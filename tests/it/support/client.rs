@@ -1,9 +1,11 @@
-//! A client of the gateway protocol that hides nothing: what is sent and what comes back is JSON.
+//! A client of the gateway protocol that hides nothing: what is sent and what comes back is JSON. Every frame that comes is
+//! held to its closed shape, so a key that no client knows fails whatever test it comes in.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use leanclaw_types::frame::{EventFrame, ResponseFrame};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -65,6 +67,35 @@ impl Connect {
     }
 }
 
+/// A frame of the gateway.
+fn read(text: &str) -> Value {
+    let frame: Value = serde_json::from_str(text).expect("frames are JSON");
+    let wrong = match frame["type"].as_str() {
+        Some("event") => serde_json::from_value::<EventFrame>(frame.clone()).err(),
+        Some("res") => {
+            let mut response = frame.clone();
+            // What was no request gets its id back as it was.
+            if response["id"].is_number() {
+                response["id"] = json!(response["id"].to_string());
+            }
+            match serde_json::from_value::<ResponseFrame>(response) {
+                Ok(response) => {
+                    let is_one = if response.ok { response.error.is_none() } else { response.payload.is_none() };
+                    assert!(
+                        is_one && (response.ok || response.error.is_some()),
+                        "a response is one or the other: {text}"
+                    );
+                    None
+                }
+                Err(error) => Some(error),
+            }
+        }
+        _ => panic!("neither a response nor an event: {text}"),
+    };
+    assert!(wrong.is_none(), "{wrong:?}: {text}");
+    frame
+}
+
 /// One connection.
 pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
@@ -83,6 +114,11 @@ impl Client {
     /// A WebSocket on which nothing was said yet.
     pub(crate) async fn open(address: SocketAddr, origin: Option<&str>) -> Result<Self, Error> {
         let stream = within("a connection", TcpStream::connect(address)).await?;
+        Self::open_over(stream, address, origin).await
+    }
+
+    /// As [`Client::open`], over a connection that is there.
+    pub(crate) async fn open_over(stream: TcpStream, address: SocketAddr, origin: Option<&str>) -> Result<Self, Error> {
         stream.set_nodelay(true)?;
         let mut request = format!("ws://{address}/").into_client_request()?;
         if let Some(origin) = origin {
@@ -133,6 +169,25 @@ impl Client {
         within("a message is sent", self.socket.send(message)).await
     }
 
+    /// Sends a message that ends the connection, and reads meanwhile: code and reason of the close frame.
+    pub(crate) async fn send_and_hear_the_end(self, message: Message) -> Option<(u16, String)> {
+        let (mut sink, mut stream) = self.socket.split();
+        // It is ended in the middle of that.
+        let sending = async {
+            let _ = sink.send(message).await;
+        };
+        let hearing = async {
+            let mut said = None;
+            while let Some(Ok(message)) = stream.next().await {
+                if let Message::Close(Some(close)) = message {
+                    said = Some((u16::from(close.code), close.reason.to_string()));
+                }
+            }
+            said
+        };
+        within("the end of the connection", futures_util::future::join(sending, hearing)).await.1
+    }
+
     /// Waits for the answer to a request; events that come meanwhile are kept.
     pub(crate) async fn answer(&mut self, id: &str) -> Result<Value, Value> {
         let frame = self.frame(|frame| frame["type"] == "res" && frame["id"] == id).await;
@@ -143,7 +198,7 @@ impl Client {
     pub(crate) async fn answer_if_any(&mut self, id: &str) -> Option<Value> {
         while let Some(Ok(message)) = within("an answer", self.socket.next()).await {
             let Message::Text(text) = message else { continue };
-            let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+            let frame = read(&text);
             if frame["type"] == "res" && frame["id"] == id {
                 return (frame["ok"] == true).then(|| frame["payload"].clone());
             }
@@ -184,7 +239,10 @@ impl Client {
         let (mut frames, mut said) = (Vec::new(), None);
         while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
             match message {
-                Message::Text(text) => frames.push(text.to_string()),
+                Message::Text(text) => {
+                    read(&text);
+                    frames.push(text.to_string());
+                }
                 Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
                 _ => {}
             }
@@ -204,7 +262,7 @@ impl Client {
             };
             match message {
                 Message::Text(text) => {
-                    let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
+                    let frame = read(&text);
                     if wanted(&frame) {
                         return (frame, text.to_string());
                     }
@@ -222,10 +280,53 @@ impl Client {
     pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
         let mut said = None;
         while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
-            if let Message::Close(Some(close)) = message {
-                said = Some((u16::from(close.code), close.reason.to_string()));
+            match message {
+                Message::Text(text) => {
+                    read(&text);
+                }
+                Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
+                _ => {}
             }
         }
         said
+    }
+}
+
+#[test]
+fn a_frame_is_held_to_its_shape() {
+    let response = json!({"type": "res", "id": "1", "ok": true, "payload": {"any": "thing"}});
+    let error =
+        json!({"code": "INVALID_REQUEST", "message": "no", "retryable": true, "retryAfterMs": 5, "details": {}});
+    let refusal = json!({"type": "res", "id": 7, "ok": false, "error": error});
+    let versions = json!({"presence": 1, "health": 2});
+    let event = json!({"type": "event", "event": "tick", "payload": {"ts": 1}, "seq": 3, "stateVersion": versions});
+    for good in [&response, &refusal, &event] {
+        read(&good.to_string());
+    }
+    let without = |frame: &Value, name: &str| {
+        let mut frame = frame.clone();
+        frame.as_object_mut().unwrap().remove(name);
+        frame
+    };
+    let with = |frame: &Value, at: &str, name: &str| {
+        let mut frame = frame.clone();
+        frame.pointer_mut(at).unwrap()[name] = json!({"code": "x", "message": "y"});
+        frame
+    };
+    let bad = [
+        with(&response, "", "extra"),
+        with(&response, "", "error"),
+        with(&refusal, "", "payload"),
+        with(&refusal, "/error", "extra"),
+        with(&event, "", "stream"),
+        with(&event, "/stateVersion", "extra"),
+        without(&response, "ok"),
+        without(&refusal, "error"),
+        without(&event, "event"),
+        json!({"type": "req", "id": "1", "method": "x"}),
+    ];
+    for frame in bad {
+        let read = std::panic::catch_unwind(|| read(&frame.to_string()));
+        assert!(read.is_err(), "{frame} was taken");
     }
 }
