@@ -24,6 +24,7 @@ use crate::groups::ChatGroups;
 use crate::handshake::Session;
 use crate::hub::Hub;
 use crate::nodes::Nodes;
+use crate::once::Once;
 use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::pulse::Pulse;
@@ -123,6 +124,7 @@ impl Gateway {
             hub: Hub::default(),
             presence: Presence::default(),
             nodes,
+            once: Once::default(),
             approvals,
             pulse,
             groups,
@@ -171,6 +173,8 @@ pub(crate) struct State {
     pub(crate) hub: Hub,
     pub(crate) presence: Presence,
     pub(crate) nodes: Nodes,
+    /// Calls with an idempotency key.
+    pub(crate) once: Once,
     pub(crate) approvals: Approvals,
     pub(crate) pulse: Pulse,
     pub(crate) groups: Groups,

@@ -34,6 +34,7 @@ mod hub;
 mod log_file;
 mod methods;
 mod nodes;
+mod once;
 mod phrase;
 mod plugins;
 mod presence;

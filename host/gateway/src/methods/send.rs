@@ -1,7 +1,8 @@
 //! `send`: a message out through a channel plugin.
 //!
 //! The answer comes after the channel has taken the message, so nothing is promised that is not done. Sending the same
-//! idempotency key again is safe: a channel sends each key once.
+//! idempotency key again is safe: while what became of it is known the channel is not asked again, and a channel sends each
+//! key once.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,34 +13,38 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::connection::{Answer, Call, Outcome};
+use crate::connection::{Answer, Call};
 use crate::error::failure_to_error;
+use crate::once::{self, Call as OnceCall, Ended, What};
 use crate::phrase::{Shape, no_nulls};
 use crate::plugins::Channel;
 use crate::wire::Payload;
 
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
+#[expect(dead_code, reason = "a client may say more than there is a use for here")]
 struct Send {
     #[schemars(length(min = 1))]
     to: String,
     #[serde(default)]
     message: String,
-    #[serde(default)]
-    #[schemars(with = "String")]
     channel: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
     account_id: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
+    agent_id: Option<String>,
     thread_id: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
     reply_to_id: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String")]
     session_key: Option<String>,
+    silent: Option<bool>,
+    parse_mode: Option<String>,
+    media_url: Option<String>,
+    media_urls: Option<Vec<String>>,
+    buffer: Option<String>,
+    filename: Option<String>,
+    content_type: Option<String>,
+    as_voice: Option<bool>,
+    gif_playback: Option<bool>,
+    force_document: Option<bool>,
     #[schemars(length(min = 1))]
     idempotency_key: String,
 }
@@ -87,8 +92,9 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let original = original(call.params);
     let call = &Call { params: original.as_deref().unwrap_or(call.params), ..*call };
     let send: Send = call.read(&SEND, &[("text", "message"), ("chatJid", "to")])?;
+    send.is_text()?;
     let channel = choose(call.state.services.plugins.channels(), &send)?;
-    Ok(Answer::Later(Box::pin(carry(call, send, channel))))
+    carry(call, send, channel, None)
 }
 
 /// `message.action {channel, action: "send", params: {to | target, message | text, …}, accountId?, idempotencyKey}` →
@@ -96,20 +102,32 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn act(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let send = call.read::<Act>(&ACT, &[])?.send()?;
     let channel = choose(call.state.services.plugins.channels(), &send)?;
-    let to = send.to.clone();
-    let carried = carry(call, send, channel);
-    Ok(Answer::Later(Box::pin(async move {
-        let payload = carried.await?;
-        let mut answer = serde_json::from_str(payload.as_str()).unwrap_or_else(|_| json!({}));
-        if let Some(answer) = answer.as_object_mut() {
-            answer.extend([
-                ("ok".to_owned(), json!(true)),
-                ("action".to_owned(), json!("send")),
-                ("to".to_owned(), json!(to)),
-            ]);
+    let more = json!({"ok": true, "action": "send", "to": send.to});
+    carry(call, send, channel, Some(more))
+}
+
+impl Send {
+    /// # Errors
+    /// It is more than a text.
+    fn is_text(&self) -> Result<(), ErrorShape> {
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let has_urls = self.media_urls.as_ref().is_some_and(|urls| !urls.is_empty());
+        for (name, is_given) in [
+            ("mediaUrl", given(&self.media_url)),
+            ("mediaUrls", has_urls),
+            ("buffer", given(&self.buffer)),
+            ("parseMode", given(&self.parse_mode)),
+        ] {
+            if is_given {
+                return Err(text_only(name));
+            }
         }
-        Ok(Payload::json(&answer))
-    })))
+        Ok(())
+    }
+}
+
+fn text_only(name: &str) -> ErrorShape {
+    ErrorShape::invalid(format!("`{name}` cannot be sent: a message is text only"))
 }
 
 impl Act {
@@ -126,7 +144,7 @@ impl Act {
         for name in ["media", "mediaUrl", "buffer", "poll", "buttons", "card"] {
             let is_empty = |value: &Value| value.is_null() || value == "" || value == &json!([]);
             if self.params.get(name).is_some_and(|value| !is_empty(value)) {
-                return Err(ErrorShape::invalid(format!("`{name}` cannot be sent: a message is text only")));
+                return Err(text_only(name));
             }
         }
         let to = text(&["to", "target"]).ok_or_else(|| ErrorShape::invalid("message.action send: `to` is required"))?;
@@ -140,23 +158,36 @@ impl Act {
             reply_to_id: self.reply.map(|reply| reply.reply_to_id).or_else(|| text(&["replyTo", "replyToId"])),
             session_key: self.session_key,
             idempotency_key: self.idempotency_key,
+            ..Send::default()
         })
     }
 }
 
-/// Hands a message to its channel.
-fn carry(call: &Call<'_>, send: Send, channel: Channel) -> impl Future<Output = Outcome> + std::marker::Send + 'static {
-    let state = Arc::clone(call.state);
-    let version = call.session.version;
+/// Hands a message to its channel, once per key. `more` is a part of what is answered.
+fn carry(call: &Call<'_>, send: Send, channel: Channel, more: Option<Value>) -> Result<Answer, ErrorShape> {
+    let (state, version) = (Arc::clone(call.state), call.session.version);
     let mut caller = Caller::clone(&call.session.caller);
     caller.session_key.clone_from(&send.session_key);
-    async move {
-        let key = send.idempotency_key.clone();
-        let receipt = state.services.plugins.deliver(&channel.key, outbound(send), caller).await;
-        let receipt = receipt.map_err(|failure| failure_to_error(version, &failure))?;
-        let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
-        Ok(Payload::json(&json!({"runId": key, "messageId": message_id, "channel": channel.id})))
-    }
+    let key = send.idempotency_key.clone();
+    let asked = json!([send.to, send.message, send.thread_id, send.reply_to_id, send.session_key]);
+    let what = What::of(&[&asked.to_string()]);
+    let this = OnceCall::of(&caller, call.method, &channel.key.to_string(), &key);
+    once::run(call.state, this, what, || {
+        Ok(async move {
+            let receipt = state.services.plugins.deliver(&channel.key, outbound(send), caller).await;
+            let sent = receipt.map(|receipt| {
+                let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
+                let mut sent = json!({"runId": key, "messageId": message_id, "channel": channel.id});
+                if let (Some(sent), Some(Value::Object(more))) = (sent.as_object_mut(), more) {
+                    sent.extend(more);
+                }
+                Payload::json(&sent)
+            });
+            // What was not sent may be sent with the same key: whether it was after all, its channel knows.
+            let is_final = sent.is_ok();
+            Ended { outcome: sent.map_err(|failure| failure_to_error(version, &failure)), is_final }
+        })
+    })
 }
 
 /// Parameters of the original LeanClaw, which know no idempotency key, with one; none when they are others.
@@ -165,6 +196,8 @@ fn original(params: &str) -> Option<String> {
     if !params.contains_key("chatJid") || params.contains_key("idempotencyKey") {
         return None;
     }
+    // There is one sender here, whatever it calls itself.
+    params.retain(|name, _| name != "sender" && name != "senderName");
     params.insert("idempotencyKey".into(), json!(uuid::Uuid::new_v4()));
     serde_json::to_string(&params).ok()
 }
@@ -175,24 +208,36 @@ fn choose(channels: Vec<Channel>, send: &Send) -> Result<Channel, ErrorShape> {
         Ok(account) => account.unwrap_or_default(),
         Err(error) => return Err(ErrorShape::invalid(format!("invalid send params: at /accountId: {error}"))),
     };
-    let known: Vec<String> = channels.iter().map(|channel| channel.id.clone()).collect();
+    let known: Vec<String> = channels.iter().map(named).collect();
+    let known = known.join(", ");
     let wanted = |channel: &Channel| {
         channel.key.account == account && send.channel.as_ref().is_none_or(|name| *name == channel.id)
     };
     let mut fitting = channels.into_iter().filter(wanted);
     match (fitting.next(), fitting.next(), &send.channel) {
         (Some(channel), None, _) | (Some(channel), Some(_), Some(_)) => Ok(channel),
-        (Some(_), Some(_), None) => {
-            Err(ErrorShape::invalid(format!("channel is required: name one of {}", known.join(", "))))
-        }
-        (None, _, Some(name)) => {
-            let shown: String = name.chars().take(80).collect();
-            Err(ErrorShape::invalid(format!("unsupported channel: {}", shown.escape_debug())))
-        }
-        (None, _, None) => {
-            Err(ErrorShape::invalid("no channel is ready; `leanclaw plugin list` shows what is installed"))
+        (Some(_), Some(_), None) => Err(ErrorShape::invalid(format!("channel is required: name one of {known}"))),
+        (None, _, name) => {
+            let what = match name {
+                Some(name) => {
+                    let shown: String = name.chars().take(80).collect();
+                    format!("unsupported channel: {}", shown.escape_debug())
+                }
+                None => "no channel fits".into(),
+            };
+            Err(ErrorShape::invalid(if known.is_empty() {
+                format!("{what}; no channel is ready: `leanclaw plugin list` shows what is installed")
+            } else {
+                format!("{what}; ready are: {known}")
+            }))
         }
     }
+}
+
+/// A channel as a call names it.
+fn named(channel: &Channel) -> String {
+    let Channel { id, key, .. } = channel;
+    if key.account == AccountId::default() { id.clone() } else { format!("{id} (accountId {})", key.account) }
 }
 
 fn outbound(send: Send) -> Outbound {
@@ -233,9 +278,15 @@ mod tests {
         assert_eq!(chosen(json!({"channel": "mail"})).unwrap(), "mail");
         assert_eq!(chosen(json!({"channel": "hook", "accountId": "work"})).unwrap(), "hook/work");
         assert_eq!(chosen(json!({"accountId": "work"})).unwrap(), "hook/work");
-        assert_eq!(chosen(json!({"channel": "whatsapp"})).unwrap_err(), "unsupported channel: whatsapp");
+        assert_eq!(
+            chosen(json!({"channel": "whatsapp"})).unwrap_err(),
+            "unsupported channel: whatsapp; ready are: hook, hook (accountId work), mail"
+        );
         assert!(chosen(json!({})).unwrap_err().contains("channel is required"));
         assert!(chosen(json!({"accountId": "../x"})).unwrap_err().contains("/accountId"));
-        assert!(choose(Vec::new(), &asked(json!({}))).is_err());
+        for params in [json!({}), json!({"channel": "hook"})] {
+            let none = choose(Vec::new(), &asked(params)).unwrap_err().message;
+            assert!(none.contains("leanclaw plugin list"), "{none}");
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use leanclaw_types::Failure;
+use leanclaw_types::failure::code;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::{ToolOutput, ToolSpec};
 use schemars::JsonSchema;
@@ -12,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::connection::{Answer, Call};
 use crate::error::failure_details;
+use crate::once::{self, Call as OnceCall, Ended, What};
 use crate::phrase::Shape;
 use crate::sessions::Key;
 use crate::snapshot::DEFAULT_AGENT;
@@ -150,35 +153,51 @@ pub(super) fn known_agent(call: &Call<'_>, named: Option<String>) -> Result<Stri
 }
 
 /// `tools.invoke {name, args?, …}` → `{ok, toolName, output?, source?, error?}`. The original LeanClaw's spelling
-/// `{toolName, params}` is read besides.
+/// `{toolName, params}` is read besides. The same idempotency key of the same caller runs the tool once.
 pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases = [("toolName", "name"), ("tool", "name"), ("params", "args")];
     let invoke: Invoke = call.read(&INVOKE, &aliases)?;
-    known_agent(call, invoke.agent_id)?;
+    let Invoke { name, args, session_key, agent_id, idempotency_key, .. } = invoke;
+    let agent = known_agent(call, agent_id)?;
+    let input = Value::Object(args).to_string();
+    let what = What::of(&[&name, &input, session_key.as_deref().unwrap_or_default(), &agent]);
     let state = Arc::clone(call.state);
     let mut caller = leanclaw_types::Caller::clone(&call.session.caller);
-    caller.session_key = invoke.session_key;
-    caller.extra = invoke.idempotency_key.map(|key| json!({"idempotencyKey": key}));
-    Ok(Answer::Later(Box::pin(async move {
-        let input = Value::Object(invoke.args).to_string();
-        let outcome = match state.services.plugins.invoke_tool(&invoke.name, &input, caller).await {
-            Ok(output) => {
-                let failed = output.is_error.then(|| {
-                    json!({"code": "tool_error", "message": output.text.clone().unwrap_or_else(|| "the tool failed".into())})
-                });
-                let mut outcome = json!({"ok": failed.is_none(), "toolName": invoke.name, "output": result(&output), "source": "plugin"});
-                if let (Some(error), Some(object)) = (failed, outcome.as_object_mut()) {
-                    object.insert("error".into(), error);
-                }
-                outcome
+    caller.session_key = session_key;
+    caller.extra = idempotency_key.as_ref().map(|key| json!({"idempotencyKey": key}));
+    let work = async move {
+        let answer = state.services.plugins.invoke_tool(&name, &input, caller).await;
+        // Of a tool that is not there, or could not be called now, nothing has run.
+        let has_run = answer.as_ref().err().is_none_or(|failure| !failure.retryable && failure.code != code::NOT_FOUND);
+        Ended { outcome: Ok(Payload::json(&told(&name, answer))), is_final: has_run }
+    };
+    match idempotency_key {
+        None => Ok(Answer::Later(Box::pin(async { work.await.outcome }))),
+        Some(key) => {
+            let this = OnceCall::of(&call.session.caller, call.method, "", &key);
+            once::run(call.state, this, what, || Ok(work))
+        }
+    }
+}
+
+fn told(name: &str, answer: Result<ToolOutput, Failure>) -> Value {
+    match answer {
+        Ok(output) => {
+            let failed = output.is_error.then(|| {
+                json!({"code": "tool_error", "message": output.text.clone().unwrap_or_else(|| "the tool failed".into())})
+            });
+            let mut told =
+                json!({"ok": failed.is_none(), "toolName": name, "output": result(&output), "source": "plugin"});
+            if let (Some(error), Some(object)) = (failed, told.as_object_mut()) {
+                object.insert("error".into(), error);
             }
-            Err(failure) => json!({
-                "ok": false, "toolName": invoke.name,
-                "error": {"code": failure.code, "message": failure.message, "details": failure_details(&failure)},
-            }),
-        };
-        Ok(Payload::json(&outcome))
-    })))
+            told
+        }
+        Err(failure) => json!({
+            "ok": false, "toolName": name,
+            "error": {"code": failure.code, "message": failure.message, "details": failure_details(&failure)},
+        }),
+    }
 }
 
 /// A tool's output in OpenClaw's shape: `{content: [{type, …}], details?}`.

@@ -5,7 +5,6 @@
 //! was approved, refused, removed or waits holds for either version. Either way the platform's own list bounds it
 //! ([`policy`]).
 
-mod once;
 pub(crate) mod policy;
 pub(crate) mod tokens;
 
@@ -24,7 +23,6 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
-pub(crate) use once::{Again, Call as OnceCall, Once, Turn, What};
 use tokens::Tokens;
 
 const PAIRING: &str = "operator.pairing";
@@ -201,7 +199,6 @@ pub(crate) struct Nodes {
     pending: Mutex<Vec<Request>>,
     running: Mutex<HashMap<String, Running>>,
     queues: Mutex<HashMap<String, Queue>>,
-    pub(crate) once: Once,
     pub(crate) tokens: Tokens,
 }
 
@@ -226,7 +223,7 @@ impl Nodes {
         let kept = Shelf::open(records, "node")?;
         let tokens = Tokens::open(records)?;
         let (pending, running, queues) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { kept, pending, running, queues, once: Once::default(), tokens })
+        Ok(Self { kept, pending, running, queues, tokens })
     }
 
     pub(crate) fn pending(&self) -> Vec<Request> {

@@ -98,7 +98,7 @@ async fn what_a_channel_cannot_deliver_is_not_said_to_be_sent() {
         );
         assert_eq!((&error["retryable"], &error["retryAfterMs"]), (&json!(true), &json!(700)), "{error}");
         let nowhere = json!({"to": "ada", "message": "hi", "channel": "pigeon", "idempotencyKey": "k"});
-        assert_invalid(&client.call("send", nowhere).await, "unsupported channel: pigeon");
+        assert_invalid(&client.call("send", nowhere).await, "unsupported channel: pigeon; ready are: hook");
     }
 }
 

@@ -97,10 +97,12 @@ struct FakeMethod {
 
 pub(super) struct FakeHost {
     pub(super) events: broadcast::Sender<Arc<PluginEvent>>,
-    /// Opened per `notes.slow` call, by its `name`.
+    /// Opened per `notes.slow` call, by its `name`, per tool call by its `gate`, and per message to a place `slow…`.
     gates: Arc<Gates>,
     pub(super) changes: Mutex<Vec<(String, String, GrantChange, Caller)>>,
     pub(super) webhooks: Mutex<Vec<WebhookRequest>>,
+    /// Tools that were called and places that messages were sent to.
+    pub(super) done: Mutex<Vec<String>>,
     pub(super) unready: AtomicBool,
     /// Listed after the others.
     pub(super) more: Mutex<Vec<PluginInfo>>,
@@ -117,6 +119,7 @@ impl Default for FakeHost {
             gates: Arc::default(),
             changes: Mutex::default(),
             webhooks: Mutex::default(),
+            done: Mutex::default(),
             unready: AtomicBool::new(false),
             more: Mutex::default(),
             guard: Mutex::default(),
@@ -142,7 +145,7 @@ impl FakeHost {
         let _ = self.events.send(Arc::new(PluginEvent { event: event.into(), payload }));
     }
 
-    /// Lets the `notes.slow` call of that name go on.
+    /// Lets the call that waits at the gate of that name go on.
     pub(super) fn release(&self, name: &str) {
         self.gates.gate(name).add_permits(1);
     }
@@ -288,7 +291,12 @@ impl PluginHost for FakeHost {
 
     async fn invoke_tool(&self, tool: &str, input: &str, caller: Caller) -> Result<ToolOutput, Failure> {
         let input: Value = serde_json::from_str(input).unwrap();
+        self.done.lock().unwrap().push(tool.to_owned());
+        if let Some(gate) = input["gate"].as_str() {
+            self.gates.gate(gate).acquire().await.unwrap().forget();
+        }
         match tool {
+            "convert" if input["busy"] == true => Err(Failure::unavailable("The tool is busy.")),
             "convert" if input["fail"] == true => {
                 Ok(ToolOutput { text: Some("no such unit".into()), is_error: true, ..ToolOutput::default() })
             }
@@ -355,6 +363,10 @@ impl PluginHost for FakeHost {
         message: leanclaw_types::message::Outbound,
         _caller: Caller,
     ) -> Result<leanclaw_types::message::Receipt, Failure> {
+        self.done.lock().unwrap().push(message.place.id.clone());
+        if message.place.id.starts_with("slow") {
+            self.gates.gate(&message.place.id).acquire().await.unwrap().forget();
+        }
         if message.place.id == "busy" {
             return Err(Failure::unavailable("The channel is busy.").retry_after(700));
         }

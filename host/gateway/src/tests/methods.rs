@@ -242,8 +242,31 @@ async fn send_goes_through_a_channel_and_says_what_became_of_it() {
         &client.call("send", json!({"to": "ada", "message": "hi"})).await,
         "invalid send params: must have required property 'idempotencyKey'",
     );
+    let signed = client.call("send", json!({"chatJid": "ada", "text": "hi", "sender": "s", "senderName": "S"})).await;
+    assert_eq!(signed["ok"], true, "{signed}");
     let unknown = client.call("send", json!({"to": "a", "channel": "whatsapp", "idempotencyKey": "k3"})).await;
-    assert_eq!(unknown["error"]["message"], "unsupported channel: whatsapp");
+    assert_invalid(&unknown, "unsupported channel: whatsapp; ready are: hook");
+    // What OpenClaw's schemas name besides.
+    let all = json!({
+        "to": "ada", "message": "hi", "agentId": "main", "silent": true, "gifPlayback": true, "asVoice": false,
+        "forceDocument": false, "filename": "a", "contentType": "b", "mediaUrl": "", "mediaUrls": [],
+        "idempotencyKey": "k5",
+    });
+    for version in [3, 4] {
+        let mut client = server.connect(version, &["operator.write"]).await;
+        assert_eq!(client.call("send", all.clone()).await["ok"], true);
+        for (name, value) in [
+            ("mediaUrl", json!("https://x/a.png")),
+            ("mediaUrls", json!(["https://x/a.png"])),
+            ("buffer", json!("AA==")),
+            ("parseMode", json!("HTML")),
+        ] {
+            let mut more = all.clone();
+            more[name] = value;
+            let refused = client.call("send", more).await;
+            assert_invalid(&refused, &format!("`{name}` cannot be sent: a message is text only"));
+        }
+    }
     let mut reader = server.connect(4, &["operator.read"]).await;
     let denied = reader.call("send", json!({"to": "a", "idempotencyKey": "k4"})).await;
     assert_eq!(denied["error"]["code"], "FORBIDDEN");

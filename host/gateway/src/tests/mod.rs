@@ -24,6 +24,7 @@ mod methods;
 mod node_progress;
 mod node_tokens;
 mod nodes;
+mod once;
 mod page;
 mod presence;
 mod rates;

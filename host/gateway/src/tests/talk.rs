@@ -240,7 +240,9 @@ async fn an_action_sends_through_a_channel_and_others_are_refused() {
         let refused = client.call("message.action", act(action, params)).await;
         assert!(refused["error"]["message"].as_str().unwrap().contains(why), "{refused}");
     }
-    let busy = client.call("message.action", act("send", json!({"to": "busy", "message": "hi"}))).await;
+    let mut busy = act("send", json!({"to": "busy", "message": "hi"}));
+    busy["idempotencyKey"] = json!("busy");
+    let busy = client.call("message.action", busy).await;
     assert_eq!(busy["error"]["retryAfterMs"], 700);
 }
 

@@ -8,15 +8,15 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::connected;
-use crate::connection::{Answer, Call, Outcome};
+use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
 use crate::methods::WRITE;
-use crate::nodes::{Again, Follower, OnceCall, Turn, What, policy};
+use crate::nodes::{Follower, policy};
+use crate::once::{self, Call as OnceCall, Ended, What};
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
@@ -254,64 +254,25 @@ pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let refused = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
         return Err(ErrorShape::invalid(refused).details(json!({"command": command})));
     }
-    let this = OnceCall {
-        caller: format!("{}:{}", call.session.caller.kind, call.session.caller.id),
-        node: node_id.clone(),
-        idempotency_key: idempotency_key.clone(),
-    };
-    let (once, what) = (&call.state.nodes.once, What::of(&command, params.as_ref()));
-    let now_ms = call.state.now_ms();
-    // What has run is told also when the node is gone since.
-    if let Some(again) = once.again(&this, what, now_ms)? {
-        return Ok(repeated(again));
-    }
-    let node = ready(call, &node_id, &command)?;
-    match once.turn(this.clone(), what, now_ms)? {
-        Turn::Again(again) => Ok(repeated(again)),
-        Turn::First(sender) => {
-            let follower = Some(call.session.id.clone());
-            first(call, this, Order { node, command, params, timeout_ms, idempotency_key, follower }, sender)
-        }
-    }
-}
-
-fn repeated(again: Again) -> Answer {
-    match again {
-        Again::Runs(outcome) => Answer::Later(Box::pin(said(outcome))),
-        Again::Ended(outcome) => Answer::Now(outcome),
-    }
-}
-
-/// Sends a call that was not sent before.
-fn first(
-    call: &Call<'_>,
-    this: OnceCall,
-    order: Order,
-    sender: watch::Sender<Option<Outcome>>,
-) -> Result<Answer, ErrorShape> {
-    let command = order.command.clone();
-    let answer = order.send(call.state, call.session.version);
-    let answer = answer.inspect_err(|_| call.state.nodes.once.forget(&this))?;
-    let (state, outcome) = (Arc::clone(call.state), sender.subscribe());
-    // Once the node was asked, its answer is waited for, whoever else still does: it may be asked for again. It ends
+    let this = OnceCall::of(&call.session.caller, call.method, &node_id, &idempotency_key);
+    let asked = params.as_ref().map(Value::to_string).unwrap_or_default();
+    // What has run is told also when the node is gone since. Once the node was asked, its answer is waited for; it ends
     // with the node's connection at the latest.
-    tokio::spawn(async move {
-        let answer = answer.await.map(|(payload, text)| {
-            let text = text.unwrap_or_else(|| payload.to_string());
-            Payload::json(&json!({
-                "ok": true, "nodeId": this.node, "command": command, "payload": payload, "payloadJSON": text,
-            }))
-        });
-        state.nodes.once.end(&this, &sender, answer, state.now_ms());
-    });
-    Ok(Answer::Later(Box::pin(said(outcome))))
-}
-
-async fn said(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match outcome.wait_for(Option::is_some).await {
-        Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(pairing_changed())),
-        Err(_) => Err(crate::error::unavailable("the program ends")),
-    }
+    once::run(call.state, this, What::of(&[&command, &asked]), || {
+        let node = ready(call, &node_id, &command)?;
+        let follower = Some(call.session.id.clone());
+        let order = Order { node, command: command.clone(), params, timeout_ms, idempotency_key, follower };
+        let answer = order.send(call.state, call.session.version)?;
+        Ok(async move {
+            let outcome = answer.await.map(|(payload, text)| {
+                let text = text.unwrap_or_else(|| payload.to_string());
+                Payload::json(&json!({
+                    "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,
+                }))
+            });
+            Ended { outcome, is_final: true }
+        })
+    })
 }
 
 fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
