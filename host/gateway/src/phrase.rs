@@ -52,6 +52,7 @@ impl Shape {
             "text" => serde_json::json!({"type": "string"}),
             "strings" => serde_json::json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
             "count" => serde_json::json!({"type": "integer", "minimum": 1}),
+            "any" => serde_json::json!({}),
             other => serde_json::json!({"type": other}),
         };
         let all: serde_json::Map<String, Value> =

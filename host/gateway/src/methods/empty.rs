@@ -63,11 +63,6 @@ fn newest(call: &Call<'_>) -> bool {
     call.session.version == ProtocolVersion::V4
 }
 
-/// `models.list`: no provider of models can be configured.
-pub(crate) fn models(_: &Call<'_>) -> Result<Answer, ErrorShape> {
-    Ok(Answer::json(&json!({"models": []})))
-}
-
 /// `providers.list`: as for `models.list`. An array, as the original LeanClaw has it.
 pub(crate) fn providers(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     call.read::<Nothing>(&NOTHING, &[])?;
@@ -78,11 +73,6 @@ pub(crate) fn providers(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn skill_programs(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     call.read::<Nothing>(&NOTHING, &[])?;
     Ok(Answer::json(&json!({"bins": []})))
-}
-
-/// `commands.list`: commands are written to an agent, and none runs.
-pub(crate) fn commands(_: &Call<'_>) -> Result<Answer, ErrorShape> {
-    Ok(Answer::json(&json!({"commands": []})))
 }
 
 /// `cron.list {…}`: there is no scheduler, so there are no jobs.
@@ -114,14 +104,4 @@ pub(crate) fn cron_status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         status.insert("sqlitePath".into(), json!(""));
     }
     Ok(Answer::json(&Value::Object(status)))
-}
-
-/// `tasks.list`: tasks are what agents leave running, and none runs.
-pub(crate) fn tasks(_: &Call<'_>) -> Result<Answer, ErrorShape> {
-    Ok(Answer::json(&json!({"tasks": []})))
-}
-
-/// `update.status`: the program does not look for newer versions of itself.
-pub(crate) fn update(_: &Call<'_>) -> Result<Answer, ErrorShape> {
-    Ok(Answer::json(&json!({"sentinel": null, "updateAvailable": null})))
 }

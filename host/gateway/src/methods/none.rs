@@ -10,6 +10,7 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde_json::{Value, json};
 
 use super::ADMIN;
+use super::sessions::KEY_ALIASES;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
 use crate::snapshot::DEFAULT_AGENT;
@@ -103,9 +104,55 @@ static ALL: &[Nothing] = &[
     }),
     // No provider of models can be configured.
     nothing(
+        "models.list",
+        &[
+            AGENT,
+            ("view", "string", false),
+            ("preparedOnly", "boolean", false),
+            ("refresh", "boolean", false),
+            ("includeProviderCapabilities", "boolean", false),
+            // In no schema, and yet sent by OpenClaw's terminal.
+            ("includeDetails", "boolean", false),
+        ],
+        |_, _| json!({"models": []}),
+    ),
+    nothing(
         "models.authStatus",
         &[AGENT, ("refresh", "boolean", false)],
         |call, _| json!({"ts": call.state.now_ms(), "providers": [], "providerCapabilities": []}),
+    ),
+    // Commands are written to an agent, and none runs.
+    nothing(
+        "commands.list",
+        &[
+            AGENT,
+            ("sessionKey", "string", false),
+            ("provider", "string", false),
+            ("scope", "string", false),
+            ("includeArgs", "boolean", false),
+        ],
+        |_, _| json!({"commands": []}),
+    ),
+    // Tasks are what agents leave running, and none runs.
+    nothing(
+        "tasks.list",
+        &[
+            AGENT,
+            ("sessionKey", "string", false),
+            // One of them or several.
+            ("status", "any", false),
+            ("limit", "count", false),
+            ("cursor", "text", false),
+            // In no schema, and yet sent by OpenClaw's page.
+            ("sortBy", "string", false),
+        ],
+        |_, _| json!({"tasks": []}),
+    ),
+    // The program does not look for newer versions of itself.
+    nothing(
+        "update.status",
+        &[("refreshCheckout", "boolean", false)],
+        |_, _| json!({"sentinel": null, "updateAvailable": null}),
     ),
     // What plugins hook into is a part of them, which `plugins.inspect` shows; there are no folders with scripts.
     nothing("hooks.status", &[AGENT], |_, _| json!({"workspaceDir": "", "managedHooksDir": "", "hooks": []})),
@@ -211,7 +258,15 @@ static SHAPES: LazyLock<HashMap<&'static str, (&'static Nothing, Shape)>> =
 /// Answers whichever of them is called.
 pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Some((own, shape)) = SHAPES.get(call.method) else { return Ok(Answer::json(&Value::Null)) };
-    let params: Value = call.read(shape, &[])?;
+    let aliases = match call.method {
+        // As the original LeanClaw spells them.
+        "chat.abort" => &[("chatJid", "sessionKey")],
+        "sessions.abort" => KEY_ALIASES,
+        _ => &[][..],
+    };
+    // OpenClaw's older clients say so when they have nothing to say.
+    let params = if call.params == "null" { "{}" } else { call.params };
+    let params: Value = Call { params, ..*call }.read(shape, aliases)?;
     Ok(Answer::json(&(own.answer)(call, &params)))
 }
 

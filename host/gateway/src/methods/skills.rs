@@ -57,6 +57,8 @@ struct Status {
     agent_id: Option<String>,
     #[schemars(length(min = 1))]
     session_key: Option<String>,
+    /// As the original LeanClaw has it: only the skill of this id or name.
+    name: Option<String>,
 }
 
 static STATUS: LazyLock<Shape> = LazyLock::new(Shape::of::<Status>);
@@ -70,6 +72,10 @@ fn skills(state: &State) -> Vec<PluginInfo> {
         plugin.account == leanclaw_types::AccountId::default() && plugin.exports.iter().any(|export| export == "skill")
     };
     state.services.plugins.list().into_iter().filter(is_skill).collect()
+}
+
+fn is_called(plugin: &PluginInfo, name: &str) -> bool {
+    plugin.id.as_str() == name || plugin.name == name
 }
 
 fn shown(plugin: &PluginInfo, version: ProtocolVersion) -> Value {
@@ -95,15 +101,16 @@ fn shown(plugin: &PluginInfo, version: ProtocolVersion) -> Value {
     shown
 }
 
-/// `skills.status {agentId?, sessionKey?}` → `{workspaceDir, managedSkillsDir, skills}`, in version 4 with the `agentId` that
-/// was named, or whose session was. All agents have the same skills.
+/// `skills.status {agentId?, sessionKey?, name?}` → `{workspaceDir, managedSkillsDir, skills}`, in version 4 with the `agentId`
+/// that was named, or whose session was. All agents have the same skills.
 pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Status = call.read(&STATUS, &[])?;
     let of_session = |key: &String| Key::read(key, asked.agent_id.as_deref()).map(|key| key.agent);
     let of_session = asked.session_key.as_ref().map(of_session).transpose()?;
     let agent = known_agent(call, of_session.or(asked.agent_id))?;
     let version = call.session.version;
-    let skills: Vec<Value> = skills(call.state).iter().map(|plugin| shown(plugin, version)).collect();
+    let is_meant = |plugin: &&PluginInfo| asked.name.as_ref().is_none_or(|name| is_called(plugin, name));
+    let skills: Vec<Value> = skills(call.state).iter().filter(is_meant).map(|plugin| shown(plugin, version)).collect();
     let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
     if let (ProtocolVersion::V4, Some(status)) = (version, status.as_object_mut()) {
         status.insert("agentId".into(), json!(agent));
@@ -158,8 +165,7 @@ pub(crate) fn search(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn install(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let install: Install = call.read(&INSTALL, &[])?;
     let wanted = install.name.or(install.slug).unwrap_or_default();
-    let is_it = |plugin: &PluginInfo| plugin.id.as_str() == wanted || plugin.name == wanted;
-    if skills(call.state).iter().any(is_it) {
+    if skills(call.state).iter().any(|plugin| is_called(plugin, &wanted)) {
         let message = "it is there, and needs nothing else installed";
         return Ok(Answer::json(&json!({"ok": true, "message": message, "stdout": "", "stderr": "", "code": 0})));
     }

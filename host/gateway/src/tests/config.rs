@@ -435,6 +435,10 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     let mut admin = server.admin().await;
     let shown = admin.call("skills.status", json!({})).await["payload"]["skills"][0].clone();
     assert_eq!((&shown["skillKey"], &shown["eligible"]), (&json!("tools"), &json!(true)), "{shown}");
+    for (name, number) in [("tools", 1), ("other", 0)] {
+        let named = admin.call("skills.status", json!({"name": name})).await["payload"]["skills"].clone();
+        assert_eq!(named.as_array().map(Vec::len), Some(number), "{named}");
+    }
     let off = admin.call("skills.update", json!({"skillKey": "tools", "enabled": false})).await["payload"].clone();
     assert_eq!(off, json!({"ok": true, "skillKey": "tools", "config": {"enabled": false}}));
     let stored = || settings.check(&settings.load().unwrap().unwrap()).parsed;

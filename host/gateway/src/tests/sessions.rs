@@ -366,6 +366,12 @@ async fn previews_and_titles_come_from_the_transcript() {
     assert_eq!(statuses, ["ok", "empty", "missing", "error"]);
     assert_eq!(previews[0]["key"], "a");
     assert_eq!(previews[0]["items"][1], json!({"role": "assistant", "text": "Rain."}));
+    for name in ["chatJid", "sessionKey"] {
+        let one = ok(&mut admin, "sessions.preview", json!({name: "a", "limit": 1})).await["previews"].clone();
+        assert_eq!((&one[0]["items"][0]["text"], &one[1]), (&json!("Rain."), &Value::Null), "{one}");
+    }
+    let both = admin.call("sessions.preview", json!({"keys": ["a"], "chatJid": "b"})).await;
+    assert_invalid(&both, "invalid sessions.preview params: at root: unexpected property 'chatJid'");
     let params = json!({"search": "main:a", "includeDerivedTitles": true, "includeLastMessage": true});
     let row = ok(&mut admin, "sessions.list", params).await["sessions"][0].clone();
     assert_eq!((&row["derivedTitle"], &row["lastMessagePreview"]), (&json!("What is the weather?"), &json!("Rain.")));

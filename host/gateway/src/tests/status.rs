@@ -92,6 +92,27 @@ async fn what_there_is_none_of_is_an_empty_list() {
         let cron = client.call("cron.status", json!({})).await["payload"].clone();
         assert_eq!((&cron["enabled"], &cron["jobs"]), (&json!(false), &json!(0)));
         assert_eq!(client.call("update.status", json!({})).await["payload"]["updateAvailable"], Value::Null);
+        // What real clients say to them, in the schemas and out of them, and nothing else.
+        for (method, params) in [
+            ("models.list", Value::Null),
+            ("models.list", json!({"view": "configured", "preparedOnly": true, "agentId": "main"})),
+            ("models.list", json!({"agentId": "main", "includeDetails": true})),
+            ("skills.status", json!({"agentId": "main", "sessionKey": "main"})),
+            ("skills.status", json!({"name": "notes"})),
+            ("commands.list", json!({"agentId": "main", "scope": "text", "includeArgs": false})),
+            ("tasks.list", json!({"sessionKey": "main", "status": ["completed"], "sortBy": "endedAt", "limit": 100})),
+            ("tasks.list", json!({"status": "queued"})),
+            ("update.status", json!({"refreshCheckout": false})),
+        ] {
+            assert_eq!(client.call(method, params).await["ok"], true, "{method}");
+            let unknown = client.call(method, json!({"nope": 1})).await;
+            assert_invalid(&unknown, &format!("invalid {method} params: at root: unexpected property 'nope'"));
+        }
+        // The original LeanClaw's spelling of what is broken off.
+        for (method, aborted) in [("chat.abort", "runIds"), ("sessions.abort", "abortedRunId")] {
+            let answer = client.call(method, json!({"chatJid": "main"})).await;
+            assert!(answer["payload"].get(aborted).is_some(), "{answer}");
+        }
         let agents = client.call("agents.list", json!({})).await["payload"].clone();
         assert_eq!((&agents["defaultId"], &agents["agents"][0]["id"]), (&json!("main"), &json!("main")));
         let identity = client.call("agent.identity.get", json!({"sessionKey": "agent:main:main"})).await;

@@ -6,7 +6,7 @@ use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::session::{SessionKind, SessionLookup, SessionQuery, SessionRow, TranscriptQuery};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{KEY_ALIASES, failed, is_newest, later};
 use crate::connection::{Answer, Call};
@@ -227,10 +227,11 @@ pub(crate) fn describe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 }
 
 /// `sessions.preview {keys, limit?, maxChars?}` → `{ts, previews: [{key, status, items: [{role, text}]}]}`; each key as
-/// it was given.
+/// it was given. Also `{chatJid}` and `{sessionKey}`, for one.
 pub(crate) fn preview(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let aliases = &[("sessionKeys", "keys")];
-    let preview: Preview = call.read(&PREVIEW, aliases)?;
+    let single = of_one(call.params);
+    let call = &Call { params: single.as_deref().unwrap_or(call.params), ..*call };
+    let preview: Preview = call.read(&PREVIEW, &[("sessionKeys", "keys")])?;
     Ok(later(call, |state, session| async move {
         let mut previews = Vec::new();
         for given in preview.keys.iter().take(MAX_PREVIEWS) {
@@ -244,6 +245,18 @@ pub(crate) fn preview(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         }
         Ok(Payload::json(&json!({"ts": state.now_ms(), "previews": previews})))
     }))
+}
+
+/// Parameters that name one session, as the original LeanClaw has it, with a list of it; none when they are others.
+fn of_one(params: &str) -> Option<String> {
+    let mut params: Map<String, Value> = serde_json::from_str(params).ok()?;
+    let name = ["chatJid", "sessionKey"].into_iter().find(|name| params.contains_key(*name))?;
+    if params.contains_key("keys") {
+        return None;
+    }
+    let key = params.shift_remove(name)?;
+    params.insert("keys".into(), json!([key]));
+    serde_json::to_string(&params).ok()
 }
 
 /// The last lines of a session; none when there is no such session.

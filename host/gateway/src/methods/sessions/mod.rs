@@ -44,7 +44,7 @@ pub(crate) use totals::{cost, logs, status, timeseries};
 pub(crate) use usage::usage;
 
 /// Further names that a session's key goes by.
-const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
+pub(super) const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
 
 /// Runs a call that reads or writes the store.
 pub(super) fn later<F: Future<Output = Outcome> + Send + 'static>(
