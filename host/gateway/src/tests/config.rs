@@ -431,7 +431,9 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     skill.exports = vec!["skill".into()];
     let mut channel = super::fake::plugin("hook", "ready", "");
     channel.exports = vec!["channel".into()];
-    *server.host.more.lock().unwrap() = vec![skill, channel];
+    let mut off = super::fake::plugin("mail", "disabled", "it is switched off");
+    off.channels = vec!["mail".into()];
+    *server.host.more.lock().unwrap() = vec![skill, channel, off];
     let mut admin = server.admin().await;
     let shown = admin.call("skills.status", json!({})).await["payload"]["skills"][0].clone();
     assert_eq!((&shown["skillKey"], &shown["eligible"]), (&json!("tools"), &json!(true)), "{shown}");
@@ -466,5 +468,12 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     // The host of this test goes on whatever the file says, and that is said.
     let stop = admin.call("channels.stop", json!({"channel": "hook"})).await;
     assert!(stop["error"]["message"].as_str().unwrap().contains("still runs"), "{stop}");
-    assert_eq!(stored()["plugins"]["entries"]["hook"], json!({"accounts": {"default": {"enabled": false}}}));
+    let begun = admin.call("channels.start", json!({"channel": "mail"})).await;
+    assert!(begun["error"]["message"].as_str().unwrap().contains("does not run"), "{begun}");
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    let server = start_on(&settings, records).await;
+    let entries = read(&mut server.admin().await).await["parsed"]["plugins"]["entries"].clone();
+    let account = |on: bool| json!({"accounts": {"default": {"enabled": on}}});
+    assert_eq!(entries, json!({"tools": {"enabled": false}, "hook": account(false), "mail": account(true)}));
 }

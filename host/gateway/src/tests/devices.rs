@@ -172,6 +172,9 @@ async fn a_device_from_elsewhere_waits_for_an_admin() {
     let mut older = server.connect(3, &["operator.pairing"]).await;
     let listed = older.call("device.pair.list", json!({})).await["payload"]["paired"][0].clone();
     assert_eq!((&listed["deviceId"], listed.get("approvedVia")), (&json!(phone.id()), None), "{listed}");
+    let server = server.again(proxied()).await;
+    let (_, response) = phone.knock(&server, REMOTE, OPERATOR, READ, shared()).await;
+    assert_eq!(response["ok"], true, "it stays approved: {response}");
 }
 
 #[tokio::test]
@@ -315,23 +318,39 @@ async fn tokens_are_rotated_and_revoked_and_connections_end_with_them() {
     assert_eq!(client.closed().await, (1008, why.into()));
     let (_, old) = phone.knock(&server, LOCAL, OPERATOR, READ, json!({"deviceToken": first})).await;
     assert_eq!(old["error"]["details"]["code"], "AUTH_DEVICE_TOKEN_MISMATCH");
-    let (mut client, response) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
+    let (client, response) = phone.knock(&server, LOCAL, OPERATOR, READ, shared()).await;
     let second = response["payload"]["auth"]["deviceToken"].clone();
     assert_ne!(first, second);
+    drop((admin, client));
+    let server = server.again(with_token()).await;
+    let by = async |server: &Server, token: &Value| {
+        let (client, response) = phone.knock(server, LOCAL, OPERATOR, READ, json!({"deviceToken": token})).await;
+        (client, response["ok"].clone())
+    };
+    assert_eq!(by(&server, &first).await.1, false, "also after a restart");
+    let (mut client, known) = by(&server, &second).await;
+    assert_eq!(known, true);
 
+    let mut admin = pairing_admin(&server).await;
     assert_eq!(admin.call("device.token.revoke", which.clone()).await["payload"]["role"], "operator");
     assert!(client.closed().await.1.contains("(device.token.revoke)"));
-    let (_, old) = phone.knock(&server, LOCAL, OPERATOR, READ, json!({"deviceToken": second})).await;
-    assert_eq!(old["ok"], false);
+    assert_eq!(by(&server, &second).await.1, false);
     let nobody = json!({"deviceId": "nobody", "role": "operator"});
     assert_invalid(&admin.call("device.token.rotate", nobody.clone()).await, "device token rotation denied");
     let mut old = server.connect(3, &["operator.admin"]).await;
     assert_invalid(&old.call("device.token.revoke", nobody).await, "unknown deviceId/role");
 
     assert_eq!(admin.call("device.pair.rename", json!({"deviceId": phone.id(), "label": "mine"})).await["ok"], true);
+    drop(old);
+    let server = server.again(with_token()).await;
+    let mut admin = pairing_admin(&server).await;
+    assert_eq!(by(&server, &second).await.1, false, "it stays revoked");
     assert_eq!(admin.call("device.pair.list", json!({})).await["payload"]["paired"][0]["label"], "mine");
     assert_eq!(admin.call("device.pair.remove", json!({"deviceId": phone.id()})).await["ok"], true);
     assert_invalid(&admin.call("device.pair.remove", json!({"deviceId": phone.id()})).await, "unknown deviceId");
+    let server = server.again(with_token()).await;
+    let listed = pairing_admin(&server).await.call("device.pair.list", json!({})).await["payload"]["paired"].clone();
+    assert_eq!(listed, json!([]), "it stays away");
     let actions: Vec<Value> = server
         .records
         .audit

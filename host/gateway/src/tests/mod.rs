@@ -115,6 +115,13 @@ impl Server {
         tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
     }
 
+    /// Ends it, and starts another one on what it has kept.
+    async fn again(self, config: GatewayConfig) -> Self {
+        let records = Arc::clone(&self.records);
+        self.stop().await;
+        start_on(config, records).await
+    }
+
     /// A socket that has read its challenge, opened with extra headers.
     async fn open_with(&self, path: &str, headers: &[(&'static str, &str)]) -> Client {
         let mut client = self.dial(path, headers).await.unwrap();

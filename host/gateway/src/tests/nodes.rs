@@ -340,6 +340,11 @@ async fn work_waits_until_it_is_acknowledged_and_names_are_kept() {
     assert_eq!(admin.call("node.list", json!({})).await["payload"]["nodes"][0]["displayName"], "the box");
     assert_invalid(&admin.call("node.rename", json!({"nodeId": "x", "displayName": "y"})).await, "unknown nodeId");
     assert_invalid(&admin.call("node.describe", json!({"nodeId": "x"})).await, "unknown nodeId");
+    drop((admin, node));
+    let server = server.again(with_token()).await;
+    let _node = host.connect(&server, 3, &COMMANDS).await;
+    let nodes = server.admin().await.call("node.list", json!({})).await["payload"]["nodes"].clone();
+    assert_eq!(nodes[0]["displayName"], "the box", "also after a restart");
 }
 
 #[tokio::test]

@@ -115,6 +115,11 @@ async fn a_device_is_good_for_what_an_admin_says_whatever_it_shows() {
     let auth = json!({"deviceToken": token});
     let (_, by_token) = phone.knock(&server, LOCAL, (4, "operator"), &["operator.admin"], auth).await;
     assert_eq!(by_token["payload"]["auth"]["scopes"], viewer);
+    drop(admin);
+    let server = server.again(with_roles()).await;
+    let knock = || phone.knock(&server, LOCAL, (4, "operator"), &["operator.admin"], shared.clone());
+    assert_eq!(knock().await.1["payload"]["auth"]["scopes"], viewer, "also after a restart");
+    let mut admin = server.admin().await;
     let listed = admin.call("device.pair.list", json!({})).await;
     assert_eq!(listed["payload"]["paired"][0]["accessRole"], "viewer", "{listed}");
     assert!(server.records.audit.lock().unwrap().iter().any(|row| format!("{row:?}").contains("role-changed")));

@@ -159,11 +159,13 @@ async fn a_transcript_is_cut_to_the_newest_and_not_summed_up_by_nobody() {
     assert_eq!((&fits["compacted"], &fits["kept"]), (&json!(false), &json!(3)));
     let cut = admin.call("sessions.compact", json!({"key": "main", "maxLines": 2})).await["payload"].clone();
     assert_eq!((&cut["compacted"], &cut["kept"], &cut["archived"]), (&json!(true), &json!(2), &json!("core.db")));
+    drop((admin, old));
+    let server = server.again(with_token()).await;
     let mut reader = server.connect(4, &["operator.read"]).await;
     let history = reader.call("chat.history", json!({"sessionKey": "main"})).await["payload"].clone();
     let texts: Vec<_> =
         history["messages"].as_array().unwrap().iter().map(|message| &message["content"][0]["text"]).collect();
-    assert_eq!(texts, ["2", "3"]);
+    assert_eq!(texts, ["2", "3"], "also after a restart");
     let denied = server.connect(4, &["operator.write"]).await.call("sessions.compact", json!({"key": "main"})).await;
     assert_eq!(denied["error"]["details"]["missingScope"], "operator.admin");
 }
@@ -189,6 +191,8 @@ async fn many_sessions_are_changed_one_by_one() {
     assert_eq!(denied["error"]["details"]["missingScope"], "operator.admin");
     let unknown = writer.call("sessions.patchMany", json!({"targets": [{"key": "a"}], "patch": {"key": "b"}})).await;
     assert!(unknown["error"]["message"].as_str().unwrap().contains("unexpected property 'key'"), "{unknown}");
+    drop(writer);
+    let server = server.again(with_token()).await;
     let mut reader = server.connect(4, &["operator.read"]).await;
     for key in ["a", "b"] {
         let row = reader.call("sessions.describe", json!({"key": key})).await["payload"]["session"].clone();
