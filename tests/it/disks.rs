@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Place, Program, env, not_run, request, text, through};
+use crate::support::{Client, Place, Program, env, eventually_or, not_run, request, text, through};
 
 /// A small disk of its own, which only root can make.
 struct Disk(PathBuf);
@@ -61,6 +61,23 @@ async fn put(client: &mut Client, key: &str, characters: usize) -> Result<Value,
     client.call("sessions.patch", json!({"key": key, "label": format!("{key} {}", "l".repeat(characters))})).await
 }
 
+/// Why `/ready` says that the database is not.
+async fn database_trouble(program: &Program) -> String {
+    let ready = program.get("/ready").await;
+    let body = ready.json();
+    assert_eq!((ready.status, &body["failing"]), (503, &json!(["database"])), "{body}");
+    text(&body["details"][0]["reason"]).to_owned()
+}
+
+/// Waits until `/ready` says so again, with nobody writing anything.
+async fn ready_again(program: &Program) {
+    eventually_or("it is ready again", async || {
+        let ready = program.get("/ready").await;
+        if ready.status == 200 { Ok(()) } else { Err(ready.text()) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_full_disk_is_said_and_everything_works_once_there_is_space() {
     let place = Place::empty();
@@ -82,12 +99,16 @@ async fn a_full_disk_is_said_and_everything_works_once_there_is_space() {
     let said = text(&error["message"]);
     assert!(said.contains("is full") && said.contains("core.db"), "{error}");
     assert!(error.to_string().contains("space"), "it says what to do: {error}");
+    let reason = database_trouble(&program).await;
+    assert!(reason.contains("core.db") && reason.contains("is full") && reason.contains("space"), "{reason}");
+    assert!(!reason.contains(disk.0.to_str().unwrap()), "it does not say where that lies: {reason}");
     // Reading goes on, and what was not stored is not shown.
     let listed = client.ok("sessions.list", json!({"limit": 5000})).await.to_string();
     assert!(listed.contains("agent:main:before") && !listed.contains(&format!("full-{number}\"")), "{number}");
     assert_eq!(request(program.address, "GET", "/health", &[], b"").await.status, 200);
 
     fs::remove_file(filler).unwrap();
+    ready_again(&program).await;
     put(&mut client, "after", 100).await.unwrap();
     program.kill().await;
     let program = place.start_in(&disk.data()).await;
@@ -144,7 +165,10 @@ async fn a_write_that_the_system_refuses_is_said_and_everything_works_once_it_do
     assert!(listed.contains("agent:main:before") && !listed.contains(&format!("bound-{number}\"")), "{number}");
     assert_eq!(request(program.address, "GET", "/health", &[], b"").await.status, 200);
 
+    let reason = database_trouble(&program).await;
+    assert!(reason.contains("core.db") && reason.contains("ulimit -f"), "{reason}");
     bound_files(&program, None);
+    ready_again(&program).await;
     put(&mut client, "after", 100).await.unwrap();
     program.kill().await;
     place.run(&["db", "check"]).await.ok();
@@ -154,6 +178,39 @@ async fn a_write_that_the_system_refuses_is_said_and_everything_works_once_it_do
     for key in acknowledged.chain(["before\"".to_owned(), "after\"".to_owned()]) {
         assert!(listed.contains(&format!("agent:main:{key}")), "{key}");
     }
+    program.stop().await;
+}
+
+/// Everything is stored meanwhile, but in a log that grows for as long as there is room.
+#[tokio::test]
+async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let mut client = program.client().await;
+    client.ok("sessions.create", json!({"key": "long"})).await;
+    // Each is long enough for the log to be folded in after it.
+    let mut say = async || {
+        let message = "m".repeat(5_000_000);
+        client.ok("sessions.send", json!({"key": "long", "message": message})).await["messageSeq"].clone()
+    };
+    for _ in 0..2 {
+        say().await;
+    }
+    let size = |name: &str| fs::metadata(place.data().join(name)).unwrap().len();
+    let folded = size("core.db");
+    assert!(folded > 10_000_000 && size("core.db-wal") < folded, "{folded}");
+    assert_eq!(program.get("/ready").await.status, 200);
+    bound_files(&program, Some(folded + 100_000));
+    let number = say().await;
+    let reason = database_trouble(&program).await;
+    assert!(reason.contains("core.db") && reason.contains("its log grows"), "{reason}");
+    bound_files(&program, None);
+    ready_again(&program).await;
+    assert!(size("core.db") > folded + 4_000_000, "{}", size("core.db"));
+    program.kill().await;
+    let program = place.start().await;
+    let next = program.client().await.ok("sessions.send", json!({"key": "long", "message": "short"})).await;
+    assert_eq!(next["messageSeq"].as_u64(), number.as_u64().map(|number| number + 1), "nothing was lost");
     program.stop().await;
 }
 

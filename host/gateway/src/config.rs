@@ -282,6 +282,21 @@ pub fn check_bind(address: SocketAddr, auth: &Auth) -> Result<(), GatewayError> 
 mod tests {
     use super::*;
 
+    /// What clients are built on; a test that needs another number sets its own.
+    #[test]
+    fn the_defaults_are_those_of_the_protocol() {
+        const MIB: usize = 1024 * 1024;
+        let limits = Limits::default();
+        let bytes = [limits.handshake_frame_bytes, limits.frame_bytes, limits.buffered_bytes];
+        assert_eq!(bytes, [64 * 1024, 25 * MIB, 50 * MIB]);
+        let timers = [limits.handshake_timeout, limits.ping_interval, limits.tick_interval];
+        assert_eq!(timers.map(|timer| timer.as_secs()), [15, 25, 30]);
+        assert_eq!(limits.unauthenticated_sockets_per_ip, 32);
+        let lockout = [limits.auth_window, limits.auth_lockout].map(|time| time.as_secs());
+        assert_eq!((limits.auth_attempts, lockout), (10, [60, 300]));
+        assert_eq!(limits.hook_attempts, 20);
+    }
+
     #[test]
     fn an_open_address_needs_a_token() {
         let with_token = Auth { token: Some(Secret::new("t")), ..Auth::default() };

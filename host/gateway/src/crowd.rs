@@ -40,11 +40,13 @@ impl Crowd {
         Some(Place { _place: place, _leaving: Leaving(Arc::clone(&self.left)) })
     }
 
-    /// Waits until somebody left and, after `pause`, nobody is there. Those who come and go within the pause count as one.
+    /// Waits until nobody left for as long as `pause` after somebody did, and nobody is there. Those who come and go within the
+    /// pause count as one.
     pub(crate) async fn gone(&self, pause: Duration) {
         loop {
             self.left.notified().await;
-            tokio::time::sleep(pause).await;
+            // Whoever else leaves meanwhile starts the pause anew, and is not told of once more.
+            while tokio::time::timeout(pause, self.left.notified()).await.is_ok() {}
             if self.places.available_permits() == self.most {
                 return;
             }
@@ -69,6 +71,22 @@ mod tests {
         drop(second);
         assert!(is_gone().await);
         assert!(!is_gone().await, "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_begins_when_the_last_one_leaves() {
+        let crowd = Crowd::new(3);
+        let (first, last) = (crowd.enter().unwrap(), crowd.enter().unwrap());
+        {
+            let gone = crowd.gone(PAUSE);
+            tokio::pin!(gone);
+            drop(first);
+            assert!(tokio::time::timeout(PAUSE / 2, gone.as_mut()).await.is_err());
+            drop(last);
+            assert!(tokio::time::timeout(PAUSE * 3 / 4, gone.as_mut()).await.is_err(), "less than a pause ago");
+            assert!(tokio::time::timeout(PAUSE / 2, gone).await.is_ok());
+        }
+        assert!(tokio::time::timeout(PAUSE * 10, crowd.gone(PAUSE)).await.is_err(), "told once of both");
     }
 
     #[tokio::test(start_paused = true)]

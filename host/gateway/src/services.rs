@@ -18,10 +18,8 @@ pub trait AuditSink: Send + Sync + 'static {
 pub trait Readiness: Send + Sync + 'static {
     /// Its name, such as `database`.
     fn name(&self) -> &str;
-    /// Whether it can serve now. Must be cheap.
-    fn ready(&self) -> bool;
-    /// Why not, in one line; empty when it can.
-    fn reason(&self) -> String;
+    /// Why it cannot serve now, in one line that holds no secret and no path; none when it can. Must be cheap.
+    fn missing(&self) -> Option<String>;
 }
 
 /// One document of the gateway that is stored or taken away.

@@ -10,7 +10,7 @@ use leanclaw_types::audit::{AuditEvent, AuditRecord, AuditRow};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use crate::error::StoreError;
+use crate::error::{Located as _, StoreError};
 use crate::queue::{Lane, Write};
 use crate::store::Store;
 
@@ -67,7 +67,7 @@ impl Store {
         if !self.audit_buffer.start_flush() {
             return;
         }
-        let flush = Flush { buffer: Arc::clone(&self.audit_buffer), written: Vec::new() };
+        let flush = Flush { buffer: Arc::clone(&self.audit_buffer), written: Vec::new(), failure: None };
         if let Err(error) = self.database.push_exempt(Lane::Host, Box::new(flush)) {
             self.audit_buffer.end_flush();
             tracing::warn!(%error, "audit rows cannot be written");
@@ -253,6 +253,7 @@ impl Buffered {
 struct Flush {
     buffer: Arc<AuditBuffer>,
     written: Vec<AuditRecord>,
+    failure: Option<StoreError>,
 }
 
 impl Write for Flush {
@@ -263,10 +264,15 @@ impl Write for Flush {
                 tracing::error!(%error, "audit rows could not be written");
                 self.buffer.lose(&self.written);
                 self.written.clear();
+                self.failure = error.of_file().cloned();
                 return false;
             }
         }
         true
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.failure.clone()
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {

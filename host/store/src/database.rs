@@ -1,5 +1,6 @@
 //! One database file with its writer thread and its readers.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use crate::error::{Located, StoreError};
 use crate::file::{self, Schema};
 use crate::queue::{Lane, Queue, Write};
 use crate::readers::Readers;
+use crate::trouble::Trouble;
 use crate::writer::Writer;
 
 /// An open file. Dropping it finishes what was accepted, on the thread that drops it.
@@ -20,6 +22,7 @@ pub(crate) struct Database {
     queue: Arc<Queue>,
     readers: Arc<Readers>,
     commits: Arc<AtomicU64>,
+    trouble: Arc<Trouble>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -34,13 +37,22 @@ impl Database {
         connection.execute_batch(preparation).map_err(|error| StoreError::from(error).at(&path))?;
         let queue = Arc::new(Queue::default());
         let commits = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(connection, path.clone(), Arc::clone(&queue), Arc::clone(&commits));
+        let trouble = Arc::new(Trouble::new(&path));
+        let writer = Writer {
+            connection,
+            path: path.clone(),
+            queue: Arc::clone(&queue),
+            commits: Arc::clone(&commits),
+            trouble: Arc::clone(&trouble),
+            retry_pause: schema.retry_pause,
+            failed: Cell::default(),
+        };
         let thread = std::thread::Builder::new()
             .name(format!("write {}", schema.file_name))
             .spawn(move || writer.run())
             .map_err(|error| StoreError::io(&path, error))?;
         let readers = Arc::new(Readers::new(path.clone()));
-        Ok(Self { path, queue, readers, commits, thread: Mutex::new(Some(thread)) })
+        Ok(Self { path, queue, readers, commits, trouble, thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs `work` in the next transaction and answers once that is on disk.
@@ -68,6 +80,11 @@ impl Database {
     /// How often a transaction of the writer ended.
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::Acquire)
+    }
+
+    /// What keeps the file from being written, if anything does; it names the file without its folder.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        self.trouble.now()
     }
 
     /// Queues a write that nobody waits for, whose owner sees to it that there is only one at a time.
@@ -136,12 +153,16 @@ struct Task<T, E, W> {
 impl<T, E, W> Write for Task<T, E, W>
 where
     T: Send,
-    E: From<StoreError> + Send,
+    E: From<StoreError> + Located + Send,
     W: FnOnce(&Connection) -> Result<T, E> + Send,
 {
     fn run(&mut self, connection: &Connection) -> bool {
         self.result = self.work.take().map(|work| work(connection));
         matches!(self.result, Some(Ok(_)))
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.result.as_ref()?.as_ref().err()?.of_file().cloned()
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {

@@ -88,6 +88,14 @@ pub enum StoreError {
         /// What SQLite said.
         message: String,
     },
+    /// What was stored is in the log and cannot be folded into the file.
+    #[error("`{}` cannot take in what was stored, so its log grows: {message}.", .path.display())]
+    LogKept {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+    },
     /// A row does not hold what this program writes there.
     #[error("`{}` holds an unreadable row ({row}): {message}.", .path.display())]
     Row {
@@ -171,6 +179,9 @@ impl From<rusqlite::Error> for StoreError {
 /// An error that can be told which file it is about.
 pub(crate) trait Located {
     fn at(self, path: &Path) -> Self;
+
+    /// The error, where it says that the file cannot be used, whatever is to be done with it.
+    fn of_file(&self) -> Option<&StoreError>;
 }
 
 impl Located for StoreError {
@@ -186,6 +197,7 @@ impl Located for StoreError {
             | Self::DiskFull { path }
             | Self::DiskFailed { path, .. }
             | Self::NoAccess { path, .. }
+            | Self::LogKept { path, .. }
             | Self::Row { path, .. }
             | Self::NotTheOriginal { path, .. }
             | Self::RolledBack { path }
@@ -202,6 +214,19 @@ impl Located for StoreError {
         }
         self
     }
+
+    fn of_file(&self) -> Option<&Self> {
+        let is_of_file = matches!(
+            self,
+            Self::NotADatabase { .. }
+                | Self::Corrupt { .. }
+                | Self::Locked { .. }
+                | Self::DiskFull { .. }
+                | Self::DiskFailed { .. }
+                | Self::NoAccess { .. }
+        );
+        is_of_file.then_some(self)
+    }
 }
 
 impl StoreError {
@@ -212,6 +237,18 @@ impl StoreError {
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    /// Why, without the file it is about.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            Self::DiskFull { .. } => "its disk is full".to_owned(),
+            Self::Corrupt { message, .. } | Self::DiskFailed { message, .. } | Self::NoAccess { message, .. } => {
+                message.clone()
+            }
+            Self::Sqlite { source, .. } => source.to_string(),
+            other => other.to_string(),
+        }
     }
 
     /// Whether the same call may succeed later without anybody doing anything about the file.
@@ -260,6 +297,11 @@ impl StoreError {
             }
             Self::DiskFull { .. } | Self::RolledBack { .. } => {
                 "Check that the disk has space left and works, then try again.".to_owned()
+            }
+            Self::LogKept { .. } => {
+                "Check that the disk has space left and that no quota and no limit on the size of files (`ulimit -f`) is \
+                 reached; it is tried again by itself."
+                    .to_owned()
             }
             Self::DiskFailed { .. } => {
                 "Check that the disk works and that no quota and no limit on the size of files (`ulimit -f`) is reached, \

@@ -12,6 +12,8 @@ use crate::error::{Located, StoreError};
 
 /// How long a connection waits for another program's lock, such as a CLI command's.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two attempts to write to a file that could not be written.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// One kind of database file.
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +26,14 @@ pub(crate) struct Schema {
     pub(crate) migrations: &'static [&'static str],
     /// How long to wait for another program's lock.
     pub(crate) busy_timeout: Duration,
+    /// How long to wait before finding out whether a file that could not be written can be written again.
+    pub(crate) retry_pause: Duration,
 }
 
 impl Schema {
     pub(crate) const fn new(file_name: &'static str, application_id: i32, migrations: &'static [&'static str]) -> Self {
-        Self { file_name, application_id, migrations, busy_timeout: BUSY_TIMEOUT }
+        let (busy_timeout, retry_pause) = (BUSY_TIMEOUT, RETRY_PAUSE);
+        Self { file_name, application_id, migrations, busy_timeout, retry_pause }
     }
 
     pub(crate) fn version(&self) -> i64 {

@@ -76,6 +76,12 @@ impl KvStore {
         self.database.close().await;
     }
 
+    /// What keeps `plugin-kv.db` from being written, as [`Store::trouble`](crate::Store::trouble) says it of the other file.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.database.trouble()
+    }
+
     /// The entry under `key`, unless there is none or its time is over.
     ///
     /// # Errors

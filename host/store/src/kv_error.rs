@@ -60,6 +60,10 @@ impl Located for KvError {
             refused => refused,
         }
     }
+
+    fn of_file(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { error.of_file() } else { None }
+    }
 }
 
 impl From<KvError> for Failure {

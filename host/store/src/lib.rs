@@ -42,6 +42,7 @@ mod specs;
 mod store;
 mod take_in;
 mod transcripts;
+mod trouble;
 mod writer;
 
 #[cfg(test)]

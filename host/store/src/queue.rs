@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use leanclaw_types::PluginKey;
 use rusqlite::Connection;
@@ -33,6 +34,8 @@ pub(crate) enum Lane {
 pub(crate) trait Write: Send {
     /// Does it, inside a savepoint. False: undo it.
     fn run(&mut self, connection: &Connection) -> bool;
+    /// Why it has to be undone, where that is because the file could not be used.
+    fn failure(&self) -> Option<StoreError>;
     /// Called once, after the transaction was committed or was lost.
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
 }
@@ -94,14 +97,23 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for writes and takes as many as fit in one transaction, one from each lane in turn. None: closed and empty.
-    pub(crate) fn take_batch(&self) -> Option<Vec<Box<dyn Write>>> {
+    /// Waits for writes and takes as many as fit in one transaction, one from each lane in turn. Where none came `until` that
+    /// moment it takes none. None: closed and empty.
+    pub(crate) fn take_batch(&self, until: Option<Instant>) -> Option<Vec<Box<dyn Write>>> {
         let mut state = self.state();
         while state.turns.is_empty() {
             if state.closed {
                 return None;
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some(until) = until else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Some(Vec::new());
+            }
+            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let mut batch = Vec::new();
         let mut batch_bytes = 0_usize;

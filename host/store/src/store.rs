@@ -90,6 +90,13 @@ impl Store {
         self.database.commits()
     }
 
+    /// What keeps `core.db` from being written, as the last attempt found it; none when nothing does. It is looked at again
+    /// every second, also when nobody writes. Cheap. The error names the file without its folder.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.database.trouble()
+    }
+
     /// Forgets a plugin: grants, secrets and handed in messages of all its accounts, and of what was learnt of components
     /// what is kept under the keys `specs`; with one audit row. Messages that `accounts` handed in before this was called
     /// are gone too when they were not written yet. Gives how much there was; key-value stores are elsewhere.

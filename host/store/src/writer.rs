@@ -1,21 +1,32 @@
 //! The writer thread: one transaction for everything that waits, one sync, then the answers.
+//!
+//! While the file cannot be written it tries again every second, also when nobody writes, so that what is said of the file
+//! stays true once the cause is gone.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use crate::error::{Located, StoreError};
 use crate::queue::{Queue, Write};
+use crate::trouble::{self, RoomCheck, Trouble};
 
 /// Owns the one connection that writes.
 pub(crate) struct Writer {
-    connection: Connection,
-    path: PathBuf,
-    queue: Arc<Queue>,
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
+    pub(crate) queue: Arc<Queue>,
     /// Counted before anyone learns that a write was stored.
-    commits: Arc<AtomicU64>,
+    pub(crate) commits: Arc<AtomicU64>,
+    /// Told before anyone learns that a write failed.
+    pub(crate) trouble: Arc<Trouble>,
+    pub(crate) retry_pause: Duration,
+    /// Whether the file failed a write of this batch: what is stored beside it does not make that good.
+    pub(crate) failed: Cell<bool>,
 }
 
 /// What became of a write's surroundings.
@@ -36,15 +47,14 @@ impl Drop for AbandonOnExit {
 }
 
 impl Writer {
-    pub(crate) fn new(connection: Connection, path: PathBuf, queue: Arc<Queue>, commits: Arc<AtomicU64>) -> Self {
-        Self { connection, path, queue, commits }
-    }
-
     /// Serves the queue until it is closed and empty.
     pub(crate) fn run(self) {
         let _guard = AbandonOnExit(Arc::clone(&self.queue));
-        while let Some(batch) = self.queue.take_batch() {
+        trouble::fold_after_commits(&self.connection);
+        let mut retry_at = None;
+        while let Some(batch) = self.queue.take_batch(retry_at) {
             self.write(batch);
+            retry_at = self.retry(retry_at);
         }
         // The last connection to close folds the log into the database.
         if let Err((_, error)) = self.connection.close() {
@@ -52,20 +62,40 @@ impl Writer {
         }
     }
 
+    /// Finds out whether a file that could not be written can be now, once that is due. Gives when it is due next; none while
+    /// nothing is wrong.
+    fn retry(&self, due: Option<Instant>) -> Option<Instant> {
+        let wrong = self.trouble.now()?;
+        if let Some(due) = due
+            && due <= Instant::now()
+        {
+            if !matches!(wrong, StoreError::LogKept { .. }) {
+                self.write(vec![Box::<RoomCheck>::default()]);
+            } else if trouble::fold(&self.connection).is_ok() {
+                self.trouble.is_over();
+            }
+            self.trouble.now()?;
+        } else if due.is_some() {
+            return due;
+        }
+        Some(Instant::now() + self.retry_pause)
+    }
+
     fn write(&self, batch: Vec<Box<dyn Write>>) {
         let mut done: Vec<Box<dyn Write>> = Vec::with_capacity(batch.len());
+        self.failed.set(false);
         for mut write in batch {
             if self.connection.is_autocommit()
                 && let Err(error) = self.execute("BEGIN IMMEDIATE")
             {
-                write.finish(Err(error));
+                write.finish(Err(self.noted(error)));
                 continue;
             }
             match self.run_in_savepoint(write.as_mut()) {
                 Ok(Ran::InTransaction) => done.push(write),
                 Ok(Ran::EndedTransaction) => write.finish(Ok(())),
                 Err(error) => {
-                    write.finish(Err(error));
+                    write.finish(Err(self.noted(error)));
                     self.roll_back();
                 }
             }
@@ -86,9 +116,12 @@ impl Writer {
     fn run_in_savepoint(&self, write: &mut dyn Write) -> Result<Ran, StoreError> {
         self.execute("SAVEPOINT one_write")?;
         let keep = write.run(&self.connection);
+        if !keep && let Some(error) = write.failure() {
+            self.noted(error);
+        }
         if self.connection.is_autocommit() {
             // The savepoint is gone as well. A write that failed knows why; one that did not must not think it is stored.
-            let lost = StoreError::RolledBack { path: self.path.clone() };
+            let lost = StoreError::RolledBack { path: PathBuf::new() };
             return if keep { Err(lost) } else { Ok(Ran::EndedTransaction) };
         }
         if !keep {
@@ -105,7 +138,12 @@ impl Writer {
         let outcome = self.execute("COMMIT");
         self.commits.fetch_add(1, Ordering::AcqRel);
         self.roll_back();
-        outcome
+        match trouble::committed() {
+            Some(Err(error)) => self.trouble.note(error),
+            Some(Ok(())) if !self.failed.get() => self.trouble.is_over(),
+            Some(Ok(())) | None => {}
+        }
+        outcome.map_err(|error| self.noted(error))
     }
 
     /// Ends a transaction that could not be ended well; else the next batch would run inside it.
@@ -117,8 +155,15 @@ impl Writer {
         }
     }
 
+    /// Has it be known that the file could not be written. Gives the error with the file's full name.
+    fn noted(&self, error: StoreError) -> StoreError {
+        self.failed.set(true);
+        self.trouble.note(error.clone());
+        error.at(&self.path)
+    }
+
+    /// An error names no file yet.
     fn execute(&self, sql: &'static str) -> Result<(), StoreError> {
-        let run = || self.connection.prepare_cached(sql)?.execute([]).map(|_| ());
-        run().map_err(|error| StoreError::from(error).at(&self.path))
+        Ok(self.connection.prepare_cached(sql)?.execute([]).map(|_| ())?)
     }
 }

@@ -45,6 +45,35 @@ async fn readiness_names_a_faulted_plugin() {
     program.stop().await;
 }
 
+/// A channel that was let in and does not run makes the program not ready, and it says where to look; one that nobody let in, or
+/// that is switched off, does not.
+#[tokio::test]
+async fn readiness_names_a_channel_that_does_not_run() {
+    let place = Place::empty();
+    let program = place.start().await;
+    let wasm =
+        leanclaw_test_guests::Guest::new("export channel;").run("channel.describe", "unreachable").build().unwrap();
+    install_guest(&place, &manifest("mail", "1", &json!({"channels": ["post"]})), &wasm);
+    program.plugin_until("mail", "is there", |found| found["state"] == "needs-grant").await;
+    assert_eq!(program.get("/ready").await.status, 200);
+    assert_eq!(program.grant_all("mail").await["state"], "faulted");
+    let ready = program.get("/ready").await;
+    let reason = "the channel post is faulted (`leanclaw plugin inspect mail` shows why)";
+    let details = json!([
+        {"name": "plugins", "reason": "mail is faulted"},
+        {"name": "channels", "reason": reason},
+    ]);
+    assert_eq!((ready.status, &ready.json()["details"]), (503, &details));
+    assert_eq!(ready.json()["failing"], json!(["plugins", "channels"]));
+    let shown = program.client().await.ok("channels.status", json!({})).await["channels"]["post"].clone();
+    assert_eq!((&shown["configured"], &shown["running"]), (&json!(true), &json!(false)), "{shown}");
+    assert!(place.run(&["plugin", "inspect", "mail"]).await.ok().contains("faulted"));
+    place.run(&["channels", "stop", "post"]).await.ok();
+    let ready = program.get("/ready").await;
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    program.stop().await;
+}
+
 /// Its body is the text `routed`, whatever is asked.
 const ROUTED: &str = "
     (local.set $i (call $types.outgoing-response.new (call $types.fields.new)))

@@ -94,9 +94,9 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
     let ready = state.services.plugins.channels();
     let mut shown = Vec::new();
     for plugin in state.services.plugins.list() {
-        // One that is switched off may never have been looked at; one that waits for a grant is no channel yet.
-        let is_off = plugin.state == PluginState::Disabled && !plugin.channels.is_empty();
-        if !is_off && !plugin.exports.iter().any(|export| export == "channel") {
+        // One that is switched off or broken may never have been looked at; one that waits for a grant is no channel yet.
+        let is_meant = matches!(plugin.state, PluginState::Disabled | PluginState::Faulted | PluginState::Loading);
+        if !(is_meant && !plugin.channels.is_empty()) && !plugin.exports.iter().any(|export| export == "channel") {
             continue;
         }
         let of_plugin = || ready.iter().filter(|channel| channel.key.plugin == plugin.id);

@@ -384,11 +384,7 @@ impl Readiness for FakeHost {
         "plugins"
     }
 
-    fn ready(&self) -> bool {
-        !self.unready.load(Ordering::SeqCst)
-    }
-
-    fn reason(&self) -> String {
-        "two plugins are loading".into()
+    fn missing(&self) -> Option<String> {
+        self.unready.load(Ordering::SeqCst).then(|| "two plugins are loading".into())
     }
 }

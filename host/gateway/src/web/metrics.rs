@@ -74,7 +74,7 @@ impl Now {
         let services = &state.services;
         let sessions = services.sessions.at_a_glance(0).unwrap_or_default();
         Self {
-            ready: !state.draining() && services.readiness.iter().all(|part| part.ready()),
+            ready: !state.draining() && services.readiness.iter().all(|part| part.missing().is_none()),
             uptime_seconds: state.started.elapsed().as_secs_f64(),
             resident_bytes: resident_bytes(),
             connections: state.hub.len(),

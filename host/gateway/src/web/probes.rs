@@ -33,8 +33,7 @@ pub(super) async fn ready(Extract(state): Extract<Arc<State>>, request: Request)
         .services
         .readiness
         .iter()
-        .filter(|part| !part.ready())
-        .map(|part| json!({"name": part.name(), "reason": part.reason()}))
+        .filter_map(|part| Some(json!({"name": part.name(), "reason": part.missing()?})))
         .collect();
     let ready = missing.is_empty() && !state.draining();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

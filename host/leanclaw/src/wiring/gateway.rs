@@ -2,21 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use leanclaw_gateway::{
-    AuditSink, Channel, PluginHost, PluginMethod, Readiness, RecordChange, Records, RouteBody, WebhookReply,
-    WebhookRequest,
+    AuditSink, Channel, PluginHost, PluginMethod, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
 };
 use leanclaw_plugin::{CallContext, Method, Plugins};
 use leanclaw_store::{KvStore, Store};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::message::{Outbound, Receipt};
 use leanclaw_types::permission::GrantChange;
-use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, PluginState, Purged, ToolOutput, ToolSpec};
+use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, Purged, ToolOutput, ToolSpec};
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey, call};
 use tokio::sync::broadcast;
 
@@ -203,37 +201,5 @@ impl Records for PluginGateway {
             body: change.body,
         };
         Ok(self.store.change_records(changes.into_iter().map(stored).collect(), audit).await?)
-    }
-}
-
-/// Ready when no plugin is still being compiled and none is faulted.
-pub(crate) struct PluginsReady {
-    pub(crate) plugins: Plugins,
-    /// Set once everything that lay in the folder at the start was looked at.
-    pub(crate) looked: Arc<AtomicBool>,
-}
-
-impl PluginsReady {
-    fn pending(&self) -> Vec<String> {
-        if !self.looked.load(Ordering::Acquire) {
-            return vec!["the plugin folder is being read".to_owned()];
-        }
-        let unsettled = |info: &PluginInfo| matches!(info.state, PluginState::Loading | PluginState::Faulted);
-        let name = |info: &PluginInfo| format!("{} is {}", info.id, info.state.as_str());
-        self.plugins.list().iter().filter(|info| unsettled(info)).map(name).collect()
-    }
-}
-
-impl Readiness for PluginsReady {
-    fn name(&self) -> &'static str {
-        "plugins"
-    }
-
-    fn ready(&self) -> bool {
-        self.pending().is_empty()
-    }
-
-    fn reason(&self) -> String {
-        self.pending().join(", ")
     }
 }

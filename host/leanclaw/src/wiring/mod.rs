@@ -5,10 +5,12 @@
 mod gateway;
 mod plugins;
 mod purge;
+mod ready;
 mod sessions;
 mod settings;
 
-pub(crate) use gateway::{PluginGateway, PluginsReady};
+pub(crate) use gateway::PluginGateway;
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
 pub(crate) use purge::purge;
+pub(crate) use ready::{ChannelsReady, DatabaseReady, InstalledPlugins, PluginsReady};
 pub(crate) use settings::{SettingsFile, live, set};

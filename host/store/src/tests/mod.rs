@@ -7,6 +7,7 @@ mod kv;
 mod opening;
 mod queue;
 mod sessions;
+mod trouble;
 mod upkeep;
 mod writing;
 

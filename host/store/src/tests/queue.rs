@@ -14,6 +14,10 @@ impl Write for Named {
         true
     }
 
+    fn failure(&self) -> Option<StoreError> {
+        None
+    }
+
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
         self.1.lock().unwrap().push(format!("{} {}", self.0, outcome.is_ok()));
     }
@@ -32,7 +36,7 @@ impl Line {
     }
 
     fn take(&self) -> Vec<String> {
-        for write in self.queue.take_batch().unwrap() {
+        for write in self.queue.take_batch(None).unwrap() {
             write.finish(Ok(()));
         }
         std::mem::take(&mut self.finished.lock().unwrap())
@@ -86,7 +90,7 @@ fn what_was_accepted_is_handed_out_after_closing() {
     line.queue.close();
     assert!(matches!(line.push("a", "2", 1), Err(StoreError::Closed)));
     assert_eq!(line.take(), ["1 true"]);
-    assert!(line.queue.take_batch().is_none());
+    assert!(line.queue.take_batch(None).is_none());
 }
 
 #[test]
