@@ -193,12 +193,12 @@ async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be(
         let message = "m".repeat(5_000_000);
         client.ok("sessions.send", json!({"key": "long", "message": message})).await["messageSeq"].clone()
     };
-    for _ in 0..2 {
+    let size = |name: &str| fs::metadata(place.data().join(name)).unwrap().len();
+    // The file has to be longer than its log becomes, so that the bound is in the way of the one only.
+    while size("core.db") < 10_000_000 {
         say().await;
     }
-    let size = |name: &str| fs::metadata(place.data().join(name)).unwrap().len();
     let folded = size("core.db");
-    assert!(folded > 10_000_000 && size("core.db-wal") < folded, "{folded}");
     assert_eq!(program.get("/ready").await.status, 200);
     bound_files(&program, Some(folded + 100_000));
     let number = say().await;
