@@ -95,8 +95,9 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
     let mut shown = Vec::new();
     for plugin in state.services.plugins.list() {
         // One that is switched off or broken may never have been looked at; one that waits for a grant is no channel yet.
-        let is_meant = matches!(plugin.state, PluginState::Disabled | PluginState::Faulted | PluginState::Loading);
-        if !(is_meant && !plugin.channels.is_empty()) && !plugin.exports.iter().any(|export| export == "channel") {
+        let is_meant = matches!(plugin.state, PluginState::Disabled | PluginState::Faulted | PluginState::Loading)
+            && !plugin.channels.is_empty();
+        if !is_meant && !plugin.exports.iter().any(|export| export == "channel") {
             continue;
         }
         let of_plugin = || ready.iter().filter(|channel| channel.key.plugin == plugin.id);
