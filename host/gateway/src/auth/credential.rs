@@ -115,10 +115,10 @@ impl Door<'_> {
         self.lockout.failed(peer, kind, self.now_ms);
     }
 
-    /// Forgets what was wrong before. Who has a named credential or a device's token could still be guessing at the gateway's
-    /// own, so what they show forgives nothing.
+    /// Forgets what was wrong before. Only who is the admin by the gateway's own credential has nothing left to guess at;
+    /// what anybody else shows forgives nothing.
     fn let_in_by(&self, peer: &Peer, shown: &Shown) {
-        if shown.is_own() {
+        if shown.is_own() && shown.role == Role::Admin {
             self.lockout.succeeded(peer, Kind::Shared);
         }
     }
@@ -155,13 +155,11 @@ pub(crate) fn decide(
     };
     let identity = device::verify(connect, proof, nonce, door.now_ms).map_err(flawed)?;
     let shown = match (shared, own) {
-        (Shared::Right(shown), _) => {
-            door.let_in_by(peer, &shown);
-            shown
+        (shared @ Shared::Right(_), _) | (shared, None) if !matches!(shared, Shared::Page) => {
+            settle(door, peer, version, connect, shared)?
         }
         (shared, Some(own)) => of_device(door, peer, version, connect, (shared, own, &identity))?,
-        (Shared::Page, None) => Shown::new("none", Role::Admin),
-        (shared, None) => settle(door, peer, version, connect, shared)?,
+        (_, None) => Shown::new("none", Role::Admin),
     };
     Ok(Proven { shown, identity: Some(identity) })
 }
@@ -198,6 +196,13 @@ fn of_device(
             door.failed(peer, Kind::Shared);
         }
     };
+    // Nothing is held against the token of a device that has none.
+    let is_paired = door.devices.get(&identity.id).is_some();
+    let count_own = || {
+        if is_paired {
+            door.failed(peer, Kind::Device);
+        }
+    };
     let verdict = match door.locked(peer, Kind::Device) {
         None => device_token(door, version, connect, identity, own),
         Some(left_ms) if own.is_named => {
@@ -209,23 +214,22 @@ fn of_device(
     match verdict {
         OwnToken::Right | OwnToken::TooLittle(_) => count_guess(Some(own.text)),
         OwnToken::Wrong(_) => {
-            door.failed(peer, Kind::Device);
+            count_own();
             count_guess(None);
         }
-        OwnToken::Another => {}
+        OwnToken::Another => {
+            count_own();
+            // What a paired device shows is most likely a token that it had once, and no guess at another credential.
+            if is_paired && matches!(shared, Shared::Wrong) {
+                count_guess(Some(own.text));
+            }
+        }
     }
     match (verdict, shared) {
         (OwnToken::Right, _) => Ok(Shown::new("device-token", Role::Admin)),
         (OwnToken::TooLittle(refusal) | OwnToken::Wrong(refusal), _) => Err(refusal),
         (OwnToken::Another, Shared::Page) => Ok(Shown::new("none", Role::Admin)),
-        // It was held against the device's token alone.
-        (OwnToken::Another, Shared::Locked(left_ms)) => {
-            door.failed(peer, Kind::Device);
-            Err(rate_limited(version, left_ms))
-        }
-        // What a paired device shows is most likely a token that it had once.
-        (OwnToken::Another, Shared::Wrong) if door.devices.get(&identity.id).is_some() => {
-            door.failed(peer, Kind::Device);
+        (OwnToken::Another, Shared::Wrong) if is_paired => {
             Err(credential_refusal(door.kind(), "mismatch", version, connect))
         }
         (OwnToken::Another, shared) => settle(door, peer, version, connect, shared),
@@ -261,9 +265,9 @@ fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &Conn
     let (own, other) = if method == "password" { (&auth.password, &auth.token) } else { (&auth.token, &auth.password) };
     // Version 3 reads the secret from its own field only; version 4 takes it from either.
     let other = other.as_deref().filter(|_| version == ProtocolVersion::V4);
-    let given: Vec<&str> = own.as_deref().into_iter().chain(other).filter(|text| !text.is_empty()).collect();
-    let any = [auth.token.as_deref(), auth.password.as_deref()];
-    let any: Vec<&str> = any.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    let given = own.as_deref().into_iter().chain(other);
+    let any = texts(connect);
+    let given: Vec<&str> = given.filter(|text| any.contains(text)).collect();
     // Version 3 tells who shows nothing what is missing, also then.
     if let Some(left_ms) = door.locked(peer, Kind::Shared)
         && (version == ProtocolVersion::V4 || !any.is_empty())
@@ -305,17 +309,29 @@ fn settle(
     }
 }
 
+/// The texts that may be the shared credential or a named one, each once. What is said to be the device's token as well, as
+/// clients of version 3 send it, is that and no other.
+fn texts(connect: &ConnectParams) -> Vec<&str> {
+    let Some(auth) = &connect.auth else { return Vec::new() };
+    let of_device = auth.device_token.as_deref().filter(|_| connect.device.is_some());
+    let may_be = |text: &&str| !text.is_empty() && Some(*text) != of_device;
+    let mut texts: Vec<&str> =
+        [&auth.token, &auth.password].into_iter().flatten().map(String::as_str).filter(may_be).collect();
+    texts.dedup();
+    texts
+}
+
 /// Whether a text besides `known` was held against the shared credential, or against the named ones, and is none of them.
 fn was_guessed(door: &Door<'_>, connect: &ConnectParams, shared: &Shared, known: Option<&str>) -> bool {
-    let was_held = match shared {
-        Shared::Wrong => true,
+    let texts = texts(connect);
+    match shared {
+        Shared::Wrong => texts.into_iter().any(|text| Some(text) != known),
         // In the wrong field it is none of the gateway's own; a named one may stand in either.
-        Shared::Missing => !door.config.auth.named.is_empty(),
-        Shared::Right(_) | Shared::Page | Shared::Nothing | Shared::Locked(_) => false,
-    };
-    let auth = connect.auth.as_ref();
-    let texts = auth.map(|auth| [auth.token.as_deref(), auth.password.as_deref()]).unwrap_or_default();
-    was_held && texts.into_iter().flatten().any(|text| !text.is_empty() && Some(text) != known)
+        Shared::Missing => !door.config.auth.named.is_empty() && texts.into_iter().any(|text| Some(text) != known),
+        // Of two, one was a guess, and the answer tells whether it was right.
+        Shared::Right(shown) => !(shown.is_own() && shown.role == Role::Admin) && texts.len() > 1,
+        Shared::Page | Shared::Nothing | Shared::Locked(_) => false,
+    }
 }
 
 /// What the text that may be a device's own token came to.

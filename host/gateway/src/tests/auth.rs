@@ -256,6 +256,32 @@ async fn a_named_credential_is_guessed_at_in_no_field_and_forgives_nothing() {
 }
 
 #[tokio::test]
+async fn whoever_is_let_in_by_less_than_all_there_is_pays_for_guessing_at_the_rest() {
+    let vic = |role| Credential { name: "vic".into(), secret: Secret::new("of-vic"), role };
+    // Each shows what it has, and beside or before it what it wants to know.
+    let beside = [json!({"token": "guess", "password": "of-vic"}), json!({"token": "of-vic", "password": "guess"})];
+    for (own, named, tries) in [
+        (Role::Admin, Role::Viewer, beside.to_vec()),
+        (Role::Viewer, Role::Admin, vec![json!({"token": "guess"}), json!({"token": TOKEN})]),
+        (Role::Viewer, Role::Admin, vec![json!({"token": TOKEN, "password": "guess"})]),
+    ] {
+        for version in [3, 4] {
+            let mut config = with_token();
+            config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            config.auth.role = own;
+            config.auth.named = vec![vic(named)];
+            let server = start(config).await;
+            let mut answers = Vec::new();
+            for auth in tries.iter().cycle().take(21) {
+                let response = knock(&mut remote(&server, "9.9.9.9").await, version, "cli", auth.clone()).await;
+                answers.push(response["error"]["details"]["code"].clone());
+            }
+            assert_eq!(answers.last().unwrap(), "AUTH_RATE_LIMITED", "{tries:?}: {answers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn callers_without_a_name_behind_a_proxy_on_this_machine_are_locked_out_as_well() {
     let mut config = with_token();
     config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];

@@ -473,11 +473,28 @@ async fn a_token_that_a_paired_device_had_once_locks_nobody_out_who_shows_the_sh
 }
 
 #[tokio::test]
+async fn a_device_token_in_both_fields_is_that_and_no_guess_at_the_shared_one() {
+    let (server, phone, token) = with_a_device(16).await;
+    let (both, stale) = (|text: &Value| json!({"token": text, "deviceToken": text}), json!("stale"));
+    // As clients of version 3 send what they have kept. A device that is not paired has nothing that could be guessed.
+    for _ in 0..4 {
+        assert!(refused(&server, &Phone::new(17), both(&stale)).await.is_some());
+    }
+    assert_eq!(refused(&server, &phone, both(&token)).await, None);
+    for _ in 0..3 {
+        let code = refused(&server, &phone, both(&stale)).await;
+        assert_eq!(code.as_deref(), Some("AUTH_DEVICE_TOKEN_MISMATCH"));
+    }
+    assert_eq!(refused(&server, &phone, both(&token)).await.as_deref(), Some("AUTH_RATE_LIMITED"));
+    assert_eq!(refused(&server, &phone, shared()).await, None, "nobody guessed at it");
+}
+
+#[tokio::test]
 async fn wrong_shared_tokens_lock_no_device_out_that_shows_its_own() {
     let (server, phone, token) = with_a_device(14).await;
     // Who is no device of this gateway guesses at the shared token, whatever it says besides.
     for _ in 0..3 {
-        let guess = json!({"token": "guess", "deviceToken": "guess"});
+        let guess = json!({"token": "guess", "deviceToken": "other"});
         refused(&server, &Phone::new(15), guess).await;
     }
     assert_eq!(refused(&server, &phone, shared()).await.as_deref(), Some("AUTH_RATE_LIMITED"));
