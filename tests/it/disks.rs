@@ -188,10 +188,14 @@ async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be(
     let program = place.start().await;
     let mut client = program.client().await;
     client.ok("sessions.create", json!({"key": "long"})).await;
-    // Each is long enough for the log to be folded in after it.
+    // Together they are long enough for the log to be folded in after them.
     let mut say = async || {
-        let message = "m".repeat(5_000_000);
-        client.ok("sessions.send", json!({"key": "long", "message": message})).await["messageSeq"].clone()
+        let mut number = Value::Null;
+        for _ in 0..5 {
+            let message = "m".repeat(1_000_000);
+            number = client.ok("sessions.send", json!({"key": "long", "message": message})).await["messageSeq"].clone();
+        }
+        number
     };
     let size = |name: &str| fs::metadata(place.data().join(name)).unwrap().len();
     // The file has to be longer than its log becomes, so that the bound is in the way of the one only.

@@ -111,8 +111,9 @@ static ALL: &[Nothing] = &[
             ("preparedOnly", "boolean", false),
             ("refresh", "boolean", false),
             ("includeProviderCapabilities", "boolean", false),
-            // In no schema, and yet sent by OpenClaw's terminal.
+            // In no schema, and yet sent by OpenClaw's terminal and by its Control UI.
             ("includeDetails", "boolean", false),
+            ("sessionKey", "string", false),
         ],
         |_, _| json!({"models": []}),
     ),

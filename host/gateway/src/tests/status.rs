@@ -97,6 +97,7 @@ async fn what_there_is_none_of_is_an_empty_list() {
             ("models.list", Value::Null),
             ("models.list", json!({"view": "configured", "preparedOnly": true, "agentId": "main"})),
             ("models.list", json!({"agentId": "main", "includeDetails": true})),
+            ("models.list", json!({"agentId": "main", "sessionKey": "agent:main:main", "view": "configured"})),
             ("skills.status", json!({"agentId": "main", "sessionKey": "main"})),
             ("skills.status", json!({"name": "notes"})),
             ("commands.list", json!({"agentId": "main", "scope": "text", "includeArgs": false})),
