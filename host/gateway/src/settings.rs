@@ -96,11 +96,16 @@ pub trait Settings: Send + Sync + 'static {
     /// It cannot be written.
     fn store(&self, text: &str) -> Result<(), Failure>;
 
-    /// Makes the stored keys of [`Reload::Hot`] count.
+    /// Has a text that was stored count, as far as its keys are [`Reload::Hot`] and not in [`Self::live`]. Gives the keys that
+    /// count otherwise than before, also those that somebody had changed in the file before; what follows from them is left to
+    /// [`Self::apply`].
+    fn go_by(&self, text: &str) -> Vec<String>;
+
+    /// Does what follows from keys that count otherwise now: plugins are loaded anew.
     ///
     /// # Errors
     /// They are stored and do not count yet; why.
-    async fn apply(&self, caller: &Caller, changed: &[String]) -> Result<(), Failure>;
+    async fn apply(&self, caller: &Caller, keys: &[String]) -> Result<(), Failure>;
 
     /// What counts in a running gateway with this text, keys of [`Reload::Hot`] and no others; none when it cannot be used.
     fn live(&self, text: &str) -> Option<LiveConfig>;

@@ -52,13 +52,14 @@ pub fn init(config: &Config) -> Result<LogFile, AlreadySetUp> {
 /// The level of this process's log.
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Logs at another level from now on. Nothing happens in a process without a log.
-pub(crate) fn set_level(level: LogLevel) {
-    if let Some(handle) = LEVEL.get()
-        && let Err(error) = handle.reload(filter(level))
-    {
-        tracing::warn!(%error, "the level of the log cannot be changed");
+/// Logs at that level from now on; whether it is another than before. Nothing happens in a process without a log.
+pub(crate) fn set_level(level: LogLevel) -> bool {
+    let wanted = filter(level);
+    let Some(handle) = LEVEL.get() else { return false };
+    if handle.clone_current().as_ref() == Some(&wanted) {
+        return false;
     }
+    handle.reload(wanted).inspect_err(|error| tracing::warn!(%error, "the level of the log cannot be changed")).is_ok()
 }
 
 fn filter(level: LogLevel) -> Targets {

@@ -155,7 +155,7 @@ pub enum AuditEvent {
         /// The keys that changed; never their values.
         keys: Vec<String>,
     },
-    /// Settings of the gateway began to count while it ran, as somebody changed the configuration file through it.
+    /// Settings of the gateway or of plugins began to count while it ran, as somebody changed the configuration file through it.
     ConfigLive {
         /// The keys; never their values.
         keys: Vec<String>,

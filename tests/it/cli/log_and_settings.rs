@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::support::{Connect, Place, eventually};
+use crate::support::{Connect, Place, env, eventually};
 
 #[tokio::test]
 async fn the_log_is_read_while_the_program_runs_and_afterwards() {
@@ -48,6 +48,31 @@ async fn what_the_gateway_goes_by_counts_at_once() {
     set("gateway.rateLimits.loopback.read", "1").await;
     let refused = reader.call("status", json!({})).await.expect_err("one call a minute, and that was it");
     assert_eq!(refused["details"]["limit"], "1 per 60s", "{refused}");
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_writes_is_told_what_else_counts_now_and_what_does_not() {
+    let place = Place::with_examples(&["notes", "units"]).await;
+    let program = place.start_with(env("LEANCLAW_GATEWAY_ALLOWED_ORIGINS", "https://a.example")).await;
+    let mut client = program.client().await;
+    let mut state =
+        async |id: &str| client.ok("plugins.inspect", json!({"pluginId": id})).await["plugin"]["state"].clone();
+    let before = state("units").await;
+    assert_ne!(before, "disabled");
+    place.write_config(r#"{"plugins": {"entries": {"units": {"enabled": false}}}}"#);
+    let set = place.run(&["config", "set", "plugins.entries.notes.enabled", "false"]).await;
+    assert!(
+        set.err.contains("what was changed in the file before counts from now on, too: plugins.entries.units"),
+        "{}",
+        set.err
+    );
+    assert_eq!((state("notes").await, state("units").await), (json!("disabled"), json!("disabled")));
+    let audit = place.run(&["audit", "tail", "--kind", "config-live", "--json"]).await.json();
+    assert!(audit.to_string().contains(r#""edited":["plugins.entries.units"]"#), "{audit}");
+    let set = place.run(&["config", "set", "gateway.controlUi.allowedOrigins", "['https://b.example']"]).await;
+    let says = "gateway.controlUi.allowedOrigins does not count in the program that runs, where LEANCLAW_GATEWAY_ALLOWED_ORIGINS";
+    assert!(set.err.contains(says), "{}", set.err);
     program.stop().await;
 }
 

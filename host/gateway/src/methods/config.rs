@@ -230,11 +230,12 @@ async fn store(
     let stored = stored.map_err(|error| unavailable(&format!("the configuration cannot be written: {error}")))?;
     stored.map_err(|failure| failure_to_error(version, &failure))?;
     if let Some(live) = settings.live(&plan.text) {
-        plan.live = state.go_by(live, session);
+        plan.live = state.go_by(live, session).into_iter().map(str::to_owned).collect();
     }
+    plan.live.extend(settings.go_by(&plan.text));
     note(state, session, settings, wish, &plan).await;
     drop(turn);
-    let applied = settings.apply(&session.caller, &plan.changed).await;
+    let applied = settings.apply(&session.caller, &plan.live).await;
     // What follows waits for nothing before it answers.
     state.look_again_at(session);
     Ok((plan, applied))
@@ -248,15 +249,15 @@ struct Plan {
     changed: Vec<String>,
     /// Of these, the ones that count for nothing here.
     outranked: Vec<OutrankedKey>,
-    /// Keys of the gateway that count otherwise than before.
-    live: Vec<&'static str>,
+    /// Keys that count otherwise than before.
+    live: Vec<String>,
 }
 
 impl Plan {
     /// Of the keys that count otherwise now, those that it does not change itself.
-    fn edited(&self) -> Vec<&'static str> {
+    fn edited(&self) -> Vec<String> {
         let writes = |live: &str| self.changed.iter().any(|key| is_or_is_below(key, live) || is_or_is_below(live, key));
-        self.live.iter().copied().filter(|live| !writes(live)).collect()
+        self.live.iter().filter(|live| !writes(live)).cloned().collect()
     }
 }
 
@@ -364,14 +365,13 @@ fn invalid(problems: &[SettingsIssue]) -> ErrorShape {
 
 /// Writes down that the configuration changed and tells the others.
 async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wish: &Wish, plan: &Plan) {
-    let event = AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() };
-    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
-    let mut records = vec![AuditRecord { at_ms: state.now_ms(), actor: actor.clone(), event }];
+    let mut events =
+        vec![AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() }];
     if !plan.live.is_empty() {
-        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
-        let event = AuditEvent::ConfigLive { keys: owned(&plan.live), edited: owned(&plan.edited()) };
-        records.push(AuditRecord { at_ms: state.now_ms(), actor, event });
+        events.push(AuditEvent::ConfigLive { keys: plan.live.clone(), edited: plan.edited() });
     }
+    let (at_ms, actor) = (state.now_ms(), format!("{}:{}", session.caller.kind, session.caller.id));
+    let records = events.into_iter().map(|event| AuditRecord { at_ms, actor: actor.clone(), event }).collect();
     if let Err(failure) = state.services.records.change(Vec::new(), records).await {
         tracing::error!(%failure, "that the configuration changed cannot be written to the audit log");
     }
@@ -382,7 +382,7 @@ async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wi
 }
 
 /// When a change counts: `{ok, required, keys, message?, notApplied?, live?, edited?, outranked?}`. `keys` need a start.
-/// `live` are keys of the gateway that count otherwise from now on, and `edited` those of them that somebody had changed in
+/// `live` are keys that count otherwise from now on, and `edited` those of them that somebody had changed in
 /// the file before. `outranked` are keys that count neither now nor after a start like the last, with who says another value.
 fn counting(settings: &Arc<dyn Settings>, plan: &Plan, not_applied: Option<String>) -> Value {
     let is_outranked = |key: &str| plan.outranked.iter().any(|outranked| is_or_is_below(key, &outranked.key));

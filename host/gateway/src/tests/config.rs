@@ -8,12 +8,15 @@ use serde_json::{Map, Value, json};
 
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
+use crate::settings::differences;
 use crate::{CheckedSettings, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue};
 
-/// A file in memory. `bad: true` is wrong, `token` is a secret, `hot` and what the gateway goes by count at once.
+/// A file in memory. `bad: true` is wrong, `token` is a secret; `hot`, `plugins` and what the gateway goes by count at once.
 #[derive(Default)]
 pub(super) struct MemorySettings {
     text: Mutex<Option<String>>,
+    /// What counts at once, as it counts.
+    hot: Mutex<Value>,
     applied: Mutex<Vec<String>>,
 }
 
@@ -65,8 +68,17 @@ impl Settings for MemorySettings {
         Ok(())
     }
 
-    async fn apply(&self, _: &Caller, changed: &[String]) -> Result<(), Failure> {
-        self.applied.lock().unwrap().extend(changed.iter().cloned());
+    fn go_by(&self, text: &str) -> Vec<String> {
+        let parsed = self.check(text).parsed;
+        let hot = json!({"hot": parsed["hot"], "plugins": parsed["plugins"]});
+        let mut keys = Vec::new();
+        differences(&self.hot.lock().unwrap(), &hot, "", &mut keys);
+        *self.hot.lock().unwrap() = hot;
+        keys
+    }
+
+    async fn apply(&self, _: &Caller, keys: &[String]) -> Result<(), Failure> {
+        self.applied.lock().unwrap().extend(keys.iter().cloned());
         Ok(())
     }
 
@@ -162,7 +174,7 @@ async fn a_change_is_stored_told_and_written_down_and_is_there_after_a_restart()
     assert_eq!(answer["restart"]["required"], true);
     let event = reader.event("config.changed").await["payload"].clone();
     assert_eq!((&event["hash"], &event["path"]), (&answer["hash"], &json!("/c.json")));
-    assert_eq!(*settings.applied.lock().unwrap(), ["gateway.port", "hot.x"]);
+    assert_eq!(*settings.applied.lock().unwrap(), ["hot.x"]);
     let stored = settings.check(&settings.load().unwrap().unwrap()).parsed;
     assert_eq!(stored["gateway"]["token"], "hunter2", "the sentinel keeps what is stored");
     let rows = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
@@ -324,6 +336,20 @@ async fn what_was_edited_before_is_told_and_written_down_with_what_counts() {
     let restart = patch(&mut writer, json!({"other": 1})).await;
     assert_eq!((restart.get("live"), restart.get("edited")), (None, None), "nothing of it counts otherwise");
     assert_eq!(server.records.audit.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn settings_of_plugins_that_were_edited_before_are_told_and_written_down_too() {
+    let (server, settings) = start(Some("{}")).await;
+    let mut writer = server.admin().await;
+    settings.store(&json!({"plugins": {"entries": {"b": {"enabled": false}}}}).to_string()).unwrap();
+    let restart = patch(&mut writer, json!({"plugins": {"entries": {"a": {"enabled": false}}}})).await;
+    let (a, b) = ("plugins.entries.a.enabled", "plugins.entries.b.enabled");
+    assert_eq!((&restart["live"], &restart["edited"]), (&json!([b, a]), &json!([b])), "{restart}");
+    assert_eq!(*settings.applied.lock().unwrap(), [b, a], "what was edited is applied as well");
+    let rows = serde_json::to_value(&*server.records.audit.lock().unwrap()).unwrap();
+    assert_eq!(rows[0]["kind"], "config-changed");
+    assert_eq!((&rows[1]["kind"], &rows[1]["edited"]), (&json!("config-live"), &json!([b])), "{rows}");
 }
 
 #[tokio::test]

@@ -21,6 +21,22 @@ pub struct PluginsConfig {
     pub entries: BTreeMap<PluginId, PluginEntry>,
 }
 
+impl PluginsConfig {
+    /// The keys of the configuration file at which the two differ, apart from the folder.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
+        let Self { dir: _, enabled, allow, deny, entries } = self;
+        let lists = [
+            ("plugins.enabled", *enabled != other.enabled),
+            ("plugins.allow", *allow != other.allow),
+            ("plugins.deny", *deny != other.deny),
+        ];
+        let ids: BTreeSet<&PluginId> = entries.keys().chain(other.entries.keys()).collect();
+        let differ = ids.into_iter().filter(|id| entries.get(id) != other.entries.get(id));
+        let lists = lists.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+        lists.chain(differ.map(|id| format!("plugins.entries.{id}"))).collect()
+    }
+}
+
 /// What is said about one plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginEntry {
@@ -237,6 +253,22 @@ mod tests {
 
     fn key(text: &str) -> PluginKey {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn two_sections_differ_by_the_keys_that_a_person_would_look_at() {
+        let before =
+            config(json!({"allow": ["a", "b"], "entries": {"a": {"config": {"x": 1}}, "b": {"enabled": false}}}));
+        assert_eq!(before.differences(&before), Vec::<String>::new());
+        let now = config(
+            json!({"deny": ["c"], "enabled": false, "entries": {"a": {"config": {"x": 2}}, "c": {"enabled": false}}}),
+        );
+        let lists = ["plugins.enabled", "plugins.allow", "plugins.deny"];
+        let entries = ["plugins.entries.a", "plugins.entries.b", "plugins.entries.c"];
+        assert_eq!(now.differences(&before), [lists, entries].concat());
+        assert_eq!(before.differences(&now), [lists, entries].concat());
+        let moved = PluginsConfig { dir: "/elsewhere".into(), ..before.clone() };
+        assert_eq!(moved.differences(&before), Vec::<String>::new());
     }
 
     #[test]

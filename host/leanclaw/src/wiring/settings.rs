@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::plugins::SharedPlugins;
 use crate::config::{
-    Config, Effective, FileText, Flags, Problem, Source, Sources, json5_tree, resolve, schema, variables,
+    Config, Effective, FileText, Flags, PluginsConfig, Problem, Source, Sources, json5_tree, resolve, schema, variables,
 };
 use crate::{report, telemetry};
 
@@ -163,30 +163,21 @@ impl Settings for SettingsFile {
         })
     }
 
-    async fn apply(&self, caller: &Caller, changed: &[String]) -> Result<(), Failure> {
-        let Some((plugins, section)) = &self.serving else { return Ok(()) };
-        let hot: Vec<&String> = changed.iter().filter(|key| self.reload(key) == Reload::Hot).collect();
-        if hot.is_empty() {
-            return Ok(());
-        }
-        let text = self.load()?.unwrap_or_else(|| "{}".to_owned());
-        let config = resolve(&self.with(&text)).map_err(|error| Failure::invalid(error.to_string()))?.config;
-        if hot.iter().any(|key| key.starts_with("logging")) {
-            telemetry::set_level(config.log.level);
-        }
-        let hot: Vec<&String> = hot.into_iter().filter(|key| key.starts_with("plugins")).collect();
-        if hot.is_empty() {
-            return Ok(());
-        }
-        {
-            let mut section = section.write().unwrap_or_else(PoisonError::into_inner);
-            // The folder is watched where it was; another one needs a start.
-            let dir = std::mem::take(&mut section.dir);
-            *section = config.plugins;
-            section.dir = dir;
-        }
-        let mut ids: Vec<Option<PluginId>> = hot.iter().map(|key| plugin_of(key)).collect();
-        ids.dedup();
+    fn go_by(&self, text: &str) -> Vec<String> {
+        let (Some((_, section)), Ok(resolution)) = (&self.serving, resolve(&self.with(text))) else { return Vec::new() };
+        let Config { log, plugins, .. } = resolution.config;
+        let level = telemetry::set_level(log.level).then(|| "logging.level".to_owned());
+        let mut section = section.write().unwrap_or_else(PoisonError::into_inner);
+        // The folder is watched where it was; another one needs a start.
+        let dir = section.dir.clone();
+        let before = std::mem::replace(&mut *section, PluginsConfig { dir, ..plugins });
+        level.into_iter().chain(section.differences(&before)).collect()
+    }
+
+    async fn apply(&self, caller: &Caller, keys: &[String]) -> Result<(), Failure> {
+        let Some((plugins, _)) = &self.serving else { return Ok(()) };
+        let of_plugins = keys.iter().filter(|key| key.starts_with("plugins."));
+        let ids: Vec<Option<PluginId>> = of_plugins.map(|key| plugin_of(key)).collect();
         if ids.contains(&None) {
             plugins.reload(caller, None).await?;
             return Ok(());
