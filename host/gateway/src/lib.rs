@@ -63,5 +63,7 @@ pub use plugins::{Channel, PluginHost, PluginMethod, RouteBody, WebhookReply, We
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
-pub use settings::{CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, merge_settings, without_secrets};
+pub use settings::{
+    CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, is_or_is_below, merge_settings, without_secrets,
+};
 pub use web::Doorman;

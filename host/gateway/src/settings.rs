@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use leanclaw_types::{Caller, Failure};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::LiveConfig;
@@ -23,7 +24,7 @@ pub struct SettingsIssue {
 }
 
 /// A key whose value in the file counts for nothing here, as a flag or the environment says another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutrankedKey {
     /// The key with dots between its parts.
     pub key: String,
@@ -129,6 +130,12 @@ pub fn without_secrets(settings: &Arc<dyn Settings>, value: &Value) -> Value {
 /// Lays a merge patch over a configuration, as `config.patch` does.
 pub fn merge_settings(target: &mut Value, patch: &Value) {
     merge(target, patch, "", &[]);
+}
+
+/// Whether a key of the configuration is another or lies below it; list indexes in brackets.
+#[must_use]
+pub fn is_or_is_below(key: &str, top: &str) -> bool {
+    key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// One key below another; list indexes in brackets.
@@ -306,6 +313,16 @@ pub(crate) fn differences(before: &Value, after: &Value, path: &str, found: &mut
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_key_is_below_another_by_whole_parts() {
+        for key in ["a.b", "a.b.c", "a.b[0].c"] {
+            assert!(is_or_is_below(key, "a.b"), "{key}");
+        }
+        for key in ["a", "a.bc", "x.a.b", ""] {
+            assert!(!is_or_is_below(key, "a.b"), "{key}");
+        }
+    }
 
     #[test]
     fn a_patch_merges_and_null_takes_away() {

@@ -11,8 +11,8 @@ use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Nothing, READ};
@@ -23,8 +23,8 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::phrase::Shape;
 use crate::settings::{
-    CheckedSettings, OutrankedKey, Reload, SENTINEL, Settings, SettingsIssue, differences, merge, redacted,
-    redacted_text, rendered, restored,
+    CheckedSettings, OutrankedKey, Reload, SENTINEL, Settings, SettingsIssue, differences, is_or_is_below, merge,
+    redacted, redacted_text, rendered, restored,
 };
 use crate::wire::Payload;
 
@@ -318,10 +318,6 @@ fn plan(
     Ok(Plan { text, parsed, changed, outranked, live: Vec::new() })
 }
 
-fn is_or_is_below(key: &str, top: &str) -> bool {
-    key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
 fn patched(stored: &CheckedSettings, given: &CheckedSettings, wish: &Wish) -> Result<Value, ErrorShape> {
     if !given.parsed.is_object() {
         return Err(ErrorShape::invalid("config.patch raw must be an object"));
@@ -365,8 +361,7 @@ fn invalid(problems: &[SettingsIssue]) -> ErrorShape {
 
 /// Writes down that the configuration changed and tells the others.
 async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wish: &Wish, plan: &Plan) {
-    let mut events =
-        vec![AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() }];
+    let mut events = vec![AuditEvent::ConfigChanged { action: wish.how.name().to_owned(), keys: plan.changed.clone() }];
     if !plan.live.is_empty() {
         events.push(AuditEvent::ConfigLive { keys: plan.live.clone(), edited: plan.edited() });
     }
@@ -381,35 +376,38 @@ async fn note(state: &State, session: &Session, settings: &Arc<dyn Settings>, wi
     state.hub.broadcast(Event::new("config.changed", &payload.to_string()).scope(READ));
 }
 
-/// When a change counts: `{ok, required, keys, message?, notApplied?, live?, edited?, outranked?}`. `keys` need a start.
-/// `live` are keys that count otherwise from now on, and `edited` those of them that somebody had changed in
-/// the file before. `outranked` are keys that count neither now nor after a start like the last, with who says another value.
-fn counting(settings: &Arc<dyn Settings>, plan: &Plan, not_applied: Option<String>) -> Value {
-    let is_outranked = |key: &str| plan.outranked.iter().any(|outranked| is_or_is_below(key, &outranked.key));
+/// When a change counts.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Restart<'a> {
+    ok: bool,
+    required: bool,
+    /// Keys that need a start.
+    keys: Vec<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
+    /// Why what should count now does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_applied: Option<String>,
+    /// Keys that count otherwise from now on.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    live: &'a [String],
+    /// Those of them that somebody had changed in the file before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    edited: Vec<String>,
+    /// Keys that count neither now nor after a start like the last, with who says another value.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    outranked: &'a [OutrankedKey],
+}
+
+fn counting<'a>(settings: &Arc<dyn Settings>, plan: &'a Plan, not_applied: Option<String>) -> Restart<'a> {
+    let Plan { changed, outranked, live, .. } = plan;
+    let is_outranked = |key: &str| outranked.iter().any(|outranked| is_or_is_below(key, &outranked.key));
     let waits = |key: &&String| settings.reload(key) == Reload::Restart && !is_outranked(key);
-    let keys: Vec<&String> = plan.changed.iter().filter(waits).collect();
+    let keys: Vec<&String> = changed.iter().filter(waits).collect();
     let required = !keys.is_empty();
-    let mut parts = Map::from_iter([
-        ("ok".to_owned(), json!(!required)),
-        ("required".to_owned(), json!(required)),
-        ("keys".to_owned(), json!(keys)),
-    ]);
-    let outranked = |outranked: &OutrankedKey| {
-        let OutrankedKey { key, variable, source } = outranked;
-        json!({"key": key, "variable": variable, "source": source})
-    };
-    let outranked: Vec<Value> = plan.outranked.iter().map(outranked).collect();
     let message = required.then_some("stop LeanClaw and start it again; until then the old values count");
-    let further = [
-        ("message", json!(message)),
-        ("notApplied", json!(not_applied)),
-        ("live", json!(plan.live)),
-        ("edited", json!(plan.edited())),
-        ("outranked", json!(outranked)),
-    ];
-    let says_something = |(_, value): &(&str, Value)| !value.is_null() && *value != json!([]);
-    parts.extend(further.into_iter().filter(says_something).map(|(name, value)| (name.to_owned(), value)));
-    Value::Object(parts)
+    Restart { ok: !required, required, keys, message, not_applied, live, edited: plan.edited(), outranked }
 }
 
 fn answer(

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use leanclaw_gateway::{CheckedSettings, ControlUi, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue};
+use leanclaw_gateway::{
+    CheckedSettings, ControlUi, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue, is_or_is_below,
+};
 use leanclaw_plugin::Plugins;
 use leanclaw_types::failure::code;
 use leanclaw_types::{Caller, Failure, PluginId};
@@ -164,7 +166,9 @@ impl Settings for SettingsFile {
     }
 
     fn go_by(&self, text: &str) -> Vec<String> {
-        let (Some((_, section)), Ok(resolution)) = (&self.serving, resolve(&self.with(text))) else { return Vec::new() };
+        let (Some((_, section)), Ok(resolution)) = (&self.serving, resolve(&self.with(text))) else {
+            return Vec::new();
+        };
         let Config { log, plugins, .. } = resolution.config;
         let level = telemetry::set_level(log.level).then(|| "logging.level".to_owned());
         let mut section = section.write().unwrap_or_else(PoisonError::into_inner);
@@ -201,8 +205,6 @@ impl Settings for SettingsFile {
     }
 
     fn reload(&self, key: &str) -> Reload {
-        let is_or_is_below =
-            |key: &str, top: &str| key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         if HOT.iter().any(|hot| is_or_is_below(key, hot)) {
             return Reload::Hot;
         }
