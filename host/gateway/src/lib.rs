@@ -59,6 +59,7 @@ pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use hooks::{HookMapping, Hooks};
 pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};
+pub use methods::is_of_version_3_only;
 pub use plugins::{Channel, PluginHost, PluginMethod, RouteBody, WebhookReply, WebhookRequest};
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;

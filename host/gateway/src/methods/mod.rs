@@ -304,6 +304,12 @@ pub(crate) fn find(name: &str) -> Option<Known> {
     BY_NAME.get(name).copied()
 }
 
+/// Whether version 3 of the protocol has a method of that name here, and version 4 has not.
+#[must_use]
+pub fn is_of_version_3_only(name: &str) -> bool {
+    find(name).is_some_and(|known| known.method.only == Some(ProtocolVersion::V3))
+}
+
 impl Call<'_> {
     /// Reads the parameters, or phrases what is wrong with them. Each pair in `aliases` is a further name of a
     /// parameter and the name the schema knows.

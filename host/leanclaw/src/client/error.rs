@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use leanclaw_gateway::is_of_version_3_only;
+use leanclaw_types::id::RESERVED_PLUGIN_IDS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
@@ -204,11 +206,8 @@ impl ClientError {
             Self::ConnectRefused { refusal, token_from, .. } => connect_hints(refusal, token_from.as_deref()),
             Self::Refused { method, refusal } => {
                 let mut hints = refusal.hints();
-                if hints.is_empty()
-                    && refusal.message.starts_with("unknown method")
-                    && let Some((plugin, _)) = method.split_once('.')
-                {
-                    hints.push(format!("leanclaw plugin inspect {plugin} shows the methods of a plugin of that name"));
+                if hints.is_empty() && refusal.message.starts_with("unknown method") {
+                    hints.extend(about_unknown(method));
                 }
                 hints
             }
@@ -217,6 +216,19 @@ impl ClientError {
             Self::Closed { .. } | Self::Broken { .. } => one("the log of the gateway says more"),
         }
     }
+}
+
+/// What is known here of a method that a gateway does not know.
+fn about_unknown(method: &str) -> Option<String> {
+    let (first, _) = method.split_once('.')?;
+    if is_of_version_3_only(method) {
+        return Some(
+            "only version 3 of the protocol has this method, and the gateway and this client speak 4".to_owned(),
+        );
+    }
+    // The gateway's own methods begin with these, and no plugin's.
+    let may_be_a_plugin = !RESERVED_PLUGIN_IDS.contains(&first);
+    may_be_a_plugin.then(|| format!("leanclaw plugin inspect {first} shows the methods of a plugin of that name"))
 }
 
 fn connect_hints(refusal: &Refusal, token_from: Option<&str>) -> Vec<String> {
@@ -233,4 +245,23 @@ fn connect_hints(refusal: &Refusal, token_from: Option<&str>) -> Vec<String> {
         _ => {}
     }
     hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_suggested_only_where_a_plugin_can_be_meant() {
+        let hints = |method: &str| {
+            let refusal = Refusal { message: format!("unknown method: {method}"), ..Refusal::default() };
+            ClientError::Refused { method: method.to_owned(), refusal: Box::new(refusal) }.hints()
+        };
+        assert!(hints("notes.nothing")[0].contains("leanclaw plugin inspect notes"), "{:?}", hints("notes.nothing"));
+        let older = hints("node.pair.verify");
+        assert!(older.len() == 1 && older[0].contains("only version 3"), "{older:?}");
+        for method in ["node.nothing", "talk.mode", "nothing"] {
+            assert_eq!(hints(method), Vec::<String>::new(), "{method}");
+        }
+    }
 }
