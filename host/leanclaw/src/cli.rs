@@ -103,7 +103,7 @@ fn run(cli: Cli) -> Result<()> {
     let Cli { flags, command } = cli;
     match command.unwrap_or(Command::Start) {
         Command::Start => start::run(flags),
-        Command::Config(arguments) => settings::run(flags, &arguments),
+        Command::Config(arguments) => settings::run(flags, arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Call(arguments) => call::run(flags, arguments),
         Command::Status(plain) => status::run(flags, plain),

@@ -73,6 +73,38 @@ async fn whoever_writes_is_told_what_else_counts_now_and_what_does_not() {
     let set = place.run(&["config", "set", "gateway.controlUi.allowedOrigins", "['https://b.example']"]).await;
     let says = "gateway.controlUi.allowedOrigins does not count in the program that runs, where LEANCLAW_GATEWAY_ALLOWED_ORIGINS";
     assert!(set.err.contains(says), "{}", set.err);
+    // What covers a key for this command alone says nothing about the program.
+    let set = place.run_with(&["config", "set", "logging.level", "warn"], env("LOG_LEVEL", "info")).await;
+    assert_eq!((set.err.as_str(), set.status.success()), ("", true));
+    program.stop().await;
+}
+
+#[tokio::test]
+async fn the_settings_of_a_gateway_that_is_named_are_its_own() {
+    let (here, there) = (Place::empty(), Place::empty());
+    there.write_config("{gateway: {auth: {token: 't0ken'}}}");
+    let program = there.start().await;
+    let url = format!("ws://{}", program.address);
+    let run =
+        async |asked: &[&str]| here.run(&[&["config"][..], asked, &["--url", &url, "--token", "t0ken"]].concat()).await;
+    let set = run(&["set", "LEANCLAW_AUDIT_MAX_ROWS", "5000"]).await;
+    assert!(set.err.contains("it counts once LeanClaw is started again"), "{set:?}");
+    assert_eq!(set.ok(), format!("audit.maxRows is set in {}.\n", there.config_file().display()));
+    let got = run(&["get", "audit.maxRows", "--json"]).await.json();
+    assert_eq!(got, json!({"key": "audit.maxRows", "value": 5000}));
+    let token = run(&["get", "gateway.auth.token"]).await.ok();
+    assert!(!token.contains("t0ken"), "{token}");
+    let unknown = run(&["set", "wasm.maxInstance", "7"]).await;
+    assert!(unknown.err.contains("did you mean `wasm.maxInstances`?"), "{}", unknown.err);
+    let wrong = run(&["set", "wasm.maxInstances", "0"]).await.failed(1);
+    assert!(wrong.contains("wasm.maxInstances: is `0`") && wrong.contains("nothing was changed"), "{wrong}");
+
+    assert!(!here.config_file().exists(), "nothing was set here");
+    assert_ne!(here.run(&["config", "get", "audit.maxRows"]).await.ok(), "5000\n");
+    for command in [&["config", "get", "audit.maxRows"][..], &["config", "set", "audit.maxRows", "1"]] {
+        let refused = here.run(&[command, &["--url", url.as_str()]].concat()).await.failed(1);
+        assert!(refused.contains("refused the connection"), "{refused}");
+    }
     program.stop().await;
 }
 
@@ -118,7 +150,9 @@ async fn a_key_is_set_through_the_program_and_without_it() {
         (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
     let (good, said) = covered("warn");
-    assert!(good && said.contains("it does not count as long as LOG_LEVEL"), "{said}");
+    let says =
+        "logging.level does not count in a program that is started from here, where LOG_LEVEL comes from elsewhere";
+    assert!(good && said.contains(says), "{said}");
     let (good, said) = covered("loud");
     assert!(!good && said.contains("expected `trace`"), "what is covered today counts tomorrow: {said}");
     let refused = place.run(&["config", "set", "logging.level", "loud"]).await.failed(1);

@@ -102,6 +102,11 @@ impl Which {
         self.url.is_some()
     }
 
+    /// Whether the command line says that a gateway is to be asked, for a command that else reads a file.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        self.url.is_some() || self.token.is_some()
+    }
+
     /// Finds the gateway: the one that is named, else the one that runs with this data directory, else the configured one.
     pub(crate) fn find(self, flags: Flags) -> Result<Found> {
         let named = Named::by(&flags);

@@ -4,7 +4,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::resolve;
+use super::gateway::Which;
+use super::{resolve, settings_edit};
 use crate::config::variables::{self, Outside, Variable};
 use crate::config::{Flags, PluginsConfig, Resolution};
 use crate::output;
@@ -30,6 +31,8 @@ enum Command {
     Get {
         /// The key in the configuration file, or the variable
         key: String,
+        #[command(flatten)]
+        gateway: Which,
     },
     /// Set one key in the configuration file
     Set {
@@ -38,17 +41,19 @@ enum Command {
         /// The value as JSON5, or a text as it is; `null` takes the key out
         #[arg(allow_hyphen_values = true)]
         value: String,
+        #[command(flatten)]
+        gateway: Which,
     },
 }
 
-pub(crate) fn run(flags: Flags, arguments: &Arguments) -> Result<()> {
-    match &arguments.command {
+pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
+    match arguments.command {
         None => show(&resolve(flags)?, arguments.json),
         Some(Command::Variables) => list(arguments.json),
         Some(Command::Path) => path(flags, arguments.json),
         Some(Command::Check) => check(&resolve(flags)?, arguments.json),
-        Some(Command::Get { key }) => super::settings_edit::get(flags, key, arguments.json),
-        Some(Command::Set { key, value }) => super::settings_edit::put(flags, key, value, arguments.json),
+        Some(Command::Get { key, gateway }) => settings_edit::get(flags, gateway, &key, arguments.json),
+        Some(Command::Set { key, value, gateway }) => settings_edit::put(flags, gateway, &key, &value, arguments.json),
     }
 }
 
