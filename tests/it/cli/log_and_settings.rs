@@ -55,11 +55,8 @@ async fn what_the_gateway_goes_by_counts_at_once() {
 async fn whoever_writes_is_told_what_else_counts_now_and_what_does_not() {
     let place = Place::with_examples(&["notes", "units"]).await;
     let program = place.start_with(env("LEANCLAW_GATEWAY_ALLOWED_ORIGINS", "https://a.example")).await;
-    let mut client = program.client().await;
-    let mut state =
-        async |id: &str| client.ok("plugins.inspect", json!({"pluginId": id})).await["plugin"]["state"].clone();
-    let before = state("units").await;
-    assert_ne!(before, "disabled");
+    let state = async |id: &str| place.run(&["plugin", "inspect", id, "--json"]).await.json()["state"].clone();
+    assert_eq!(state("units").await, "needs-grant");
     place.write_config(r#"{"plugins": {"entries": {"units": {"enabled": false}}}}"#);
     let set = place.run(&["config", "set", "plugins.entries.notes.enabled", "false"]).await;
     assert!(
