@@ -93,6 +93,8 @@ fn mapping(line: &str) -> Option<Mapping<'_>> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     const CODE: &str = "562a6b5f4000-562a6d4e0000 r-xp 008f3000 fe:00 10011802                   /usr/bin/leanclaw";
@@ -111,8 +113,24 @@ mod tests {
         assert!(mapping("").is_none());
     }
 
+    /// In a process of its own: what other tests run and load meanwhile comes into memory too.
     #[test]
     fn the_program_goes_on_with_less_in_memory() {
+        const ALONE: &str = "LEANCLAW_TEST_FOOTPRINT_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            return less_is_in_memory();
+        }
+        let this = concat!(module_path!(), "::the_program_goes_on_with_less_in_memory").split_once("::").unwrap().1;
+        let outcome = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", this, "--nocapture"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&outcome.stdout);
+        assert!(outcome.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    fn less_is_in_memory() {
         let resident = || -> usize {
             let status = fs::read_to_string("/proc/self/status").unwrap();
             let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
