@@ -161,6 +161,7 @@ impl Connection {
         match span.in_scope(|| call.as_mut().poll(context)) {
             Poll::Ready(outcome) => {
                 span.record("ok", outcome.is_ok());
+                self.answered += 1;
                 self.socket.push(wire::response(&id, &outcome));
             }
             Poll::Pending => {
