@@ -255,7 +255,7 @@ impl State {
     /// As [`Self::audit_refusal`], for a call of somebody who came in. `code` tells calls apart; `event` is given the number of
     /// equal ones since the last row.
     pub(crate) fn audit_denial(&self, caller: &Caller, code: &str, event: impl FnOnce(u64) -> AuditEvent) {
-        let actor = format!("{}:{}", caller.kind, caller.id);
+        let actor = caller.actor();
         let Some(repeated) = self.denials.note(actor.clone(), code, self.now_ms()) else { return };
         self.audit(actor, event(repeated));
     }

@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) declared: Option<Declared>,
     /// When it came.
     pub(crate) connected_at_ms: u64,
+    /// What the hub had counted as taken back when it was decided on.
+    pub(crate) decided_at: u64,
     /// Which sessions it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
 }
@@ -112,12 +114,13 @@ pub(crate) async fn answer(state: &State, peer: Peer, nonce: &str, text: &str) -
         Ok(opening) => opening,
         Err(outcome) => return outcome,
     };
+    let decided_at = state.hub.taken_back();
     let access = match auth::decide(&state.door(), &peer, version, &connect, nonce) {
         Ok(proven) => devices::admit(state, &peer, version, &connect, proven).await,
         Err(refusal) => Err(refusal),
     };
     match access {
-        Ok(access) => welcome(state, peer, version, (&id, connect, access)),
+        Ok(access) => welcome(state, peer, version, (&id, connect, access, decided_at)),
         Err(refusal) => {
             tracing::info!(remote = %peer.address, code = refusal.code, "a client was refused");
             state.audit_refusal(&peer, refusal.code);
@@ -137,7 +140,7 @@ fn welcome(
     state: &State,
     peer: Peer,
     version: ProtocolVersion,
-    (id, connect, access): (&Id, ConnectParams, Access),
+    (id, connect, access, decided_at): (&Id, ConnectParams, Access, u64),
 ) -> Outcome {
     let session = uuid::Uuid::new_v4().to_string();
     let hello = hello(state, version, &session, &access);
@@ -153,6 +156,7 @@ fn welcome(
         id: session,
         declared,
         connected_at_ms: state.now_ms(),
+        decided_at,
         version,
         caller: Arc::new(access.caller),
         client: connect.client,

@@ -22,6 +22,9 @@ const QUEUE: usize = 512;
 /// runs again, and the rest of the queue is for what must arrive.
 const QUEUE_FOR_DROPPABLE: usize = QUEUE / 2;
 
+/// What a client hears that was being let in while something was taken back.
+const MEANWHILE: &str = "access was changed while this client connected; connect again";
+
 /// One event, written once for all who get it.
 #[derive(Debug)]
 pub(crate) struct Event {
@@ -207,6 +210,8 @@ struct Member {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     next: AtomicU64,
+    /// How often something was taken back from those who are here. Changed only while `members` is locked.
+    taken_back: AtomicU64,
     members: Mutex<HashMap<u64, Member>>,
 }
 
@@ -218,11 +223,24 @@ pub(crate) struct Seat {
 }
 
 impl Hub {
+    /// How often something was taken back so far. Whoever decides about a newcomer reads it before it looks at anything, and
+    /// hands it to [`Self::join`].
+    pub(crate) fn taken_back(&self) -> u64 {
+        self.taken_back.load(Ordering::Acquire)
+    }
+
+    /// Gives a connection a seat. Where something was taken back since it was decided on, that may have been what let it in,
+    /// and nobody looked at it then: it is sent away, to ask again.
     pub(crate) fn join(&self, session: Arc<Session>) -> Seat {
         let mail = Arc::new(Mailbox::default());
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let member = Member { session, mail: Arc::clone(&mail) };
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id, member);
+        let member = Member { session: Arc::clone(&session), mail: Arc::clone(&mail) };
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.insert(id, member);
+        if self.taken_back() != session.decided_at {
+            mail.expel(&session, MEANWHILE);
+        }
+        drop(members);
         Seat { id, mail }
     }
 
@@ -269,9 +287,12 @@ impl Hub {
     }
 
     /// Closes the connections for which `unwanted` gives a reason: what they were let in by is gone. The reason is what they
-    /// hear, so it says what was changed where, in at most 123 bytes.
+    /// hear, so it says what was changed where, in at most 123 bytes. What is taken back must be gone before: whoever is just
+    /// being let in is looked at again from here on.
     pub(crate) fn close_where(&self, unwanted: impl Fn(&Session) -> Option<&'static str>) {
-        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        self.taken_back.fetch_add(1, Ordering::Release);
+        for member in members.values() {
             if let Some(reason) = unwanted(&member.session) {
                 member.mail.expel(&member.session, reason);
                 member.mail.put(Signal::Wake);

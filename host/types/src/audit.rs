@@ -130,14 +130,24 @@ pub enum AuditEvent {
         /// The scopes it is approved for; those it asked for where it was rejected.
         scopes: Vec<String>,
     },
-    /// What a node may be asked for was decided on, or its name was, or whether it has a token.
+    /// What a node may be asked for was decided on, or its name was, or whether it has a token; or somebody sent it other rules.
     NodeChanged {
         /// The node's id: that of its device, or the one by which it was announced.
         node: String,
-        /// `approved`, `rejected`, `removed` or `renamed`; `token-approved`, `token-rejected` or `token-removed`.
+        /// `approved`, `rejected`, `removed` or `renamed`; `token-approved`, `token-rejected` or `token-removed`; `rules-set`
+        /// or, where the node did not say so, `rules-set-unconfirmed`.
         action: String,
         /// The commands it is about.
         commands: Vec<String>,
+    },
+    /// A command was sent to a node.
+    NodeInvoked {
+        /// The node's id.
+        node: String,
+        /// The command; never its parameters.
+        command: String,
+        /// `ok`; `failed` when the node says so; `timeout` or `disconnected` when it said nothing, so that it may have run.
+        outcome: String,
     },
     /// Somebody decided on a question that waited for a person.
     ApprovalDecided {
@@ -258,6 +268,7 @@ impl AuditEvent {
             Self::GroupChanged { .. } => "group-changed",
             Self::DeviceChanged { .. } => "device-changed",
             Self::NodeChanged { .. } => "node-changed",
+            Self::NodeInvoked { .. } => "node-invoked",
             Self::ApprovalDecided { .. } => "approval-decided",
             Self::ConfigChanged { .. } => "config-changed",
             Self::ConfigLive { .. } => "config-live",
@@ -293,6 +304,7 @@ impl AuditEvent {
             | Self::ConfigLive { .. }
             | Self::HookTaken { .. }
             | Self::NodeChanged { .. }
+            | Self::NodeInvoked { .. }
             | Self::DeviceChanged { .. }
             | Self::ScopeDenied { .. } => None,
         }

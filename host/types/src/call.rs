@@ -56,6 +56,12 @@ impl Caller {
         Self { kind: kind::CLIENT.into(), id: id.into(), role: role.into(), scopes, session_key: None, extra: None }
     }
 
+    /// Who that is in an audit row: `kind:id`, such as `client:device:…`.
+    #[must_use]
+    pub fn actor(&self) -> String {
+        format!("{}:{}", self.kind, self.id)
+    }
+
     /// Whether the caller holds `scope`. `operator.admin` holds every scope, `operator.write` also holds
     /// `operator.read`.
     #[must_use]

@@ -88,7 +88,9 @@ pub(crate) async fn run<H>(arrival: Arrival<H>) {
             drop(held);
             socket.allow_frames_of(limits.frame_bytes);
             let mut connection = Connection::new(Arc::clone(&state), socket, session);
-            crate::nodes::came(&state, &connection.session);
+            if connection.seat.mail.expelled().is_none() {
+                crate::nodes::came(&state, &connection.session);
+            }
             let end = std::future::poll_fn(|context| connection.poll(context)).await;
             state.hub.leave(connection.seat.id);
             crate::nodes::went(&state, &connection.session);
@@ -214,10 +216,6 @@ impl Connection {
         };
         if connection.state.draining() {
             connection.seat.mail.stopping.store(true, Ordering::Release);
-        }
-        // Whoever takes an origin or a proxy away looks at those who have a seat; this one may have been decided on before.
-        if let Some(reason) = connection.session.peer.taken_back(&connection.state.live.now()) {
-            connection.seat.mail.expel(&connection.session, reason);
         }
         connection.send_first_health();
         if connection.session.declared.is_some() {

@@ -22,6 +22,7 @@ pub(crate) use admission::{Wish, admit, resolved};
 pub(crate) use keys::Keys;
 pub(crate) use record::{About, Device, Pending, Token};
 
+use crate::nodes::{self, Nodes};
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 
@@ -249,16 +250,16 @@ impl Devices {
         noted.await.map_err(|error| crate::auth::Refusal { error, code: "PAIRING_NOT_STORED" })
     }
 
-    /// Forgets a device.
+    /// Forgets a device, and what it was approved for as a node: else that would count when it is paired again.
     ///
     /// # Errors
-    /// There is none with that id, or it cannot be stored.
-    pub(crate) async fn remove(&self, id: &str, actor: &str, now_ms: u64) -> Result<(), ErrorShape> {
+    /// There is none with that id, or it cannot be stored: then both are still there.
+    pub(crate) async fn remove(&self, id: &str, nodes: &Nodes, actor: &str, now_ms: u64) -> Result<(), ErrorShape> {
         self.paired
-            .change(|shelf| {
-                let device = shelf.get(id).ok_or_else(unknown_device)?;
+            .change_with(&nodes.kept, |devices, nodes| {
+                let device = devices.get(id).ok_or_else(unknown_device)?;
                 let audit = paired(id, "removed", &device.scopes, actor, now_ms);
-                Ok((Change::nothing().remove(id).audit(audit), ()))
+                Ok((Change::nothing().remove(id).audit(audit), nodes::forgotten(nodes, id), ()))
             })
             .await
     }

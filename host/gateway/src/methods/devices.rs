@@ -15,7 +15,6 @@ use super::sessions::later;
 use crate::auth::Role;
 use crate::connection::{Answer, Call, audit_missing_scope};
 use crate::devices::{Device, covers, resolved, unknown_device};
-use crate::handshake::Session;
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
@@ -128,7 +127,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             audit_missing_scope(&state, &session, "device.pair.approve", &missing);
             Err(ErrorShape::invalid(format!("missing scope: {missing}")))
         })?;
-        let approved = state.devices.approve(pending.clone().into(), "owner", &actor(&session), now_ms).await;
+        let approved = state.devices.approve(pending.clone().into(), "owner", &session.caller.actor(), now_ms).await;
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
         resolved(&state, &request.request_id, &device.about.device_id, "approved");
         Ok(Payload::json(&json!({"requestId": request.request_id, "device": device.shown(session.version)})))
@@ -141,7 +140,7 @@ pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(later(call, |state, session| async move {
         let now_ms = state.now_ms();
         let pending = state.devices.take(&request.request_id, now_ms, |_| Ok(()))?;
-        let written = state.devices.rejected(&pending, &actor(&session), now_ms).await;
+        let written = state.devices.rejected(&pending, &session.caller.actor(), now_ms).await;
         written.inspect_err(|_| state.devices.put_back(pending.clone()))?;
         let device = &pending.about.device_id;
         resolved(&state, &pending.request_id, device, "rejected");
@@ -149,13 +148,14 @@ pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     }))
 }
 
-/// `device.pair.remove {deviceId}` → `{deviceId}`.
+/// `device.pair.remove {deviceId}` → `{deviceId}`. What it was approved for as a node goes with it.
 pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     Ok(later(call, |state, session| async move {
-        state.devices.remove(&which.device_id, &actor(&session), state.now_ms()).await?;
-        state.hub.close_where(|other| (other.device.as_ref() == Some(&which.device_id)).then_some(REMOVED));
-        crate::nodes::forget(&state, &which.device_id).await?;
+        let (id, now_ms) = (&which.device_id, state.now_ms());
+        state.devices.remove(id, &state.nodes, &session.caller.actor(), now_ms).await?;
+        state.hub.close_where(|other| (other.device.as_ref() == Some(id)).then_some(REMOVED));
+        state.nodes.forget(id);
         Ok(Payload::json(&json!({"deviceId": which.device_id})))
     }))
 }
@@ -164,7 +164,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let rename: Rename = call.read(&RENAME, &[])?;
     Ok(later(call, |state, session| async move {
-        let (actor, label) = (actor(&session), rename.label.clone());
+        let (actor, label) = (session.caller.actor(), rename.label.clone());
         let what = ("renamed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
             device.label = Some(label);
@@ -180,17 +180,15 @@ pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn set_role(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let set: SetRole = call.read(&SET_ROLE, &[])?;
     Ok(later(call, |state, session| async move {
-        let (actor, access) = (actor(&session), set.role);
+        let (actor, access) = (session.caller.actor(), set.role);
         let what = ("role-changed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
             device.access = access;
             Ok(())
         };
         state.devices.change(&set.device_id, what, change).await?;
-        state.hub.close_where(|other| {
-            let is_other = other.device.as_ref() == Some(&set.device_id) && other.id != session.id;
-            is_other.then_some(ANOTHER_ROLE)
-        });
+        // Its own as well, if it set that itself: by then the answer is on its way.
+        state.hub.close_where(|other| (other.device.as_ref() == Some(&set.device_id)).then_some(ANOTHER_ROLE));
         Ok(Payload::json(&json!({"deviceId": set.device_id, "role": access})))
     }))
 }
@@ -201,23 +199,21 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let rotate: Rotate = call.read(&ROTATE, &[])?;
     let unknown = unknown_token(call.session.version, "rotation");
     Ok(later(call, |state, session| async move {
-        let (actor, now_ms, salt) = (actor(&session), state.now_ms(), state.devices.salt()?);
+        let (actor, now_ms, salt) = (session.caller.actor(), state.now_ms(), state.devices.salt()?);
         let Rotate { device_id, role, scopes } = rotate;
         let what = ("token-rotated", actor.as_str(), now_ms);
         let change = |device: &mut Device| {
             let approved = device.scopes.clone();
             let token = device.tokens.iter_mut().find(|token| token.role == role).ok_or_else(|| unknown.clone())?;
-            if let Some(wanted) = scopes {
-                if let Some(holder) =
-                    [&approved, &session.caller.scopes].into_iter().find(|have| !covers(have, &wanted))
-                {
-                    audit_missing_scope(&state, &session, "device.token.rotate", &missing(holder, &wanted));
-                    return Err(unknown.clone());
-                }
-                token.scopes = wanted;
-                token.scopes.sort();
-                token.scopes.dedup();
+            // A token that is made anew is given, also one that was revoked: with no other scopes named, those that it had.
+            let wanted = scopes.unwrap_or_else(|| token.scopes.clone());
+            if let Some(holder) = [&approved, &session.caller.scopes].into_iter().find(|have| !covers(have, &wanted)) {
+                audit_missing_scope(&state, &session, "device.token.rotate", &missing(holder, &wanted));
+                return Err(unknown.clone());
             }
+            token.scopes = wanted;
+            token.scopes.sort();
+            token.scopes.dedup();
             token.salt = salt;
             token.rotated_at_ms = Some(now_ms);
             token.revoked_at_ms = None;
@@ -252,7 +248,7 @@ pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let token_of: TokenOf = call.read(&TOKEN_OF, &[])?;
     let unknown = unknown_token(call.session.version, "revocation");
     Ok(later(call, |state, session| async move {
-        let (actor, now_ms) = (actor(&session), state.now_ms());
+        let (actor, now_ms) = (session.caller.actor(), state.now_ms());
         let TokenOf { device_id, role } = token_of;
         let change = |device: &mut Device| {
             let token = device.tokens.iter_mut().find(|token| token.role == role).ok_or_else(|| unknown.clone())?;
@@ -274,10 +270,6 @@ pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn identity(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let (device_id, public_key) = call.state.keys.identity();
     Ok(Answer::json(&json!({"deviceId": device_id, "publicKey": public_key})))
-}
-
-fn actor(session: &Session) -> String {
-    format!("{}:{}", session.caller.kind, session.caller.id)
 }
 
 /// The first scope that is wanted and not had.

@@ -278,6 +278,13 @@ impl Nodes {
         within(&known.commands, &declared.commands) && within(&known.caps, &declared.caps)
     }
 
+    /// Forgets what a node whose device was removed waits for, and what waits for it. What is stored of it is
+    /// [`forgotten`] with the device.
+    pub(crate) fn forget(&self, node: &str) {
+        self.withdraw(node);
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+    }
+
     fn waits(&self, node: &str) -> bool {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.iter().any(|request| request.about.node_id == node)
@@ -399,20 +406,11 @@ pub(crate) fn went(state: &State, session: &Session) {
     }
 }
 
-/// Forgets a node whose device was removed: what it was approved for, what it waits for and what waits for it. That it was
-/// refused is kept, so that it is no fresh one when its device is paired again.
-///
-/// # Errors
-/// It cannot be stored.
-pub(crate) async fn forget(state: &State, id: &str) -> Result<(), ErrorShape> {
-    state.nodes.withdraw(id);
-    state.nodes.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-    let removed = state.nodes.kept.change(|shelf| {
-        let was_denied = shelf.get(id).is_none_or(|node| node.denied_at_ms.is_some());
-        let change = Change::nothing();
-        Ok::<_, ErrorShape>((if was_denied { change } else { change.remove(id) }, ()))
-    });
-    removed.await
+/// What becomes of what is kept about a node whose device is removed: it goes. That it was refused stays, so that it is no
+/// fresh one when its device is paired again.
+pub(crate) fn forgotten(kept: &Shelf<Node>, id: &str) -> Change<Node> {
+    let was_denied = kept.get(id).is_none_or(|node| node.denied_at_ms.is_some());
+    if was_denied { Change::nothing() } else { Change::nothing().remove(id) }
 }
 
 /// Tells those who may pair what became of a request.

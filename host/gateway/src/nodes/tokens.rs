@@ -19,7 +19,7 @@ use super::PAIRING;
 use crate::devices::Keys;
 use crate::phrase::no_nulls;
 use crate::services::Records;
-use crate::shelf::{Change, Shelf};
+use crate::shelf::Shelf;
 
 /// Requests that may wait; the oldest makes room.
 const MAX_PENDING: usize = 64;
@@ -146,7 +146,7 @@ impl Asked {
 
 /// All of them.
 pub(crate) struct Tokens {
-    kept: Shelf<Holder>,
+    pub(crate) kept: Shelf<Holder>,
     pending: Mutex<Vec<Asked>>,
 }
 
@@ -238,17 +238,6 @@ impl Tokens {
     pub(crate) fn made(&self, keys: &Keys, claim: Claim, now_ms: u64) -> Result<Holder, ErrorShape> {
         let created_at_ms = self.kept.get(&claim.node_id).map_or(now_ms, |before| before.created_at_ms);
         Ok(Holder { claim, salt: keys.salt()?, created_at_ms, approved_at_ms: now_ms })
-    }
-
-    /// Changes what is kept, as [`Shelf::change`] does.
-    ///
-    /// # Errors
-    /// What `decide` says, there are too many, or it cannot be stored.
-    pub(crate) async fn change<R>(
-        &self,
-        decide: impl FnOnce(&Shelf<Holder>) -> Result<(Change<Holder>, R), ErrorShape>,
-    ) -> Result<R, ErrorShape> {
-        self.kept.change(decide).await
     }
 
     /// The node whose token that is, if it is.

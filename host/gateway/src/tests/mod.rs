@@ -34,6 +34,7 @@ mod sessions;
 mod shapes;
 mod starting;
 mod status;
+mod taken_back;
 mod talk;
 mod web;
 mod workspace;

@@ -192,6 +192,11 @@ async fn a_device_that_is_removed_takes_its_approval_and_its_work_along() {
     assert_eq!(back.call("node.pending.drain", json!({})).await["payload"]["items"], json!([]));
 }
 
+/// The audit rows of commands that nodes were asked to run.
+fn invoked(server: &Server) -> Vec<Value> {
+    server.audit.all().into_iter().filter(|row| row["kind"] == "node-invoked").collect()
+}
+
 #[tokio::test]
 async fn a_call_reaches_the_node_and_its_answer_the_caller() {
     let server = start(with_token()).await;
@@ -227,6 +232,13 @@ async fn a_call_reaches_the_node_and_its_answer_the_caller() {
     let error = client.response(&json!("c2")).await["error"].clone();
     assert_eq!((&error["code"], &error["message"]), (&json!("UNAVAILABLE"), &json!("NOPE: not here")));
     assert_eq!(error["details"]["nodeError"]["code"], "NOPE");
+    let row = |outcome: &str| {
+        json!({
+            "kind": "node-invoked", "atMs": server.gateway.state.now_ms(), "actor": "client:token", "node": host.id(),
+            "command": "system.which", "outcome": outcome,
+        })
+    };
+    assert_eq!(invoked(&server), [row("ok"), row("failed")], "and none of what has not ended");
 }
 
 #[tokio::test]
@@ -303,6 +315,8 @@ async fn a_node_that_goes_or_is_silent_ends_what_it_was_asked() {
     let node_error = json!({"code": "NOT_CONNECTED", "message": "node not connected"});
     let details = json!({"code": "NOT_CONNECTED", "nodeError": node_error, "nodeCommandDispatched": false});
     assert_eq!(gone["details"], details);
+    let outcomes: Vec<Value> = invoked(&server).iter().map(|row| row["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["timeout", "disconnected", "disconnected"], "what was not sent has no row");
 }
 
 #[tokio::test]

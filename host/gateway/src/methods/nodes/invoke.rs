@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use leanclaw_types::audit::AuditEvent;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -179,8 +180,12 @@ pub(super) fn ready(call: &Call<'_>, id: &str, command: &str) -> Result<Arc<Sess
     Ok(node)
 }
 
-/// What a node answers: as a value, and as it was written.
-type Answered = Result<(Value, Option<String>), ErrorShape>;
+/// How a command ended that was sent to a node, and what its caller is told: the node's answer as a value, and as it was written.
+pub(super) struct Answered {
+    /// `ok`; `failed` when the node says so; `timeout` or `disconnected` when it says nothing, so that the command may have run.
+    pub(super) how: &'static str,
+    pub(super) outcome: Result<(Value, Option<String>), ErrorShape>,
+}
 
 /// A command for a node.
 pub(super) struct Order {
@@ -225,18 +230,19 @@ impl Order {
             let answered = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
             drop(ticket);
             let gone = format!("node disconnected ({command})");
-            match (answered, version) {
-                (Err(_), _) => Err(node_error("TIMEOUT", "node invoke timed out")),
-                (Ok(Err(_) | Ok(None)), ProtocolVersion::V4) => Err(node_error("DISCONNECTED", &gone)),
+            let (how, outcome) = match (answered, version) {
+                (Err(_), _) => ("timeout", Err(node_error("TIMEOUT", "node invoke timed out"))),
+                (Ok(Err(_) | Ok(None)), ProtocolVersion::V4) => ("disconnected", Err(node_error("DISCONNECTED", &gone))),
                 (Ok(Err(_) | Ok(None)), ProtocolVersion::V3) => {
-                    Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: {gone}")))
+                    ("disconnected", Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: {gone}"))))
                 }
-                (Ok(Ok(Some(Err((code, message))))), _) => Err(node_error(&code, &message)),
+                (Ok(Ok(Some(Err((code, message))))), _) => ("failed", Err(node_error(&code, &message))),
                 (Ok(Ok(Some(Ok((payload, text))))), _) => {
                     let parsed = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
-                    Ok((payload.or(parsed).unwrap_or_default(), text))
+                    ("ok", Ok((payload.or(parsed).unwrap_or_default(), text)))
                 }
-            }
+            };
+            Answered { how, outcome }
         }))
     }
 }
@@ -263,8 +269,13 @@ pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let follower = Some(call.session.id.clone());
         let order = Order { node, command: command.clone(), params, timeout_ms, idempotency_key, follower };
         let answer = order.send(call.state, call.session.version)?;
+        let (state, actor) = (Arc::clone(call.state), call.session.caller.actor());
         Ok(async move {
-            let outcome = answer.await.map(|(payload, text)| {
+            let Answered { how, outcome } = answer.await;
+            // Never its parameters: they are the caller's and the node's.
+            let (node, ran) = (node_id.clone(), command.clone());
+            state.audit(actor, AuditEvent::NodeInvoked { node, command: ran, outcome: how.to_owned() });
+            let outcome = outcome.map(|(payload, text)| {
                 let text = text.unwrap_or_else(|| payload.to_string());
                 Payload::json(&json!({
                     "ok": true, "nodeId": node_id, "command": command, "payload": payload, "payloadJSON": text,

@@ -41,7 +41,7 @@ static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
 
 /// What is written down about a decision.
 pub(super) fn written(session: &Session, node: &str, action: &str, commands: &[String], now_ms: u64) -> AuditRecord {
-    let actor = format!("{}:{}", session.caller.kind, session.caller.id);
+    let actor = session.caller.actor();
     let event =
         AuditEvent::NodeChanged { node: node.to_owned(), action: action.to_owned(), commands: commands.to_vec() };
     AuditRecord { at_ms: now_ms, actor, event }
@@ -130,21 +130,28 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(Answer::Later(Box::pin(async move {
         let (id, now_ms) = (which.node_id, state.now_ms());
         let is_node = is_device(&state, &id);
-        let had_token = tokens::remove(&state, &session, &id).await?;
-        let removed = state.nodes.kept.change(|shelf| {
-            let before = shelf.get(&id);
+        let removed = state.nodes.kept.change_with(&state.nodes.tokens.kept, |shelf, holders| {
+            let (before, had_token) = (shelf.get(&id), holders.get(&id).is_some());
             let is_known = before.as_ref().map_or(is_node, |node| node.denied_at_ms.is_none());
-            if !is_known {
-                return if had_token { Ok((Change::nothing(), ())) } else { Err(unknown_node()) };
+            if !is_known && !had_token {
+                return Err(unknown_node());
             }
-            let row = written(&session, &id, "removed", &[], now_ms);
-            Ok((Change::nothing().put(id.clone(), denied(before.as_deref(), &id, now_ms)).audit(row), ()))
+            let (mut node, mut token) = (Change::nothing(), Change::nothing());
+            if is_known {
+                let row = written(&session, &id, "removed", &[], now_ms);
+                node = node.put(id.clone(), denied(before.as_deref(), &id, now_ms)).audit(row);
+            }
+            if had_token {
+                token = token.remove(id.clone()).audit(written(&session, &id, "token-removed", &[], now_ms));
+            }
+            Ok((node, token, had_token))
         });
-        removed.await?;
+        if removed.await? {
+            state.nodes.tokens.withdraw(&id);
+        }
         state.nodes.withdraw(&id);
-        state
-            .hub
-            .close_where(|other| (other.declared.is_some() && other.device.as_ref() == Some(&id)).then_some(REMOVED));
+        let is_gone = |other: &Session| other.declared.is_some() && other.device.as_ref() == Some(&id);
+        state.hub.close_where(|other| is_gone(other).then_some(REMOVED));
         Ok(Payload::json(&json!({"nodeId": id})))
     })))
 }

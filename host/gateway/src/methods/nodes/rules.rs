@@ -65,7 +65,7 @@ fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -
         follower: None,
     };
     let answer = order.send(call.state, call.session.version)?;
-    let actor = format!("{}:{}", call.session.caller.kind, call.session.caller.id);
+    let actor = call.session.caller.actor();
     let (at_ms, node) = (call.state.now_ms(), node.to_owned());
     // Once the node was asked, the rules may be others, whatever it says and also when it says nothing.
     let row = (command == SET).then_some(move |action: &str| AuditRecord {
@@ -75,10 +75,10 @@ fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -
     });
     let state = Arc::clone(call.state);
     Ok(Answer::Later(Box::pin(async move {
-        let answer = answer.await;
+        let outcome = answer.await.outcome;
         if let Some(row) = row {
-            state.services.audit.audit(row(if answer.is_ok() { "rules-set" } else { "rules-set-unconfirmed" }));
+            state.services.audit.audit(row(if outcome.is_ok() { "rules-set" } else { "rules-set-unconfirmed" }));
         }
-        Ok(Payload::json(&answer?.0))
+        Ok(Payload::json(&outcome?.0))
     })))
 }

@@ -68,7 +68,7 @@ pub(super) async fn approve(state: Arc<State>, session: Arc<Session>, asked: Ask
                 let row = written(&session, &id, "token-approved", &[], now_ms);
                 Ok((Change::nothing().put(id.clone(), holder.clone()).audit(row), holder))
             };
-            tokens.change(change).await
+            tokens.kept.change(change).await
         }
         Err(error) => Err(error),
     };
@@ -84,35 +84,15 @@ pub(super) async fn reject(state: Arc<State>, session: Arc<Session>, asked: Aske
     let asked = tokens.take(&asked.request_id, now_ms)?;
     let id = asked.claim.node_id.clone();
     let row = written(&session, &id, "token-rejected", &[], now_ms);
-    let stored = tokens.change(|_| Ok((Change::nothing().audit(row), ()))).await;
+    let stored = tokens.kept.change(|_| Ok((Change::nothing().audit(row), ()))).await;
     stored.inspect_err(|_| tokens.put_back(asked.clone(), now_ms))?;
     nodes::resolved(&state, &asked.request_id, &id, "rejected");
     Ok(Payload::json(&json!({"requestId": asked.request_id, "nodeId": id})))
 }
 
-/// Takes a node its token, and forgets that it waits for another; whether it had one.
-///
-/// # Errors
-/// It cannot be stored.
-pub(super) async fn remove(state: &State, session: &Session, node: &str) -> Result<bool, ErrorShape> {
-    let tokens = &state.nodes.tokens;
-    let removed = tokens.change(|shelf| {
-        if shelf.get(node).is_none() {
-            return Ok((Change::nothing(), false));
-        }
-        let row = written(session, node, "token-removed", &[], state.now_ms());
-        Ok((Change::nothing().remove(node).audit(row), true))
-    });
-    let removed = removed.await?;
-    if removed {
-        tokens.withdraw(node);
-    }
-    Ok(removed)
-}
-
 /// Gives a node that has a token another name; the answer of `node.rename`.
 pub(super) async fn rename(state: Arc<State>, session: Arc<Session>, node: String, name: String) -> Outcome {
-    let renamed = state.nodes.tokens.change(|shelf| {
+    let renamed = state.nodes.tokens.kept.change(|shelf| {
         let mut holder = shelf.get(&node).map(|holder| Holder::clone(&holder)).ok_or_else(super::unknown_node)?;
         holder.claim.display_name = Some(name.clone());
         let row = written(&session, &node, "renamed", &[], state.now_ms());
