@@ -1,22 +1,25 @@
 //! The gateway's shared state: what every connection, route and method can reach.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use http::HeaderMap;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::clock::{Clock, SystemClock};
 use leanclaw_types::{Caller, Failure};
 
 use crate::agents::Agents;
 use crate::approvals::Approvals;
-use crate::auth::Peer;
 use crate::auth::credential::Door;
-use crate::auth::door::{Counter, network};
 use crate::auth::lockout::Lockout;
-use crate::auth::refusals::Refusals;
+use crate::auth::open_counts::Counter;
+use crate::auth::peer::network;
+use crate::auth::repeats::Repeats;
+use crate::auth::{Access, Peer};
 use crate::config::{Fixed, GatewayConfig, Live, LiveConfig};
 use crate::devices::{Devices, Keys};
 use crate::error::GatewayError;
@@ -116,9 +119,10 @@ impl Gateway {
             keys,
             devices,
             lockout: Lockout::new(&config.limits),
-            hook_lockout: Lockout::of_hooks(&config.limits),
-            refusals: Refusals::default(),
-            denials: Refusals::default(),
+            logins: Repeats::default(),
+            refusals: Repeats::default(),
+            denials: Repeats::default(),
+            unnamed_behind: Mutex::default(),
             rates: Rates::new(live.clone()),
             live,
             hub: Hub::default(),
@@ -162,12 +166,14 @@ pub(crate) struct State {
     pub(crate) keys: Arc<Keys>,
     pub(crate) devices: Devices,
     pub(crate) lockout: Lockout,
-    /// Wrong tokens of hooks.
-    pub(crate) hook_lockout: Lockout,
+    /// Clients let in, by network and actor.
+    logins: Repeats<(IpAddr, String)>,
     /// Clients refused at the door, by network.
-    refusals: Refusals<IpAddr>,
+    refusals: Repeats<IpAddr>,
     /// Calls refused to those who came in, by actor.
-    denials: Refusals<String>,
+    denials: Repeats<String>,
+    /// Trusted proxies of which the log said that they do not say who calls.
+    pub(crate) unnamed_behind: Mutex<HashSet<IpAddr>>,
     /// How often who has called.
     pub(crate) rates: Rates,
     pub(crate) hub: Hub,
@@ -242,6 +248,39 @@ impl State {
 
     pub(crate) fn audit(&self, actor: String, event: AuditEvent) {
         self.services.audit.audit(AuditRecord { at_ms: self.now_ms(), actor, event });
+    }
+
+    /// Where a request comes from. Of a trusted proxy that does not say so, the log tells once: everybody behind it is one
+    /// caller then, for lockouts, rates and numbers of connections.
+    pub(crate) fn peer(&self, socket: SocketAddr, headers: &HeaderMap) -> Peer {
+        let peer = Peer::new(socket, headers, &self.live.now());
+        if let Some(proxy) = peer.unnamed_behind
+            && self.unnamed_behind.lock().unwrap_or_else(PoisonError::into_inner).insert(proxy)
+        {
+            tracing::warn!(
+                %proxy,
+                "requests through this trusted proxy do not say who makes them, so whoever is behind it counts as one \
+                 caller: have it set X-Forwarded-For to the caller's address; if it is no proxy, take it out of \
+                 gateway.trustedProxies"
+            );
+        }
+        peer
+    }
+
+    /// Writes down that somebody was let in, soon: nobody waits for it. The same caller again from the same host within a
+    /// minute is only counted, so that nobody fills the disk by coming and going. `client` is what it says it is.
+    pub(crate) fn audit_login(&self, peer: &Peer, client: &str, access: &Access) {
+        let (actor, now_ms) = (access.caller.actor(), self.now_ms());
+        let who = (network(peer.ip()), actor.clone());
+        let Some(repeated) = self.logins.note(who, access.method, now_ms) else { return };
+        let event = AuditEvent::AuthAccepted {
+            remote: peer.address.to_string(),
+            client: client.to_owned(),
+            method: access.method.to_owned(),
+            device: access.device.clone(),
+            repeated,
+        };
+        self.audit(actor, event);
     }
 
     /// Writes down that somebody was refused. The same refusal of the same host again within a minute is only counted, so

@@ -142,6 +142,7 @@ fn welcome(
     version: ProtocolVersion,
     (id, connect, access, decided_at): (&Id, ConnectParams, Access, u64),
 ) -> Outcome {
+    state.audit_login(&peer, &connect.client.id, &access);
     let session = uuid::Uuid::new_v4().to_string();
     let hello = hello(state, version, &session, &access);
     let payload = serde_json::to_string(&hello).map(Payload::Own).map_err(|_| ErrorShape::invalid("hello-ok"));

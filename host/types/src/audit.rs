@@ -93,6 +93,22 @@ pub enum AuditEvent {
         /// `set` or `removed`.
         action: String,
     },
+    /// Somebody was let in at the gateway's door.
+    AuthAccepted {
+        /// The peer's address.
+        remote: String,
+        /// What the client says it is: the id it connects with, or `http`.
+        client: String,
+        /// How it proved itself: `token`, `password`, `device-token` or `none`.
+        method: String,
+        /// The device it proved to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+        /// How many more times the same caller came from the same host since the last row about it; those have no row of
+        /// their own.
+        #[serde(default)]
+        repeated: u64,
+    },
     /// A client was refused at the gateway's door.
     AuthDenied {
         /// The peer's address.
@@ -263,6 +279,7 @@ impl AuditEvent {
             Self::EgressDenied { .. } => "egress-denied",
             Self::PluginInstalled { .. } => "plugin-installed",
             Self::SecretChanged { .. } => "secret-changed",
+            Self::AuthAccepted { .. } => "auth-accepted",
             Self::AuthDenied { .. } => "auth-denied",
             Self::AgentChanged { .. } => "agent-changed",
             Self::GroupChanged { .. } => "group-changed",
@@ -294,6 +311,7 @@ impl AuditEvent {
             | Self::SecretChanged { plugin, .. } => Some(plugin),
             Self::PluginRefused { plugin, .. } | Self::AuditOverflow { plugin, .. } => plugin.as_deref(),
             Self::AgentChanged { .. }
+            | Self::AuthAccepted { .. }
             | Self::AuthDenied { .. }
             | Self::CallRefused { .. }
             | Self::DatabasesCopied { .. }

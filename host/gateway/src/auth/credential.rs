@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leanclaw_types::Caller;
-use leanclaw_types::frame::{ClientInfo, ConnectAuth, ConnectParams, ErrorShape, ProtocolVersion, error_code};
+use leanclaw_types::frame::{ClientInfo, ConnectParams, ErrorShape, ProtocolVersion, error_code};
 use leanclaw_types::redact::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -12,8 +12,10 @@ use subtle::ConstantTimeEq;
 use crate::auth::Peer;
 use crate::auth::device::{self, Identity};
 use crate::auth::lockout::{Kind, Lockout};
+use crate::auth::refusal_words::{
+    credential_refusal, device_token_refusal, distrusted, flawed, nothing_to_show, rate_limited,
+};
 use crate::auth::roles::Role;
-use crate::auth::told::{credential_refusal, device_token_refusal, distrusted, flawed, nothing_to_show, rate_limited};
 use crate::config::{Auth, Fixed, LiveConfig};
 use crate::devices::{Devices, covers};
 
@@ -56,14 +58,25 @@ impl Shown {
         Self { method, principal: principal.to_owned(), role }
     }
 
-    /// Whether it is the gateway's own credential, and not one of the named ones or of a device.
-    fn is_own(&self) -> bool {
-        matches!(self.method, "token" | "password") && self.principal == self.method
+    /// Whether it is the gateway's own credential (and not one of the named ones or of a device) and good for all there is.
+    fn is_all(&self) -> bool {
+        matches!(self.method, "token" | "password") && self.principal == self.method && self.role == Role::Admin
     }
 
-    /// The credential that one of these texts is. All are compared, whichever matches first.
-    fn find(auth: &Auth, (method, secret): (&'static str, &Secret), own: &[&str], any: &[&str]) -> Option<Self> {
-        let is = |given: &[&str], secret: &Secret| given.iter().fold(false, |found, text| found | same(text, secret));
+    /// The credential that one of the texts is, and which of those that were compared are none. `own` are held against the
+    /// gateway's own credential, `any` (those among them) against the named ones. All are compared, whichever matches first.
+    fn find<'a>(
+        auth: &Auth,
+        (method, secret): (&'static str, &Secret),
+        own: &[&'a str],
+        any: &[&'a str],
+    ) -> (Option<Self>, Vec<&'a str>) {
+        let mut right: Vec<&str> = Vec::new();
+        let mut is = |given: &[&'a str], secret: &Secret| {
+            let before = right.len();
+            right.extend(given.iter().filter(|text| same(text, secret)));
+            right.len() > before
+        };
         let mut shown = is(own, secret).then(|| Self::new(method, auth.role));
         for credential in &auth.named {
             if is(any, &credential.secret) && shown.is_none() {
@@ -71,7 +84,8 @@ impl Shown {
                 shown = Some(Self { method, principal, role: credential.role });
             }
         }
-        shown
+        let compared = if auth.named.is_empty() { own } else { any };
+        (shown, compared.iter().copied().filter(|text| !right.contains(text)).collect())
     }
 }
 
@@ -114,14 +128,6 @@ impl Door<'_> {
     fn failed(&self, peer: &Peer, kind: Kind) {
         self.lockout.failed(peer, kind, self.now_ms);
     }
-
-    /// Forgets what was wrong before. Only who is the admin by the gateway's own credential has nothing left to guess at;
-    /// what anybody else shows forgives nothing.
-    fn let_in_by(&self, peer: &Peer, shown: &Shown) {
-        if shown.is_own() && shown.role == Role::Admin {
-            self.lockout.succeeded(peer, Kind::Shared);
-        }
-    }
 }
 
 /// Decides about a `connect`, in the order the real gateway checks.
@@ -140,26 +146,25 @@ pub(crate) fn decide(
         return Err(distrusted());
     }
     check_page(door, peer, &connect.client)?;
-    let shared = shared(door, peer, version, connect);
+    let knock = Knock { door, peer, version, connect, role };
+    let held = knock.held();
     let own = TokenShown::of(connect);
     // Where nothing that is shown may be looked at, nothing else is.
-    if let Shared::Locked(left_ms) = shared
+    if let Shared::Locked(left_ms) = held.shared
         && (own.is_none() || door.locked(peer, Kind::Device).is_some())
     {
         return Err(rate_limited(version, left_ms));
     }
     let Some(proof) = &connect.device else {
-        let shown = settle(door, peer, version, connect, shared)?;
+        let shown = knock.settle(held)?;
         needs_device(role, &connect.client)?;
         return Ok(Proven { shown, identity: None });
     };
     let identity = device::verify(connect, proof, nonce, door.now_ms).map_err(flawed)?;
-    let shown = match (shared, own) {
-        (shared @ Shared::Right(_), _) | (shared, None) if !matches!(shared, Shared::Page) => {
-            settle(door, peer, version, connect, shared)?
-        }
-        (shared, Some(own)) => of_device(door, peer, version, connect, (shared, own, &identity))?,
-        (_, None) => Shown::new("none", Role::Admin),
+    let shown = match own {
+        Some(own) if !matches!(held.shared, Shared::Right(_)) => knock.of_device(held, own, &identity)?,
+        _ if matches!(held.shared, Shared::Page) => Shown::new("none", Role::Admin),
+        _ => knock.settle(held)?,
     };
     Ok(Proven { shown, identity: Some(identity) })
 }
@@ -181,63 +186,8 @@ impl<'a> TokenShown<'a> {
     }
 }
 
-/// Decides about a device that shows what may be its own token, where the shared credential did not let it in. Whatever was
-/// looked at and is wrong counts.
-fn of_device(
-    door: &Door<'_>,
-    peer: &Peer,
-    version: ProtocolVersion,
-    connect: &ConnectParams,
-    (shared, own, identity): (Shared, TokenShown<'_>, &Identity),
-) -> Result<Shown, Refusal> {
-    // What is known to be the device's token was no guess at another credential.
-    let count_guess = |known: Option<&str>| {
-        if was_guessed(door, connect, &shared, known) {
-            door.failed(peer, Kind::Shared);
-        }
-    };
-    // Nothing is held against the token of a device that has none.
-    let is_paired = door.devices.get(&identity.id).is_some();
-    let count_own = || {
-        if is_paired {
-            door.failed(peer, Kind::Device);
-        }
-    };
-    let verdict = match door.locked(peer, Kind::Device) {
-        None => device_token(door, version, connect, identity, own),
-        Some(left_ms) if own.is_named => {
-            count_guess(None);
-            return Err(rate_limited(version, left_ms));
-        }
-        Some(_) => return settle(door, peer, version, connect, shared),
-    };
-    match verdict {
-        OwnToken::Right | OwnToken::TooLittle(_) => count_guess(Some(own.text)),
-        OwnToken::Wrong(_) => {
-            count_own();
-            count_guess(None);
-        }
-        OwnToken::Another => {
-            count_own();
-            // What a paired device shows is most likely a token that it had once, and no guess at another credential.
-            if is_paired && matches!(shared, Shared::Wrong) {
-                count_guess(Some(own.text));
-            }
-        }
-    }
-    match (verdict, shared) {
-        (OwnToken::Right, _) => Ok(Shown::new("device-token", Role::Admin)),
-        (OwnToken::TooLittle(refusal) | OwnToken::Wrong(refusal), _) => Err(refusal),
-        (OwnToken::Another, Shared::Page) => Ok(Shown::new("none", Role::Admin)),
-        (OwnToken::Another, Shared::Wrong) if is_paired => {
-            Err(credential_refusal(door.kind(), "mismatch", version, connect))
-        }
-        (OwnToken::Another, shared) => settle(door, peer, version, connect, shared),
-    }
-}
-
 /// What the shared credential came to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Shared {
     /// It is right, or none is configured and the caller is local.
     Right(Shown),
@@ -251,86 +201,17 @@ enum Shared {
     Locked(u64),
 }
 
-fn shared(door: &Door<'_>, peer: &Peer, version: ProtocolVersion, connect: &ConnectParams) -> Shared {
-    let Some((method, secret)) = door.config.auth.credential() else {
-        return match (peer.direct_loopback, peer.from_page) {
-            (true, false) => Shared::Right(Shown::new("none", Role::Admin)),
-            // A page whose request says who it is was held against the allowed origins before.
-            (true, true) if peer.origin.is_some() => Shared::Page,
-            _ => Shared::Nothing,
-        };
-    };
-    let nothing = ConnectAuth::default();
-    let auth = connect.auth.as_ref().unwrap_or(&nothing);
-    let (own, other) = if method == "password" { (&auth.password, &auth.token) } else { (&auth.token, &auth.password) };
-    // Version 3 reads the secret from its own field only; version 4 takes it from either.
-    let other = other.as_deref().filter(|_| version == ProtocolVersion::V4);
-    let given = own.as_deref().into_iter().chain(other);
-    let any = texts(connect);
-    let given: Vec<&str> = given.filter(|text| any.contains(text)).collect();
-    // Version 3 tells who shows nothing what is missing, also then.
-    if let Some(left_ms) = door.locked(peer, Kind::Shared)
-        && (version == ProtocolVersion::V4 || !any.is_empty())
-    {
-        return Shared::Locked(left_ms);
-    }
-    if let Some(shown) = Shown::find(&door.config.auth, (method, secret), &given, &any) {
-        return Shared::Right(shown);
-    }
-    if !given.is_empty() {
-        return Shared::Wrong;
-    }
-    let shows_anything = [&auth.token, &auth.password, &auth.device_token, &auth.bootstrap_token];
-    let shows_anything = shows_anything.iter().any(|field| field.as_ref().is_some_and(|text| !text.is_empty()));
-    if connect.device.is_none() && !shows_anything { Shared::Nothing } else { Shared::Missing }
-}
-
-/// Turns what the shared credential came to into an answer, and counts a wrong one.
-fn settle(
-    door: &Door<'_>,
-    peer: &Peer,
-    version: ProtocolVersion,
-    connect: &ConnectParams,
+/// What holding the texts that were shown against the shared credential and the named ones came to.
+#[derive(Debug)]
+struct Held<'a> {
     shared: Shared,
-) -> Result<Shown, Refusal> {
-    let kind = door.kind();
-    if was_guessed(door, connect, &shared, None) {
-        door.failed(peer, Kind::Shared);
-    }
-    match shared {
-        Shared::Right(shown) => {
-            door.let_in_by(peer, &shown);
-            Ok(shown)
-        }
-        Shared::Locked(left_ms) => Err(rate_limited(version, left_ms)),
-        Shared::Page | Shared::Nothing => Err(nothing_to_show(peer)),
-        Shared::Missing => Err(credential_refusal(kind, "missing", version, connect)),
-        Shared::Wrong => Err(credential_refusal(kind, "mismatch", version, connect)),
-    }
+    /// Those that were compared and are none of them.
+    wrong: Vec<&'a str>,
 }
 
-/// The texts that may be the shared credential or a named one, each once. What is said to be the device's token as well, as
-/// clients of version 3 send it, is that and no other.
-fn texts(connect: &ConnectParams) -> Vec<&str> {
-    let Some(auth) = &connect.auth else { return Vec::new() };
-    let of_device = auth.device_token.as_deref().filter(|_| connect.device.is_some());
-    let may_be = |text: &&str| !text.is_empty() && Some(*text) != of_device;
-    let mut texts: Vec<&str> =
-        [&auth.token, &auth.password].into_iter().flatten().map(String::as_str).filter(may_be).collect();
-    texts.dedup();
-    texts
-}
-
-/// Whether a text besides `known` was held against the shared credential, or against the named ones, and is none of them.
-fn was_guessed(door: &Door<'_>, connect: &ConnectParams, shared: &Shared, known: Option<&str>) -> bool {
-    let texts = texts(connect);
-    match shared {
-        Shared::Wrong => texts.into_iter().any(|text| Some(text) != known),
-        // In the wrong field it is none of the gateway's own; a named one may stand in either.
-        Shared::Missing => !door.config.auth.named.is_empty() && texts.into_iter().any(|text| Some(text) != known),
-        // Of two, one was a guess, and the answer tells whether it was right.
-        Shared::Right(shown) => !(shown.is_own() && shown.role == Role::Admin) && texts.len() > 1,
-        Shared::Page | Shared::Nothing | Shared::Locked(_) => false,
+impl Held<'_> {
+    fn without_looking(shared: Shared) -> Self {
+        Self { shared, wrong: Vec::new() }
     }
 }
 
@@ -346,29 +227,151 @@ enum OwnToken {
     Another,
 }
 
-fn device_token(
-    door: &Door<'_>,
+/// One caller at the door.
+struct Knock<'a> {
+    door: &'a Door<'a>,
+    peer: &'a Peer,
     version: ProtocolVersion,
-    connect: &ConnectParams,
-    identity: &Identity,
-    own: TokenShown<'_>,
-) -> OwnToken {
-    let role = connect.role.as_deref().unwrap_or("operator");
-    let device = door.devices.get(&identity.id);
-    let token = device.and_then(|device| door.devices.token_shown(&device, role, own.text));
-    let code = if own.is_named { "AUTH_DEVICE_TOKEN_MISMATCH" } else { "AUTH_TOKEN_MISMATCH" };
-    let mismatch = || device_token_refusal(code, "device_token_mismatch", "device token mismatch");
-    match token {
-        None if own.is_named => OwnToken::Wrong(mismatch()),
-        None => OwnToken::Another,
-        Some(token) if covers(&token.scopes, &connect.scopes) => OwnToken::Right,
-        Some(_) if version == ProtocolVersion::V4 => OwnToken::TooLittle(device_token_refusal(
-            "AUTH_SCOPE_MISMATCH",
-            "scope_mismatch",
-            "the device token is not approved for all requested scopes",
-        )),
-        Some(_) => OwnToken::TooLittle(mismatch()),
+    connect: &'a ConnectParams,
+    role: &'a str,
+}
+
+impl<'a> Knock<'a> {
+    /// Holds what is shown against the shared credential and the named ones.
+    fn held(&self) -> Held<'a> {
+        let Self { door, peer, version, connect, .. } = *self;
+        let Some(credential) = door.config.auth.credential() else {
+            return Held::without_looking(match (peer.direct_loopback, peer.from_page) {
+                (true, false) => Shared::Right(Shown::new("none", Role::Admin)),
+                // A page whose request says who it is was held against the allowed origins before.
+                (true, true) if peer.origin.is_some() => Shared::Page,
+                _ => Shared::Nothing,
+            });
+        };
+        let auth = connect.auth.as_ref();
+        let (token, password) =
+            (auth.and_then(|auth| auth.token.as_deref()), auth.and_then(|auth| auth.password.as_deref()));
+        let (own, other) = if credential.0 == "password" { (password, token) } else { (token, password) };
+        let any = texts(connect);
+        // Version 3 reads the secret from its own field only; version 4 takes it from either.
+        let given = own.into_iter().chain(other.filter(|_| version == ProtocolVersion::V4));
+        let mut given: Vec<&str> = given.filter(|text| any.contains(text)).collect();
+        given.dedup();
+        // Version 3 tells who shows nothing what is missing, also then.
+        if let Some(left_ms) = door.locked(peer, Kind::Shared)
+            && (version == ProtocolVersion::V4 || !any.is_empty())
+        {
+            return Held::without_looking(Shared::Locked(left_ms));
+        }
+        let (shown, wrong) = Shown::find(&door.config.auth, credential, &given, &any);
+        let shared = match shown {
+            Some(shown) => Shared::Right(shown),
+            None if !given.is_empty() => Shared::Wrong,
+            None if connect.device.is_none() && !shows_anything(connect) => Shared::Nothing,
+            None => Shared::Missing,
+        };
+        Held { shared, wrong }
     }
+
+    /// Turns what the shared credential came to into an answer, and counts what was wrong. Only who is the admin by the
+    /// gateway's own credential has nothing left to guess at, so that forgives; what anybody else shows forgives nothing.
+    fn settle(&self, held: Held<'_>) -> Result<Shown, Refusal> {
+        let Self { door, peer, version, connect, .. } = *self;
+        match &held.shared {
+            Shared::Right(shown) if shown.is_all() => door.lockout.succeeded(peer, Kind::Shared),
+            _ => self.count_guesses(&held, None),
+        }
+        match held.shared {
+            Shared::Right(shown) => Ok(shown),
+            Shared::Locked(left_ms) => Err(rate_limited(version, left_ms)),
+            Shared::Page | Shared::Nothing => Err(nothing_to_show(peer)),
+            Shared::Missing => Err(credential_refusal(door.kind(), "missing", version, connect)),
+            Shared::Wrong => Err(credential_refusal(door.kind(), "mismatch", version, connect)),
+        }
+    }
+
+    /// Decides about a device that shows what may be its own token, where the shared credential did not let it in. Whatever
+    /// was looked at and is wrong counts; what is known to be the device's token was no guess at another credential.
+    fn of_device(&self, held: Held<'_>, own: TokenShown<'_>, identity: &Identity) -> Result<Shown, Refusal> {
+        // Nothing is held against the token of a device that has none.
+        let is_paired = self.door.devices.get(&identity.id).is_some();
+        if let Some(left_ms) = self.door.locked(self.peer, Kind::Device)
+            && (own.is_named || is_paired)
+        {
+            self.count_guesses(&held, None);
+            return Err(rate_limited(self.version, left_ms));
+        }
+        let verdict = self.device_token(identity, own);
+        if is_paired && matches!(verdict, OwnToken::Wrong(_) | OwnToken::Another) {
+            self.door.failed(self.peer, Kind::Device);
+        }
+        match verdict {
+            OwnToken::Right => {
+                self.count_guesses(&held, Some(own.text));
+                Ok(Shown::new("device-token", Role::Admin))
+            }
+            OwnToken::TooLittle(refusal) => {
+                self.count_guesses(&held, Some(own.text));
+                Err(refusal)
+            }
+            OwnToken::Wrong(refusal) => {
+                self.count_guesses(&held, None);
+                Err(refusal)
+            }
+            OwnToken::Another if matches!(held.shared, Shared::Page) => Ok(Shown::new("none", Role::Admin)),
+            // What a paired device shows is most likely a token that it had once, and no guess at another credential.
+            OwnToken::Another if is_paired && matches!(held.shared, Shared::Wrong) => {
+                self.count_guesses(&held, Some(own.text));
+                Err(credential_refusal(self.door.kind(), "mismatch", self.version, self.connect))
+            }
+            OwnToken::Another => self.settle(held),
+        }
+    }
+
+    /// Counts the texts besides `known` that were held against the shared credential or the named ones, and are none.
+    fn count_guesses(&self, held: &Held<'_>, known: Option<&str>) {
+        for _ in held.wrong.iter().filter(|text| Some(**text) != known) {
+            self.door.failed(self.peer, Kind::Shared);
+        }
+    }
+
+    fn device_token(&self, identity: &Identity, own: TokenShown<'_>) -> OwnToken {
+        let devices = self.door.devices;
+        let device = devices.get(&identity.id);
+        let token = device.and_then(|device| devices.token_shown(&device, self.role, own.text));
+        let code = if own.is_named { "AUTH_DEVICE_TOKEN_MISMATCH" } else { "AUTH_TOKEN_MISMATCH" };
+        let mismatch = || device_token_refusal(code, "device_token_mismatch", "device token mismatch");
+        match token {
+            None if own.is_named => OwnToken::Wrong(mismatch()),
+            None => OwnToken::Another,
+            Some(token) if covers(&token.scopes, &self.connect.scopes) => OwnToken::Right,
+            Some(_) if self.version == ProtocolVersion::V4 => OwnToken::TooLittle(device_token_refusal(
+                "AUTH_SCOPE_MISMATCH",
+                "scope_mismatch",
+                "the device token is not approved for all requested scopes",
+            )),
+            Some(_) => OwnToken::TooLittle(mismatch()),
+        }
+    }
+}
+
+/// The texts that may be the shared credential or a named one, each once. What is said to be the device's token as well, as
+/// clients of version 3 send it, is that and no other.
+fn texts(connect: &ConnectParams) -> Vec<&str> {
+    let Some(auth) = &connect.auth else { return Vec::new() };
+    let of_device = auth.device_token.as_deref().filter(|_| connect.device.is_some());
+    let may_be = |text: &&str| !text.is_empty() && Some(*text) != of_device;
+    let mut texts: Vec<&str> =
+        [&auth.token, &auth.password].into_iter().flatten().map(String::as_str).filter(may_be).collect();
+    texts.dedup();
+    texts
+}
+
+/// Whether there is any credential in it, for whatever.
+fn shows_anything(connect: &ConnectParams) -> bool {
+    let Some(auth) = &connect.auth else { return false };
+    let fields = [&auth.token, &auth.password, &auth.device_token, &auth.bootstrap_token];
+    fields.into_iter().flatten().any(|text| !text.is_empty())
 }
 
 /// Nodes and pages are known by their device only.
@@ -428,7 +431,7 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         let caller = Caller::client(shown.principal, "operator", scopes);
         Access { method: shown.method, caller, device: None, token: None }
     };
-    let Some((method, secret)) = door.config.auth.credential() else {
+    let Some(credential) = door.config.auth.credential() else {
         if peer.is_local() {
             return Ok(access(Shown::new("none", Role::Admin)));
         }
@@ -441,11 +444,13 @@ pub(crate) fn decide_http(door: &Door<'_>, peer: &Peer, authorization: Option<&s
         return Err(HttpRefusal::Locked(left_ms));
     }
     let Some(given) = authorization.and_then(bearer) else { return Err(HttpRefusal::Unauthorized) };
-    let Some(shown) = Shown::find(&door.config.auth, (method, secret), &[given], &[given]) else {
+    let (Some(shown), _) = Shown::find(&door.config.auth, credential, &[given], &[given]) else {
         door.failed(peer, Kind::Shared);
         return Err(HttpRefusal::Unauthorized);
     };
-    door.let_in_by(peer, &shown);
+    if shown.is_all() {
+        door.lockout.succeeded(peer, Kind::Shared);
+    }
     Ok(access(shown))
 }
 

@@ -2,19 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::auth::Peer;
-use crate::auth::door::network;
+use crate::auth::peer::network;
 use crate::config::Limits;
 
-/// The most counts that are kept: a flood of distinct addresses must not become a flood of memory.
+/// The most counts of one kind that are kept: a flood of distinct addresses must not become a flood of memory.
 const MAX_COUNTS: usize = 8192;
 
 /// What kind of credential was wrong. Each has its own count, so that devices whose tokens are out of date lock out nobody who
 /// shows the gateway's credential, and the other way round. What is held against nothing here (a bootstrap token) has none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The gateway's token or password, and the named credentials; over HTTP too.
     Shared,
@@ -24,18 +24,30 @@ pub(crate) enum Kind {
     Hook,
 }
 
-/// Failed logins per address and kind. IPv6 callers are counted by their /64, which one host owns whole.
+/// How wrong credentials of one kind are counted.
 #[derive(Debug)]
-pub(crate) struct Lockout {
+struct Rules {
     attempts: usize,
     window_ms: u64,
     lockout_ms: u64,
     /// Whether programs on this machine are counted as well.
     counts_local: bool,
-    counts: Mutex<HashMap<Key, Failures>>,
 }
 
-type Key = (IpAddr, Kind);
+/// Failed logins per kind and address. IPv6 callers are counted by their /64, which one host owns whole.
+#[derive(Debug)]
+pub(crate) struct Lockout {
+    shared: Counts,
+    device: Counts,
+    hook: Counts,
+}
+
+/// Failed logins of one kind.
+#[derive(Debug)]
+struct Counts {
+    rules: Rules,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
 
 #[derive(Debug, Default)]
 struct Failures {
@@ -55,71 +67,87 @@ impl Failures {
 
 impl Lockout {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            attempts: limits.auth_attempts.max(1),
-            window_ms: milliseconds(limits.auth_window),
-            lockout_ms: milliseconds(limits.auth_lockout),
-            counts_local: false,
-            counts: Mutex::default(),
+        let (window_ms, lockout_ms) = (milliseconds(limits.auth_window), milliseconds(limits.auth_lockout));
+        let of_gateway = || Rules { attempts: limits.auth_attempts.max(1), window_ms, lockout_ms, counts_local: false };
+        // Of hooks nobody is exempt, and a lock is over with the window.
+        let of_hooks =
+            Rules { attempts: limits.hook_attempts.max(1), window_ms, lockout_ms: window_ms, counts_local: true };
+        let counts = |rules| Counts { rules, failures: Mutex::default() };
+        Self { shared: counts(of_gateway()), device: counts(of_gateway()), hook: counts(of_hooks) }
+    }
+
+    fn of(&self, kind: Kind) -> &Counts {
+        match kind {
+            Kind::Shared => &self.shared,
+            Kind::Device => &self.device,
+            Kind::Hook => &self.hook,
         }
     }
 
-    /// For the tokens of hooks: nobody is exempt, and it is over with the window.
-    pub(crate) fn of_hooks(limits: &Limits) -> Self {
-        Self {
-            attempts: limits.hook_attempts.max(1),
-            lockout_ms: milliseconds(limits.auth_window),
-            counts_local: true,
-            ..Self::new(limits)
-        }
-    }
-
-    /// How long the peer is still locked out; none when it is not. Programs on this machine with nothing between are exempt.
+    /// How long the peer is still locked out; none when it is not. Of the gateway's own credentials and of devices' tokens
+    /// programs on this machine with nothing between are exempt.
     pub(crate) fn locked(&self, peer: &Peer, kind: Kind, now_ms: u64) -> Option<u64> {
-        let key = self.key(peer, kind)?;
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let until_ms = counts.get(&key)?.locked_until_ms;
+        let counts = self.of(kind);
+        let who = counts.who(peer)?;
+        let until_ms = counts.lock().get(&who)?.locked_until_ms;
         (until_ms > now_ms).then(|| until_ms - now_ms)
     }
 
     /// Notes a wrong credential.
     pub(crate) fn failed(&self, peer: &Peer, kind: Kind, now_ms: u64) {
-        let Some(key) = self.key(peer, kind) else { return };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MAX_COUNTS && !counts.contains_key(&key) {
-            self.make_room(&mut counts, now_ms);
+        let counts = self.of(kind);
+        if let Some(who) = counts.who(peer) {
+            counts.failed(who, now_ms);
         }
-        let failures = counts.entry(key).or_default();
-        while failures.at_ms.front().is_some_and(|at| at + self.window_ms <= now_ms) {
-            failures.at_ms.pop_front();
-        }
-        failures.at_ms.push_back(now_ms);
-        if failures.at_ms.len() >= self.attempts {
-            failures.at_ms.clear();
-            failures.locked_until_ms = now_ms + self.lockout_ms;
-        }
-    }
-
-    /// Forgets what does not matter any more; where all of it does, what matters least.
-    fn make_room(&self, counts: &mut HashMap<Key, Failures>, now_ms: u64) {
-        let weight = |failures: &Failures| failures.weight(self.window_ms, now_ms);
-        counts.retain(|_, failures| !matches!(weight(failures), (0, 0, _)));
-        if counts.len() >= MAX_COUNTS
-            && let Some(least) = counts.iter().min_by_key(|(_, failures)| weight(failures)).map(|(key, _)| *key)
-        {
-            counts.remove(&least);
-        }
-    }
-
-    fn key(&self, peer: &Peer, kind: Kind) -> Option<Key> {
-        (self.counts_local || !peer.is_local()).then(|| (network(peer.ip()), kind))
     }
 
     /// Forgets the failures of a peer that has shown a right credential which leaves it nothing to guess at.
     pub(crate) fn succeeded(&self, peer: &Peer, kind: Kind) {
-        if let Some(key) = self.key(peer, kind) {
-            self.counts.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let counts = self.of(kind);
+        if let Some(who) = counts.who(peer) {
+            counts.lock().remove(&who);
         }
+    }
+}
+
+impl Counts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Failures>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn who(&self, peer: &Peer) -> Option<IpAddr> {
+        (self.rules.counts_local || !peer.is_local()).then(|| network(peer.ip()))
+    }
+
+    fn failed(&self, who: IpAddr, now_ms: u64) {
+        let Rules { attempts, window_ms, lockout_ms, .. } = self.rules;
+        let mut all = self.lock();
+        let is_new = all.len() >= MAX_COUNTS && !all.contains_key(&who);
+        let inherited = if is_new { self.make_room(&mut all, now_ms) } else { VecDeque::new() };
+        let failures = all.entry(who).or_default();
+        failures.at_ms.extend(inherited);
+        while failures.at_ms.front().is_some_and(|at| at + window_ms <= now_ms) {
+            failures.at_ms.pop_front();
+        }
+        failures.at_ms.push_back(now_ms);
+        if failures.at_ms.len() >= attempts {
+            failures.at_ms.clear();
+            failures.locked_until_ms = now_ms + lockout_ms;
+        }
+    }
+
+    /// Forgets what does not matter any more; where all of it does, what matters least. The failures of that one are handed
+    /// back, for the newcomer to take over: else two that displace each other would never be counted to an end. What is
+    /// displaced while it is locked has been counted to its end, so of that nothing is handed on.
+    fn make_room(&self, all: &mut HashMap<IpAddr, Failures>, now_ms: u64) -> VecDeque<u64> {
+        let weight = |failures: &Failures| failures.weight(self.rules.window_ms, now_ms);
+        all.retain(|_, failures| !matches!(weight(failures), (0, 0, _)));
+        if all.len() < MAX_COUNTS {
+            return VecDeque::new();
+        }
+        let least = all.iter().min_by_key(|(_, failures)| weight(failures)).map(|(who, _)| *who);
+        let displaced = least.and_then(|who| all.remove(&who)).filter(|failures| failures.locked_until_ms <= now_ms);
+        displaced.map(|failures| failures.at_ms).unwrap_or_default()
     }
 }
 
@@ -201,7 +229,7 @@ mod tests {
         for number in 0..MAX_COUNTS as u32 + 100 {
             lockout.failed(&ip(number), Kind::Shared, 3);
         }
-        assert_eq!(lockout.counts.lock().unwrap().len(), MAX_COUNTS);
+        assert_eq!(lockout.shared.lock().len(), MAX_COUNTS);
         assert!(lockout.locked(&locked, Kind::Shared, 4).is_some());
         lockout.failed(&trying, Kind::Shared, 4);
         assert!(lockout.locked(&trying, Kind::Shared, 4).is_some(), "the tenth");
@@ -211,6 +239,43 @@ mod tests {
         }
         assert!(lockout.locked(&late, Kind::Shared, 4).is_some(), "who comes when there is no room is counted too");
         lockout.failed(&ip(1_000_000), Kind::Shared, 400_000);
-        assert_eq!(lockout.counts.lock().unwrap().len(), 1, "what is over makes room");
+        assert_eq!(lockout.shared.lock().len(), 1, "what is over makes room");
+    }
+
+    #[test]
+    fn who_would_displace_each_other_in_a_flood_guess_no_more_often_than_others() {
+        let ip = |number: u32| remote(&std::net::Ipv4Addr::from(0x0b00_0000 + number).to_string());
+        let two = [remote("10.1.1.1"), remote("10.1.1.2")];
+        // In the second table everybody is locked, so the one of the two that came last is what matters least.
+        for tries_of_others in [2, 10] {
+            let lockout = Lockout::new(&Limits::default());
+            for number in 0..MAX_COUNTS as u32 {
+                for _ in 0..tries_of_others {
+                    lockout.failed(&ip(number), Kind::Shared, 1);
+                }
+            }
+            let guesses = two.iter().cycle().take(60).filter(|one| {
+                let is_free = lockout.locked(one, Kind::Shared, 2).is_none();
+                if is_free {
+                    lockout.failed(one, Kind::Shared, 2);
+                }
+                is_free
+            });
+            assert!(guesses.count() <= 20, "{tries_of_others}");
+            assert_eq!(lockout.shared.lock().len(), MAX_COUNTS);
+        }
+    }
+
+    #[test]
+    fn hooks_count_everybody_more_often_and_for_a_shorter_time() {
+        let lockout = Lockout::new(&Limits::default());
+        let here = peer("127.0.0.1:5", &[("host", "localhost")]);
+        for _ in 0..19 {
+            lockout.failed(&here, Kind::Hook, 1);
+        }
+        assert_eq!(lockout.locked(&here, Kind::Hook, 1), None);
+        lockout.failed(&here, Kind::Hook, 1);
+        assert_eq!(lockout.locked(&here, Kind::Hook, 1), Some(60_000));
+        assert_eq!(lockout.locked(&here, Kind::Shared, 1), None);
     }
 }

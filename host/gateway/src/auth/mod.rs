@@ -14,12 +14,12 @@
 
 pub(crate) mod credential;
 pub(crate) mod device;
-pub(crate) mod door;
 pub(crate) mod lockout;
+pub(crate) mod open_counts;
 pub(crate) mod peer;
-pub(crate) mod refusals;
+mod refusal_words;
+pub(crate) mod repeats;
 pub(crate) mod roles;
-mod told;
 
 pub(crate) use credential::{Access, Proven, Refusal, decide, decide_http, is_page_client};
 pub(crate) use peer::Peer;

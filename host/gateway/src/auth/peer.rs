@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(crate) hidden_behind_proxy: bool,
     /// The proxies whose word all this is, each once; none when nobody stood between.
     proxies: Box<[IpAddr]>,
+    /// The trusted proxy that does not say who calls, so that it stands for everybody behind it.
+    pub(crate) unnamed_behind: Option<IpAddr>,
 }
 
 impl Peer {
@@ -46,21 +48,22 @@ impl Peer {
         let forwarded = FORWARDING.iter().any(|name| headers.contains_key(*name));
         let trusted = is_trusted(config, socket_ip);
         let mut proxies = Vec::new();
-        let mut ip = socket_ip;
+        let mut named = None;
         if trusted && forwarded {
             proxies.push(socket_ip);
-            ip = forwarded_for(headers, config, &mut proxies).unwrap_or(socket_ip);
+            named = forwarded_for(headers, config, &mut proxies);
         }
         let origin = headers.get(header::ORIGIN).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         // A page can make some requests without an Origin header; browsers mark those too.
         let fetched = headers.get("sec-fetch-site").is_some_and(|site| site != "none");
         Self {
-            address: SocketAddr::new(ip, socket.port()),
+            address: SocketAddr::new(named.unwrap_or(socket_ip), socket.port()),
             from_page: origin.is_some() || fetched,
             origin,
             direct_loopback: socket_ip.is_loopback() && !trusted && !forwarded && host_is_loopback(headers),
             hidden_behind_proxy: socket_ip.is_loopback() && forwarded && !trusted,
             proxies: proxies.into(),
+            unnamed_behind: Some(socket_ip).filter(|_| trusted && named.is_none()),
         }
     }
 
@@ -98,6 +101,14 @@ impl Peer {
         let listed =
             config.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin));
         if listed || (self.direct_loopback && is_loopback_name(&host)) { Ok(()) } else { Err("origin not allowed") }
+    }
+}
+
+/// What one host can have of addresses: an IPv4 address, an IPv6 /64.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
@@ -188,8 +199,13 @@ mod tests {
         config.trusted_proxies = vec!["127.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()];
         let seen = peer("127.0.0.1:5", &headers, &config);
         assert!(!seen.hidden_behind_proxy && !seen.direct_loopback);
-        assert_eq!(seen.ip(), "9.9.9.9".parse::<IpAddr>().unwrap());
-        assert!(!peer("127.0.0.1:5", &[("host", "localhost")], &config).direct_loopback);
+        assert_eq!((seen.ip(), seen.unnamed_behind), ("9.9.9.9".parse::<IpAddr>().unwrap(), None));
+        for unnamed in [("x-real-ip", "9.9.9.9"), ("x-forwarded-for", "unknown"), ("host", "localhost")] {
+            let peer = peer("127.0.0.1:5", &[unnamed], &config);
+            assert_eq!(peer.unnamed_behind, Some("127.0.0.1".parse().unwrap()), "{unnamed:?}");
+            assert!(!peer.direct_loopback);
+        }
+        assert_eq!(hidden.unnamed_behind, None, "nobody asked it");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion, error_code};
 use serde_json::json;
 
-use crate::auth::door::network;
+use crate::auth::peer::network;
 use crate::config::Live;
 use window::{Given, Number, Window};
 

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
+use super::devices::Phone;
 use super::{Client, FakeHost, MemoryRecords, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
 use crate::{Credential, Gateway, GatewayConfig, GatewayError, Role, Services, serve};
 
@@ -99,7 +100,7 @@ async fn a_password_stands_in_for_the_token() {
 }
 
 #[tokio::test]
-async fn roles_are_operator_or_node_and_nodes_are_refused() {
+async fn roles_are_operator_or_node_and_a_node_is_known_by_its_device_only() {
     let server = start(with_token()).await;
     for (role, code, message) in
         [("king", "INVALID_REQUEST", "invalid role"), ("node", "NOT_PAIRED", "device identity required")]
@@ -253,6 +254,77 @@ async fn a_named_credential_is_guessed_at_in_no_field_and_forgives_nothing() {
     knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "wrong"})).await;
     let response = knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "of-ann"})).await;
     assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED", "{response}");
+}
+
+#[tokio::test]
+async fn every_text_that_is_looked_at_counts() {
+    let server = start(super::devices::proxied()).await;
+    let two = json!({"token": "one", "password": "two"});
+    // Version 3 looks at one of them.
+    for (version, ip, code) in [(3, "9.9.9.8", "AUTH_TOKEN_MISMATCH"), (4, "9.9.9.9", "AUTH_RATE_LIMITED")] {
+        for _ in 0..5 {
+            knock(&mut remote(&server, ip).await, version, "cli", two.clone()).await;
+        }
+        let sixth = knock(&mut remote(&server, ip).await, version, "cli", two.clone()).await;
+        assert_eq!(sixth["error"]["details"]["code"], code, "{version}");
+    }
+    let same = json!({"token": "one", "password": "one"});
+    for _ in 0..9 {
+        knock(&mut remote(&server, "9.9.9.7").await, 4, "cli", same.clone()).await;
+    }
+    let right = knock(&mut remote(&server, "9.9.9.7").await, 4, "cli", json!({"token": TOKEN})).await;
+    assert_eq!(right["ok"], true, "twice the same is one: {right}");
+}
+
+#[tokio::test]
+async fn who_comes_in_is_written_down_once_a_minute() {
+    let server = start(super::devices::proxied()).await;
+    let token = json!({"token": TOKEN});
+    for ip in ["9.9.9.9", "9.9.9.9", "9.9.9.8", "9.9.9.9"] {
+        assert_eq!(knock(&mut remote(&server, ip).await, 4, "cli", token.clone()).await["ok"], true);
+    }
+    knock(&mut remote(&server, "9.9.9.7").await, 4, "cli", json!({"token": "wrong"})).await;
+    server.clock.advance(60_000);
+    assert_eq!(knock(&mut remote(&server, "9.9.9.9").await, 3, "gateway-client", token).await["ok"], true);
+    let rows = server.audit.all();
+    let accepted: Vec<&Value> = rows.iter().filter(|row| row["kind"] == "auth-accepted").collect();
+    let told: Vec<_> = accepted.iter().map(|row| (row["client"].as_str().unwrap(), row["repeated"].as_u64())).collect();
+    assert_eq!(told, [("cli", Some(0)), ("cli", Some(0)), ("gateway-client", Some(2))], "{rows:?}");
+    assert!(accepted[0]["remote"].as_str().unwrap().starts_with("9.9.9.9:"));
+    assert_eq!((&accepted[0]["actor"], &accepted[0]["method"]), (&json!("client:token"), &json!("token")));
+    assert!(!format!("{rows:?}").contains(TOKEN));
+}
+
+#[tokio::test]
+async fn devices_and_requests_over_http_are_written_down_when_they_come_in_too() {
+    let server = start(with_token()).await;
+    let phone = Phone::new(130);
+    let knock = async |auth: Value| phone.knock(&server, &[], (4, "operator"), &["operator.read"], auth).await.1;
+    let token = knock(json!({"token": TOKEN})).await["payload"]["auth"]["deviceToken"].clone();
+    assert_eq!(knock(json!({"deviceToken": token})).await["ok"], true);
+    for bearer in ["Bearer wrong", &format!("Bearer {TOKEN}")] {
+        let body = "{\"tool\":\"convert\"}";
+        super::web::request(&server, "POST /tools/invoke", &[("authorization", bearer)], body).await;
+    }
+    let accepted = server.audit.all().into_iter().filter(|row| row["kind"] == "auth-accepted");
+    let told: Vec<Value> = accepted.map(|row| json!([row["client"], row["method"], row["device"]])).collect();
+    let expected = [
+        json!(["openclaw-ios", "token", phone.id()]),
+        json!(["openclaw-ios", "device-token", phone.id()]),
+        json!(["http", "token", null]),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn the_log_tells_once_of_a_proxy_that_does_not_say_who_calls() {
+    let server = start(super::devices::proxied()).await;
+    let told = || server.gateway.state.unnamed_behind.lock().unwrap().len();
+    remote(&server, "9.9.9.9").await;
+    assert_eq!(told(), 0);
+    server.open_with("/", &[("x-forwarded-for", "unknown")]).await;
+    super::web::request(&server, "GET /metrics", &[], "").await;
+    assert_eq!(told(), 1);
 }
 
 #[tokio::test]

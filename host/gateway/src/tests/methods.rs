@@ -69,7 +69,8 @@ async fn a_plugin_method_needs_its_scope() {
     let response = reader.call("notes.add", json!({})).await;
     assert_eq!(response["error"]["details"]["missingScope"], "operator.write");
     assert_eq!(reader.call("notes.echo", json!({})).await["ok"], true);
-    let row = &server.audit.all()[0];
+    let rows = server.audit.all();
+    let row = rows.iter().find(|row| row["kind"] == "scope-denied").unwrap();
     assert_eq!(
         (row["method"].as_str(), row["scope"].as_str(), row["actor"].as_str()),
         (Some("notes.add"), Some("operator.write"), Some("client:token"))

@@ -92,7 +92,8 @@ async fn a_device_or_a_node_is_removed_as_a_whole_or_not_at_all() {
     assert_eq!(kept("node"), 1, "that it was removed is kept");
     drop(storing);
     assert_eq!(admin.response(&json!("n")).await["ok"], true);
-    let actions: Vec<Value> = server.records.audit.lock().unwrap().iter().map(|row| json!(row)["action"].clone()).collect();
+    let actions: Vec<Value> =
+        server.records.audit.lock().unwrap().iter().map(|row| json!(row)["action"].clone()).collect();
     assert_eq!(actions[actions.len() - 2..], [json!("removed"), json!("token-removed")], "{actions:?}");
 }
 

@@ -64,17 +64,17 @@ fn admit(state: &State, hooks: &Hooks, peer: &Peer, request: &Request) -> Result
                    parameters are not allowed).";
         return Err(Box::new(plain(StatusCode::BAD_REQUEST, why)));
     }
-    if let Some(left_ms) = state.hook_lockout.locked(peer, Kind::Hook, state.now_ms()) {
+    if let Some(left_ms) = state.lockout.locked(peer, Kind::Hook, state.now_ms()) {
         return Err(Box::new(reply::retry_after(plain(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"), left_ms)));
     }
     let headers = request.headers();
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
     let own = headers.get("x-openclaw-token").and_then(|value| value.to_str().ok()).map(str::trim);
     if authorization.or(own).is_some_and(|given| same(given, &hooks.token)) {
-        state.hook_lockout.succeeded(peer, Kind::Hook);
+        state.lockout.succeeded(peer, Kind::Hook);
         return Ok(());
     }
-    state.hook_lockout.failed(peer, Kind::Hook, state.now_ms());
+    state.lockout.failed(peer, Kind::Hook, state.now_ms());
     state.audit_refusal(peer, "HOOK_TOKEN_MISMATCH");
     Err(Box::new(plain(StatusCode::UNAUTHORIZED, "Unauthorized")))
 }

@@ -28,7 +28,7 @@ use leanclaw_types::audit::AuditEvent;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::door::Ticket;
+use crate::auth::open_counts::Ticket;
 use crate::auth::{Access, Peer, decide_http};
 use crate::crowd::Place;
 use crate::gateway::State;
@@ -86,7 +86,7 @@ async fn upgrade_or_page(Extract(state): Extract<Arc<State>>, request: Request) 
 /// Where a request comes from.
 fn peer_of<B>(state: &State, request: &http::Request<B>) -> Option<Peer> {
     let line = request.extensions().get::<Line>()?;
-    Some(Peer::new(line.remote, request.headers(), &state.live.now()))
+    Some(state.peer(line.remote, request.headers()))
 }
 
 /// Who makes a request on an authenticated route, or the answer that refuses it.
@@ -114,7 +114,10 @@ fn authorize<'a, B>(
         let who = (peer.ip(), access.caller.id.as_str(), peer.is_local());
         let class = if scope == "operator.read" { Class::Read } else { Class::Expensive };
         match state.rates.once(who, class, state.now_ms()) {
-            Ok(()) => Ok(access),
+            Ok(()) => {
+                state.audit_login(&peer, "http", &access);
+                Ok(access)
+            }
             Err(wait_ms) => Err(Box::new(reply::too_often(wait_ms))),
         }
     });

@@ -14,7 +14,6 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::Line;
 use super::reply::{self, Reply};
-use crate::auth::Peer;
 use crate::connection::{self, Arrival};
 use crate::gateway::State;
 
@@ -34,7 +33,7 @@ pub(super) fn upgrade(state: &Arc<State>, mut request: Request) -> Reply {
         Err(refusal) => return *refusal,
     };
     let Some(line) = request.extensions().get::<Line>().cloned() else { return no_handshake() };
-    let peer = Peer::new(line.remote, headers, &state.live.now());
+    let peer = state.peer(line.remote, headers);
     if peer.hidden_behind_proxy {
         state.audit_refusal(&peer, "PROXY_NOT_TRUSTED");
         return reply::error(

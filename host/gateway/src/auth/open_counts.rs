@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::auth::peer::network;
+
 /// Counts per address (IPv6 per /64, which one host owns whole); entries vanish at zero, so memory is bounded by what is open.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
@@ -25,14 +27,6 @@ impl Counter {
         *count += 1;
         drop(open);
         Some(Ticket { counter: Arc::clone(self), ip })
-    }
-}
-
-/// What one host can have of addresses: an IPv4 address, an IPv6 /64.
-pub(crate) fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
-        ip @ IpAddr::V4(_) => ip,
     }
 }
 
