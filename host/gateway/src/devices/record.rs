@@ -90,6 +90,11 @@ impl Device {
         self.tokens.iter().find(|token| token.role == role && token.revoked_at_ms.is_none())
     }
 
+    /// Whether it is one that is asked to do things.
+    pub(crate) fn is_node(&self) -> bool {
+        self.roles.iter().any(|role| role == "node")
+    }
+
     /// The device as clients of a version are shown it: no salt.
     pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
         let mut shown = serde_json::to_value(&self.about).unwrap_or_default();

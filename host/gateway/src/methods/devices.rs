@@ -155,7 +155,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let (id, now_ms) = (&which.device_id, state.now_ms());
         state.devices.remove(id, &state.nodes, &session.caller.actor(), now_ms).await?;
         state.hub.close_where(|other| (other.device.as_ref() == Some(id)).then_some(REMOVED));
-        state.nodes.forget(id);
+        state.nodes.withdraw(id);
         Ok(Payload::json(&json!({"deviceId": which.device_id})))
     }))
 }

@@ -32,10 +32,6 @@ const MAX_PENDING: usize = 64;
 const MAX_RUNNING: usize = 256;
 /// Bytes of progress events that one call may send to who asked: a node that is out of order does not flood them.
 pub(crate) const MAX_TOLD_BYTES: usize = 16 * 1024 * 1024;
-/// Work that may wait for one node.
-pub(crate) const MAX_QUEUED: usize = 64;
-/// Nodes that work may wait for.
-const MAX_QUEUES: usize = 1024;
 
 /// What a node says it can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,13 +80,36 @@ pub(crate) struct Node {
     /// A name that somebody gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<String>,
+    /// What waits for it.
+    #[serde(default, skip_serializing_if = "Queue::is_fresh")]
+    pub(crate) queue: Queue,
 }
 
 impl Node {
+    /// A node that nothing was decided on yet.
+    pub(crate) fn undecided(id: &str, now_ms: u64) -> Self {
+        let about = About {
+            node_id: id.to_owned(),
+            client_id: None,
+            client_mode: None,
+            display_name: None,
+            platform: None,
+            version: None,
+            device_family: None,
+            declared: Declared::default(),
+        };
+        let (approved_at_ms, denied_at_ms, name, queue) = (None, None, None, Queue::default());
+        Self { about, created_at_ms: now_ms, approved_at_ms, denied_at_ms, name, queue }
+    }
+
     /// As it is shown once it is approved. Version 3 shows it among the nodes that have a token; it has none.
     pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
         if version == ProtocolVersion::V4 {
-            return json!(self);
+            let mut shown = json!(self);
+            if let Some(shown) = shown.as_object_mut() {
+                shown.shift_remove("queue");
+            }
+            return shown;
         }
         let About { node_id, display_name, platform, .. } = &self.about;
         let mut shown =
@@ -175,7 +194,7 @@ impl Follower {
 }
 
 /// Work that waits for a node.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Work {
     pub(crate) id: String,
@@ -186,11 +205,24 @@ pub(crate) struct Work {
     pub(crate) expires_at_ms: Option<u64>,
 }
 
-/// What waits for one node, and how often that changed.
-#[derive(Debug, Default)]
+/// What waits for one node, and how often that changed. It is stored with the node, so a restart loses none of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Queue {
     pub(crate) revision: u64,
+    /// One of a kind at most, and there are few kinds.
     pub(crate) work: Vec<Work>,
+}
+
+impl Queue {
+    fn is_fresh(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same without the work whose time is over.
+    fn at(mut self, now_ms: u64) -> Self {
+        self.work.retain(|work| work.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms));
+        self
+    }
 }
 
 /// All of it.
@@ -198,7 +230,6 @@ pub(crate) struct Nodes {
     pub(crate) kept: Shelf<Node>,
     pending: Mutex<Vec<Request>>,
     running: Mutex<HashMap<String, Running>>,
-    queues: Mutex<HashMap<String, Queue>>,
     pub(crate) tokens: Tokens,
 }
 
@@ -222,8 +253,7 @@ impl Nodes {
     pub(crate) fn open(records: &Arc<dyn Records>) -> Result<Self, Failure> {
         let kept = Shelf::open(records, "node")?;
         let tokens = Tokens::open(records)?;
-        let (pending, running, queues) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { kept, pending, running, queues, tokens })
+        Ok(Self { kept, pending: Mutex::default(), running: Mutex::default(), tokens })
     }
 
     pub(crate) fn pending(&self) -> Vec<Request> {
@@ -278,13 +308,6 @@ impl Nodes {
         within(&known.commands, &declared.commands) && within(&known.caps, &declared.caps)
     }
 
-    /// Forgets what a node whose device was removed waits for, and what waits for it. What is stored of it is
-    /// [`forgotten`] with the device.
-    pub(crate) fn forget(&self, node: &str) {
-        self.withdraw(node);
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
-    }
-
     fn waits(&self, node: &str) -> bool {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.iter().any(|request| request.about.node_id == node)
@@ -322,19 +345,31 @@ impl Nodes {
         running.remove(id).is_some_and(|one| one.answer.send(Some(reply)).is_ok())
     }
 
-    /// What waits for a node, to be looked at or changed. None when there is no room for one more.
-    pub(crate) fn queue<R>(&self, node: &str, now_ms: u64, act: impl FnOnce(&mut Queue) -> R) -> Option<R> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        let alive = |work: &Work| work.expires_at_ms.is_none_or(|at_ms| at_ms > now_ms);
-        if queues.len() >= MAX_QUEUES && !queues.contains_key(node) {
-            queues.retain(|_, queue| queue.work.iter().any(alive));
-            if queues.len() >= MAX_QUEUES {
-                return None;
-            }
-        }
-        let queue = queues.entry(node.to_owned()).or_default();
-        queue.work.retain(alive);
-        Some(act(queue))
+    /// What waits for a node.
+    pub(crate) fn queue(&self, id: &str, now_ms: u64) -> Queue {
+        self.kept.get(id).map(|node| node.queue.clone().at(now_ms)).unwrap_or_default()
+    }
+
+    /// Changes what waits for a node.
+    ///
+    /// # Errors
+    /// What `change` says, or it cannot be stored: then nothing changed.
+    pub(crate) async fn change_queue<R>(
+        &self,
+        id: &str,
+        now_ms: u64,
+        change: impl FnOnce(&mut Queue) -> Result<R, ErrorShape>,
+    ) -> Result<R, ErrorShape> {
+        let changed = self.kept.change(|shelf| {
+            let before = shelf.get(id);
+            let mut node = before.as_deref().map_or_else(|| Node::undecided(id, now_ms), Node::clone);
+            let stored = node.queue.clone();
+            node.queue = node.queue.at(now_ms);
+            let result = change(&mut node.queue)?;
+            let is_same = node.queue == stored;
+            Ok((if is_same { Change::nothing() } else { Change::nothing().put(id, node) }, result))
+        });
+        changed.await
     }
 }
 
@@ -409,8 +444,12 @@ pub(crate) fn went(state: &State, session: &Session) {
 /// What becomes of what is kept about a node whose device is removed: it goes. That it was refused stays, so that it is no
 /// fresh one when its device is paired again.
 pub(crate) fn forgotten(kept: &Shelf<Node>, id: &str) -> Change<Node> {
-    let was_denied = kept.get(id).is_none_or(|node| node.denied_at_ms.is_some());
-    if was_denied { Change::nothing() } else { Change::nothing().remove(id) }
+    let change = Change::nothing();
+    match kept.get(id) {
+        Some(node) if node.denied_at_ms.is_none() => change.remove(id),
+        Some(node) if !node.queue.is_fresh() => change.put(id, Node { queue: Queue::default(), ..Node::clone(&node) }),
+        _ => change,
+    }
 }
 
 /// Tells those who may pair what became of a request.

@@ -348,6 +348,13 @@ async fn work_waits_until_it_is_acknowledged_and_names_are_kept() {
     assert_eq!((&acked["ackedIds"][0], &acked["remainingCount"]), (&first["queued"]["id"], &json!(0)));
     assert_eq!(node.call("node.pending.drain", json!({})).await["payload"]["items"], json!([]));
     assert_eq!(node.call("node.pending.pull", json!({})).await["payload"]["actions"], json!([]));
+    server.records.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let lost = admin.call("node.pending.enqueue", enqueue("status.request", json!({}))).await;
+    assert_eq!(lost["error"]["code"], "UNAVAILABLE", "{lost}");
+    server.records.broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(node.call("node.pending.drain", json!({})).await["payload"]["items"], json!([]));
+    let kept = admin.call("node.pending.enqueue", enqueue("status.request", json!({}))).await["payload"].clone();
+    admin.call("node.pending.enqueue", enqueue("location.request", json!({"expiresInMs": 60_000}))).await;
 
     let renamed = admin.call("node.rename", json!({"nodeId": host.id(), "displayName": "the box"})).await;
     assert_eq!(renamed["payload"], json!({"nodeId": host.id(), "displayName": "the box"}));
@@ -356,9 +363,24 @@ async fn work_waits_until_it_is_acknowledged_and_names_are_kept() {
     assert_invalid(&admin.call("node.describe", json!({"nodeId": "x"})).await, "unknown nodeId");
     drop((admin, node));
     let server = server.again(with_token()).await;
-    let _node = host.connect(&server, 3, &COMMANDS).await;
-    let nodes = server.admin().await.call("node.list", json!({})).await["payload"]["nodes"].clone();
+    let mut node = host.connect(&server, 3, &COMMANDS).await;
+    let mut admin = server.admin().await;
+    let nodes = admin.call("node.list", json!({})).await["payload"]["nodes"].clone();
     assert_eq!(nodes[0]["displayName"], "the box", "also after a restart");
+    assert_eq!(node.call("node.pending.drain", json!({})).await["payload"]["items"].as_array().unwrap().len(), 2);
+    server.clock.advance(66_000);
+    let drained = node.call("node.pending.drain", json!({})).await["payload"].clone();
+    assert_eq!((&drained["items"], &drained["revision"]), (&json!([kept["queued"]]), &json!(5)), "work as well");
+    let removed = admin.call("node.pair.remove", json!({"nodeId": host.id()})).await;
+    assert_eq!(removed["ok"], true, "{removed}");
+    let mut back = host.connect(&server, 4, &["system.which"]).await;
+    let approved = approve(&mut admin).await["payload"]["node"].clone();
+    assert_eq!((&approved["name"], approved.get("queue")), (&json!("the box"), None), "{approved}");
+    assert_eq!(
+        back.call("node.pending.drain", json!({})).await["payload"]["items"],
+        json!([]),
+        "it went with the rest"
+    );
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::connected;
+use super::connection_of;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -42,17 +42,22 @@ struct Invoke {
     idempotency_key: String,
     #[serde(default)]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "what a turn came from is for the policy of agents, and none runs")]
     session_key: Option<String>,
     #[serde(default)]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "as of `session_key`")]
     turn_source_channel: Option<String>,
     #[serde(default)]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "as of `session_key`")]
     turn_source_to: Option<String>,
     #[serde(default)]
     #[schemars(with = "String")]
+    #[expect(dead_code, reason = "as of `session_key`")]
     turn_source_account_id: Option<String>,
     #[serde(default)]
+    #[expect(dead_code, reason = "as of `session_key`")]
     turn_source_thread_id: Option<Value>,
 }
 
@@ -108,7 +113,7 @@ struct Happened {
 }
 
 static INVOKE: LazyLock<Shape> = LazyLock::new(Shape::of::<Invoke>);
-static OUTCOME: LazyLock<Shape> = LazyLock::new(Shape::of::<Told>);
+static TOLD: LazyLock<Shape> = LazyLock::new(Shape::of::<Told>);
 static PROGRESS: LazyLock<Shape> = LazyLock::new(Shape::of::<Progress>);
 static HAPPENED: LazyLock<Shape> = LazyLock::new(Shape::of::<Happened>);
 
@@ -171,7 +176,7 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
 /// It is not connected, or may not be asked for that.
 pub(super) fn ready(call: &Call<'_>, id: &str, command: &str) -> Result<Arc<Session>, ErrorShape> {
     let newest = call.session.version == ProtocolVersion::V4;
-    let Some(node) = connected(call.state).remove(id) else {
+    let Some(node) = connection_of(call.state, id) else {
         let is_known = call.state.devices.get(id).is_some() || call.state.nodes.tokens.get(id).is_some();
         let gone = newest && !is_known;
         return Err(if gone { pairing_changed() } else { not_connected(call.session.version) });
@@ -232,7 +237,9 @@ impl Order {
             let gone = format!("node disconnected ({command})");
             let (how, outcome) = match (answered, version) {
                 (Err(_), _) => ("timeout", Err(node_error("TIMEOUT", "node invoke timed out"))),
-                (Ok(Err(_) | Ok(None)), ProtocolVersion::V4) => ("disconnected", Err(node_error("DISCONNECTED", &gone))),
+                (Ok(Err(_) | Ok(None)), ProtocolVersion::V4) => {
+                    ("disconnected", Err(node_error("DISCONNECTED", &gone)))
+                }
                 (Ok(Err(_) | Ok(None)), ProtocolVersion::V3) => {
                     ("disconnected", Err(ErrorShape::new(error_code::UNAVAILABLE, format!("Error: {gone}"))))
                 }
@@ -252,9 +259,6 @@ impl Order {
 pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     call.require(WRITE)?;
     let invoke: Invoke = call.read(&INVOKE, &[])?;
-    // What a turn came from is for the policy of agents.
-    let _ = (&invoke.session_key, &invoke.turn_source_channel, &invoke.turn_source_to);
-    let _ = (&invoke.turn_source_account_id, &invoke.turn_source_thread_id);
     let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
     if policy::is_about_rules(&command) {
         let refused = "node.invoke does not allow system.execApprovals.*; use exec.approvals.node.*";
@@ -296,7 +300,7 @@ fn own(call: &Call<'_>, node: &str) -> Result<(), ErrorShape> {
 /// `node.invoke.result {id, nodeId, ok, payload?, payloadJSON?, error?}` → `{ok}`; `ignored` for what is over or was never
 /// asked of this connection.
 pub(crate) fn result(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let outcome: Told = call.read(&OUTCOME, &[])?;
+    let outcome: Told = call.read(&TOLD, &[])?;
     own(call, &outcome.node_id)?;
     let reply = match (outcome.ok, outcome.error) {
         (true, _) => Ok((outcome.payload, outcome.payload_json)),

@@ -18,6 +18,7 @@ use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
+use crate::nodes::Request;
 use crate::phrase::Shape;
 
 pub(crate) use invoke::{event, invoke, progress, result};
@@ -40,6 +41,11 @@ fn unknown_node() -> ErrorShape {
     ErrorShape::invalid("unknown nodeId")
 }
 
+/// The connection of a node; of several the one that came last.
+fn connection_of(state: &State, id: &str) -> Option<Arc<Session>> {
+    state.hub.newest(|session| session.declared.is_some() && session.device.as_deref() == Some(id))
+}
+
 /// The connections of nodes, by node; of several the one that came last.
 fn connected(state: &State) -> BTreeMap<String, Arc<Session>> {
     let nodes = state.hub.sessions().into_iter().filter(|session| session.declared.is_some());
@@ -52,10 +58,10 @@ fn rows(state: &State, version: ProtocolVersion) -> Vec<(String, Map<String, Val
     let connected = connected(state);
     let mut ids: Vec<String> = connected.keys().cloned().collect();
     let paired = state.devices.all();
-    let is_node = |device: &&Arc<crate::devices::Device>| device.roles.iter().any(|role| role == "node");
-    ids.extend(paired.iter().filter(is_node).map(|device| device.about.device_id.clone()));
+    ids.extend(paired.iter().filter(|device| device.is_node()).map(|device| device.about.device_id.clone()));
+    let pending = state.nodes.pending();
     let row = |id: String| {
-        let row = row(state, version, &id, connected.get(&id));
+        let row = row(state, version, &id, (connected.get(&id), &pending));
         (id, row)
     };
     let mut rows: BTreeMap<_, _> = ids.into_iter().map(row).collect();
@@ -67,12 +73,15 @@ fn rows(state: &State, version: ProtocolVersion) -> Vec<(String, Map<String, Val
 
 /// Whether a node is a device: paired as one, or connected.
 fn is_device(state: &State, id: &str) -> bool {
-    let is_node = |role: &String| role == "node";
-    let paired = state.devices.get(id).is_some_and(|device| device.roles.iter().any(is_node));
-    paired || connected(state).contains_key(id)
+    state.devices.get(id).is_some_and(|device| device.is_node()) || connection_of(state, id).is_some()
 }
 
-fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<Session>>) -> Map<String, Value> {
+fn row(
+    state: &State,
+    version: ProtocolVersion,
+    id: &str,
+    (session, pending): (Option<&Arc<Session>>, &[Request]),
+) -> Map<String, Value> {
     let device = state.devices.get(id);
     let kept = state.nodes.kept.get(id);
     let mut row = Map::new();
@@ -110,9 +119,8 @@ fn row(state: &State, version: ProtocolVersion, id: &str, session: Option<&Arc<S
         put("sessionHost", json!(false));
         // What nodes offer to agents is not taken in.
         put("nodePluginTools", json!([]));
-        let waits = state.nodes.pending().into_iter().find(|request| request.about.node_id == id);
-        let state = if approved { "approved" } else { "pending-approval" };
-        put("approvalState", json!(state));
+        put("approvalState", json!(if approved { "approved" } else { "pending-approval" }));
+        let waits = pending.iter().find(|request| request.about.node_id == id);
         if let Some(request) = waits.filter(|_| !approved) {
             put("pendingRequestId", json!(request.request_id));
             put("pendingDeclaredCaps", json!(request.about.declared.caps));
@@ -139,8 +147,13 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `node.describe {nodeId}` → one row of `node.list`, with `ts`.
 pub(crate) fn describe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
-    let found = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == which.node_id);
-    let Some((_, mut row)) = found else { return Err(unknown_node()) };
+    let (state, version, id) = (call.state, call.session.version, which.node_id);
+    let mut row = if is_device(state, &id) {
+        row(state, version, &id, (connection_of(state, &id).as_ref(), &state.nodes.pending()))
+    } else {
+        let holder = state.nodes.tokens.get(&id).ok_or_else(unknown_node)?;
+        tokens::row(&holder, version)
+    };
     row.insert("ts".into(), json!(call.state.now_ms()));
     Ok(Answer::json(&Value::Object(row)))
 }

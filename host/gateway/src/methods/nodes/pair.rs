@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{NOTHING, WHICH, Which, is_device, rows, tokens, unknown_node};
+use super::{NOTHING, WHICH, Which, is_device, tokens, unknown_node};
 use crate::connection::{Answer, Call};
 use crate::handshake::Session;
 use crate::methods::Nothing;
-use crate::nodes::{self, About, Declared, Node};
+use crate::nodes::{self, Node};
 use crate::phrase::Shape;
 use crate::shelf::Change;
 use crate::wire::Payload;
@@ -84,7 +84,8 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
                 created_at_ms: before.as_ref().map_or(now_ms, |node| node.created_at_ms),
                 approved_at_ms: Some(now_ms),
                 denied_at_ms: None,
-                name: before.and_then(|node| node.name.clone()),
+                name: before.as_ref().and_then(|node| node.name.clone()),
+                queue: before.map(|node| node.queue.clone()).unwrap_or_default(),
             };
             let row = written(&session, &id, "approved", &node.about.declared.commands, now_ms);
             Ok((Change::nothing().put(id.clone(), node.clone()).audit(row), node))
@@ -159,17 +160,14 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `node.rename {nodeId, displayName}` → the same.
 pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let rename: Rename = call.read(&RENAME, &[])?;
-    let Some((id, _)) = rows(call.state, call.session.version).into_iter().find(|(id, _)| *id == rename.node_id) else {
-        return Err(unknown_node());
-    };
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
+    let (state, session, id) = (Arc::clone(call.state), Arc::clone(call.session), rename.node_id);
     if !is_device(&state, &id) {
         return Ok(Answer::Later(Box::pin(tokens::rename(state, session, id, rename.display_name))));
     }
     Ok(Answer::Later(Box::pin(async move {
         let now_ms = state.now_ms();
         let renamed = state.nodes.kept.change(|shelf| {
-            let mut node = shelf.get(&id).map_or_else(|| only_named(&id, now_ms), |node| Node::clone(&node));
+            let mut node = shelf.get(&id).map_or_else(|| Node::undecided(&id, now_ms), |node| Node::clone(&node));
             node.name = Some(rename.display_name.clone());
             let row = written(&session, &id, "renamed", &[], now_ms);
             Ok::<_, ErrorShape>((Change::nothing().put(id.clone(), node).audit(row), ()))
@@ -179,23 +177,9 @@ pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     })))
 }
 
-fn only_named(id: &str, now_ms: u64) -> Node {
-    let about = About {
-        node_id: id.to_owned(),
-        client_id: None,
-        client_mode: None,
-        display_name: None,
-        platform: None,
-        version: None,
-        device_family: None,
-        declared: Declared::default(),
-    };
-    Node { about, created_at_ms: now_ms, approved_at_ms: None, denied_at_ms: None, name: None }
-}
-
-/// What is kept about a node that was refused or removed: that, and the name that somebody gave it.
+/// What is kept about a node that was refused or removed: that, and the name that somebody gave it. What waited for it goes.
 fn denied(before: Option<&Node>, id: &str, now_ms: u64) -> Node {
-    let mut node = only_named(id, now_ms);
+    let mut node = Node::undecided(id, now_ms);
     node.denied_at_ms = Some(now_ms);
     node.name = before.and_then(|node| node.name.clone());
     node.created_at_ms = before.map_or(now_ms, |node| node.created_at_ms);

@@ -12,8 +12,10 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 
 use crate::connection::{Answer, Call};
 use crate::methods::Nothing;
-use crate::nodes::{MAX_QUEUED, Work};
+use crate::methods::sessions::later;
+use crate::nodes::{Queue, Work};
 use crate::phrase::Shape;
+use crate::wire::Payload;
 
 #[derive(Deserialize, JsonSchema)]
 enum Kind {
@@ -43,10 +45,10 @@ struct Enqueue {
     #[serde(default)]
     #[schemars(with = "u64", range(min = 1000, max = 86_400_000))]
     expires_in_ms: Option<u64>,
-    /// Nothing here can wake a node.
-    #[serde(default, rename = "wake")]
+    #[serde(default)]
     #[schemars(with = "bool")]
-    _wake: Option<bool>,
+    #[expect(dead_code, reason = "nothing here can wake a node")]
+    wake: Option<bool>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -68,10 +70,6 @@ static ENQUEUE: LazyLock<Shape> = LazyLock::new(Shape::of::<Enqueue>);
 static DRAIN: LazyLock<Shape> = LazyLock::new(Shape::of::<Drain>);
 static DONE: LazyLock<Shape> = LazyLock::new(Shape::of::<Done>);
 
-fn full() -> ErrorShape {
-    crate::error::unavailable("too much waits for nodes already; retry when some of it was fetched")
-}
-
 /// The node that calls, once it may.
 fn own(call: &Call<'_>) -> Result<String, ErrorShape> {
     match &call.session.device {
@@ -81,41 +79,39 @@ fn own(call: &Call<'_>) -> Result<String, ErrorShape> {
 }
 
 /// `node.pending.enqueue {nodeId, type, priority?, expiresInMs?, wake?}` → `{nodeId, revision, queued, wakeTriggered}`. Of
-/// each type one waits at a time.
+/// each type one waits at a time. It is stored before it is answered, and goes with the node's device or its approval.
 pub(crate) fn enqueue(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let enqueue: Enqueue = call.read(&ENQUEUE, &[])?;
-    let is_node = |role: &String| role == "node";
-    if !call.state.devices.get(&enqueue.node_id).is_some_and(|device| device.roles.iter().any(is_node)) {
-        let newest = call.session.version == ProtocolVersion::V4;
-        return Err(if newest { pairing_changed() } else { unknown_node() });
-    }
-    let now_ms = call.state.now_ms();
     let kind = match enqueue.kind {
         Kind::Status => "status.request",
         Kind::Location => "location.request",
     };
     let priority = if enqueue.priority == Some(Priority::High) { "high" } else { "normal" };
-    let queued = call.state.nodes.queue(&enqueue.node_id, now_ms, |queue| {
-        if let Some(same) = queue.work.iter().find(|work| work.kind == kind) {
-            return Some((queue.revision, same.clone()));
-        }
-        if queue.work.len() >= MAX_QUEUED {
-            return None;
-        }
-        let work = Work {
-            id: uuid::Uuid::new_v4().to_string(),
-            kind: kind.to_owned(),
-            priority: priority.to_owned(),
-            created_at_ms: now_ms,
-            expires_at_ms: enqueue.expires_in_ms.map(|span_ms| now_ms.saturating_add(span_ms)),
-        };
-        queue.revision += 1;
-        queue.work.push(work.clone());
-        Some((queue.revision, work))
-    });
-    let Some((revision, queued)) = queued.flatten() else { return Err(full()) };
-    let answer = json!({"nodeId": enqueue.node_id, "revision": revision, "queued": queued, "wakeTriggered": false});
-    Ok(Answer::json(&answer))
+    Ok(later(call, |state, session| async move {
+        let (id, now_ms) = (enqueue.node_id, state.now_ms());
+        let queued = state.nodes.change_queue(&id, now_ms, |queue| {
+            if !state.devices.get(&id).is_some_and(|device| device.is_node()) {
+                let newest = session.version == ProtocolVersion::V4;
+                return Err(if newest { pairing_changed() } else { unknown_node() });
+            }
+            if let Some(same) = queue.work.iter().find(|work| work.kind == kind) {
+                return Ok((queue.revision, same.clone()));
+            }
+            let work = Work {
+                id: uuid::Uuid::new_v4().to_string(),
+                kind: kind.to_owned(),
+                priority: priority.to_owned(),
+                created_at_ms: now_ms,
+                expires_at_ms: enqueue.expires_in_ms.map(|span_ms| now_ms.saturating_add(span_ms)),
+            };
+            queue.revision += 1;
+            queue.work.push(work.clone());
+            Ok((queue.revision, work))
+        });
+        let (revision, queued) = queued.await?;
+        let answer = json!({"nodeId": id, "revision": revision, "queued": queued, "wakeTriggered": false});
+        Ok(Payload::json(&answer))
+    }))
 }
 
 /// `node.pending.drain {maxItems?}` → `{nodeId, revision, items, hasMore}`; what is urgent comes first. It waits on until it
@@ -124,15 +120,11 @@ pub(crate) fn drain(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let drain: Drain = call.read(&DRAIN, &[])?;
     let node = own(call)?;
     let most = usize::try_from(drain.max_items.unwrap_or(4)).unwrap_or(10);
-    let drained = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
-        let mut work = queue.work.clone();
-        work.sort_by_key(|work| work.priority != "high");
-        let more = work.len() > most;
-        work.truncate(most);
-        (queue.revision, work, more)
-    });
-    let Some((revision, items, more)) = drained else { return Err(full()) };
-    Ok(Answer::json(&json!({"nodeId": node, "revision": revision, "items": items, "hasMore": more})))
+    let Queue { revision, mut work } = call.state.nodes.queue(&node, call.state.now_ms());
+    work.sort_by_key(|work| work.priority != "high");
+    let more = work.len() > most;
+    work.truncate(most);
+    Ok(Answer::json(&json!({"nodeId": node, "revision": revision, "items": work, "hasMore": more})))
 }
 
 /// `node.pending.pull {}` → `{nodeId, actions}`: actions are for nodes in the background, and nothing here makes any.
@@ -145,13 +137,16 @@ pub(crate) fn pull(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn ack(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let done: Done = call.read(&DONE, &[])?;
     let node = own(call)?;
-    let acked = call.state.nodes.queue(&node, call.state.now_ms(), |queue| {
-        let is_done = |work: &Work| done.ids.contains(&work.id);
-        let acked: Vec<String> = queue.work.iter().filter(|work| is_done(work)).map(|work| work.id.clone()).collect();
-        queue.work.retain(|work| !is_done(work));
-        queue.revision += u64::from(!acked.is_empty());
-        (acked, queue.work.len())
-    });
-    let Some((acked, left)) = acked else { return Err(full()) };
-    Ok(Answer::json(&json!({"nodeId": node, "ackedIds": acked, "remainingCount": left})))
+    Ok(later(call, |state, _| async move {
+        let acked = state.nodes.change_queue(&node, state.now_ms(), |queue| {
+            let is_done = |work: &Work| done.ids.contains(&work.id);
+            let acked: Vec<String> =
+                queue.work.iter().filter(|work| is_done(work)).map(|work| work.id.clone()).collect();
+            queue.work.retain(|work| !is_done(work));
+            queue.revision += u64::from(!acked.is_empty());
+            Ok((acked, queue.work.len()))
+        });
+        let (acked, left) = acked.await?;
+        Ok(Payload::json(&json!({"nodeId": node, "ackedIds": acked, "remainingCount": left})))
+    }))
 }
