@@ -99,6 +99,7 @@ class Reading {
     this.open = new Map();
     this.seq = 0;
     this.problems = [];
+    this.surprises = [];
     this.answered = new Set();
     this.used = new Set();
   }
@@ -122,6 +123,18 @@ class Reading {
     this.problems.push(`v${this.version} ${what}: ${JSON.stringify(frame).slice(0, 600)}`);
   }
 
+  /** Notes a name that this connection was not told of. */
+  wonder(kind, name) {
+    this.surprises.push({ name: `v${this.version} ${kind} ${name}`, what: `v${this.version} ${kind} ${name} was not announced` });
+  }
+
+  /** What this connection was told of. */
+  get announced() {
+    const { methods = [], events = [] } = this.hello?.features ?? {};
+    const of = (kind, names) => names.map((name) => `v${this.version} ${kind} ${name}`);
+    return [...of("method", methods), ...of("event", events)];
+  }
+
   read() {
     if (/^sec-websocket-extensions:/im.test(this.connection.head)) this.blame("an extension was agreed on", {});
     this.version = this.#wanted();
@@ -139,9 +152,13 @@ class Reading {
     return JSON.parse(first?.text ?? "{}").params?.maxProtocol === 3 ? 3 : 4;
   }
 
-  #request({ text }) {
-    const { id, method, params } = JSON.parse(text);
-    this.open.set(id, { method, params, answers: 0 });
+  #request({ text, wrong }) {
+    // Whoever says what is no request gets answers to that as well.
+    if (wrong) return (this.wrong = true);
+    const { id, method } = JSON.parse(text);
+    const before = this.open.get(id);
+    const waiting = before ? Math.max(before.times - before.answers, 0) : 0;
+    this.open.set(id, { method, times: waiting + 1, answers: 0 });
   }
 
   #frame({ text, binary }) {
@@ -153,20 +170,19 @@ class Reading {
   }
 
   #response(frame) {
-    this.fits("ResponseFrame", frame, "a response");
     const asked = this.open.get(frame.id);
-    if (!asked) return this.blame("a response that nobody asked for", frame);
+    // What was no request gets its id back as it was.
+    this.fits("ResponseFrame", asked || !this.wrong ? frame : { ...frame, id: String(frame.id) }, "a response");
+    if (!asked) return this.wrong || this.blame("a response that nobody asked for", frame);
     asked.answers += 1;
     this.answered.add(`v${this.version} ${asked.method}`);
-    if (asked.answers > (TWICE.has(asked.method) ? 2 : 1)) this.blame("a request was answered again", frame);
+    if (asked.answers > asked.times * (TWICE.has(asked.method) ? 2 : 1)) this.blame("a request was answered again", frame);
     if (frame.ok === (frame.error !== undefined) || frame.ok !== "payload" in frame) {
       this.blame("a response is an answer or an error", frame);
     }
     if (!frame.ok) return;
     if (asked.method === "connect") return this.#hello(frame.payload);
-    if (!this.hello?.features.methods.includes(asked.method)) {
-      this.blame("a method was answered that was not announced", asked.method);
-    }
+    if (!this.hello?.features.methods.includes(asked.method)) this.wonder("method", asked.method);
     let { payload } = frame;
     const more = (this.version === 4 ? NEWER : BESIDES)[asked.method];
     if (more) payload = Object.fromEntries(Object.entries(payload).filter(([name]) => !more.includes(name)));
@@ -189,7 +205,7 @@ class Reading {
     this.fits(this.version === 3 ? `event ${frame.event}` : name, frame.payload, `the event ${frame.event}`);
     if (frame.event === "connect.challenge") return;
     if (!this.hello) return this.blame("an event before hello-ok", frame);
-    if (!this.hello.features.events.includes(frame.event)) this.blame("an event that was not announced", frame);
+    if (!this.hello.features.events.includes(frame.event)) this.wonder("event", frame.event);
     if ("stateVersion" in frame !== VERSIONED.has(frame.event)) this.blame("stateVersion where it does not belong", frame);
     if (frame.seq === undefined) return;
     this.seq += 1;
@@ -197,11 +213,16 @@ class Reading {
   }
 }
 
-/** Reads a whole record: which methods were answered, what is wrong with the frames, which shapes they were held to. */
-export function check(connections) {
+/**
+ * Reads a whole record: which methods were answered, what is wrong with the frames, which shapes they were held to. Where
+ * plugins come and go while somebody is connected, a name counts as announced when anybody of that version was told of it.
+ */
+export function check(connections, { pluginsChange = false } = {}) {
   const readings = connections.map((connection) => new Reading(connection).read());
+  const announced = new Set(pluginsChange ? readings.flatMap((reading) => reading.announced) : []);
+  const surprises = readings.flatMap((reading) => reading.surprises).filter(({ name }) => !announced.has(name));
   return {
-    problems: readings.flatMap((reading) => reading.problems),
+    problems: [...readings.flatMap((reading) => reading.problems), ...surprises.map(({ what }) => what)],
     answered: [...new Set(readings.flatMap((reading) => [...reading.answered]))].sort(),
     shapes: [...new Set(readings.flatMap((reading) => [...reading.used]))].sort(),
   };

@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { launch } from "./browser.mjs";
+import { check } from "./frames.mjs";
 import { Place } from "./leanclaw.mjs";
 import { RELEASES } from "./openclaw.mjs";
+import { Recorder } from "./recorder.mjs";
 
 const TOKEN = "t0ken-of-the-page";
 const root = join(RELEASES.at(-1).installation, "node_modules/openclaw/dist/control-ui");
@@ -33,17 +35,20 @@ before(async () => {
 after(async () => {
   await browser?.close();
   stranger?.close();
-  for (const { place, program } of places) {
+  for (const { place, program, recorder } of places) {
+    recorder.stop();
     program.kill();
     place.remove();
   }
 });
 
+/** A gateway, and the port of the recorder in front of it. */
 async function gateway(token) {
   const place = new Place();
   const program = await place.start({ token, environment: { LEANCLAW_CONTROL_UI_ROOT: root } });
-  places.push({ place, program });
-  return { place, program };
+  const recorder = await new Recorder().start(program.port);
+  places.push({ place, program, recorder });
+  return { place, port: recorder.port };
 }
 
 /** A page of another origin: of this machine, or of another host. */
@@ -99,12 +104,12 @@ function connect(page, port, { token, client = "openclaw-control-ui", mode = "we
 }
 
 test("a page of another host is not let in, whatever it knows", async () => {
-  const { program } = await gateway(TOKEN);
+  const { port } = await gateway(TOKEN);
   const page = await elsewhere("elsewhere.test");
   // Over plain HTTP such a page cannot even make a device's key; here it lacks none of the rest.
   for (const client of ["openclaw-control-ui", "cli", "gateway-client"]) {
     const mode = { "openclaw-control-ui": "webchat", cli: "cli", "gateway-client": "backend" }[client];
-    const answer = await connect(page, program.port, { token: TOKEN, client, mode });
+    const answer = await connect(page, port, { token: TOKEN, client, mode });
     assert.deepEqual({ ok: answer.ok, details: answer.details, code: answer.code }, {
       ok: false,
       details: "CONTROL_UI_ORIGIN_NOT_ALLOWED",
@@ -115,9 +120,9 @@ test("a page of another host is not let in, whatever it knows", async () => {
 });
 
 test("a page of this machine is not let in without a paired device", async () => {
-  const { program } = await gateway(TOKEN);
+  const { port } = await gateway(TOKEN);
   const page = await elsewhere("127.0.0.1");
-  const refused = async (wish) => (await connect(page, program.port, wish)).details;
+  const refused = async (wish) => (await connect(page, port, wish)).details;
   assert.equal(await refused({ token: TOKEN }), "CONTROL_UI_DEVICE_IDENTITY_REQUIRED");
   assert.equal(await refused({}), "DEVICE_IDENTITY_REQUIRED");
   assert.equal(await refused({ sign: true }), "AUTH_TOKEN_MISSING");
@@ -125,24 +130,24 @@ test("a page of this machine is not let in without a paired device", async () =>
   // Any other client than the Control UI waits for an admin, with the right token too.
   assert.equal(await refused({ token: TOKEN, client: "cli", mode: "cli", sign: true }), "PAIRING_REQUIRED");
   // This is how the Control UI gets in, so the other answers are not refusals of everything.
-  assert.equal((await connect(page, program.port, { token: TOKEN, sign: true })).ok, true);
+  assert.equal((await connect(page, port, { token: TOKEN, sign: true })).ok, true);
   await page.close();
 });
 
 test("without a token no page pairs itself", async () => {
-  const { place, program } = await gateway(undefined);
+  const { place, port } = await gateway(undefined);
   const page = await elsewhere("127.0.0.1");
-  assert.equal((await connect(page, program.port, { sign: true })).details, "PAIRING_REQUIRED");
+  assert.equal((await connect(page, port, { sign: true })).details, "PAIRING_REQUIRED");
   const own = await browser.newPage();
-  await own.goto(`http://127.0.0.1:${program.port}/healthz`);
-  assert.equal((await connect(own, program.port, { sign: true })).details, "PAIRING_REQUIRED");
+  await own.goto(`http://127.0.0.1:${port}/healthz`);
+  assert.equal((await connect(own, port, { sign: true })).details, "PAIRING_REQUIRED");
   const { pending, paired } = JSON.parse(await place.run(["devices", "list", "--json"]));
   assert.deepEqual({ pending: pending.length, paired: paired.length }, { pending: 2, paired: 0 });
   await Promise.all([page.close(), own.close()]);
 });
 
 test("a page elsewhere can neither read nor frame what the gateway serves", async () => {
-  const { program } = await gateway(TOKEN);
+  const { port } = await gateway(TOKEN);
   const page = await elsewhere("127.0.0.1");
   const seen = await page.evaluate(async (port) => {
     const read = (path) => fetch(`http://127.0.0.1:${port}${path}`).then((reply) => reply.status, () => "refused");
@@ -158,19 +163,19 @@ test("a page elsewhere can neither read nor frame what the gateway serves", asyn
     const picture = await loaded("img", "/favicon.svg");
     document.body.append(Object.assign(document.createElement("iframe"), { src: `http://127.0.0.1:${port}/` }));
     return { page: await read("/"), settings: await read("/control-ui-config.json"), picture };
-  }, program.port);
+  }, port);
   assert.deepEqual(seen, { page: "refused", settings: "refused", picture: "refused" });
   await page.waitForFunction(() => frames.length === 1);
   const frame = page.frames().at(-1);
   await frame.waitForNavigation({ timeout: 1000 }).catch(() => {});
-  assert.doesNotMatch(frame.url(), new RegExp(`:${program.port}/`), "the page was framed");
+  assert.doesNotMatch(frame.url(), new RegExp(`:${port}/`), "the page was framed");
   await page.close();
 });
 
 test("the Control UI runs its own scripts and loads nothing from elsewhere", async () => {
-  const { program } = await gateway(TOKEN);
+  const { port } = await gateway(TOKEN);
   const page = await browser.newPage();
-  await page.goto(`http://127.0.0.1:${program.port}/settings/about`, { waitUntil: "load" });
+  await page.goto(`http://127.0.0.1:${port}/settings/about`, { waitUntil: "load" });
   asked.length = 0;
   const outcome = await page.evaluate(async (origin) => {
     window.violations = [];
@@ -207,4 +212,11 @@ test("the Control UI runs its own scripts and loads nothing from elsewhere", asy
     await page.waitForFunction((directive) => window.violations.includes(directive), {}, directive);
   }
   await page.close();
+});
+
+test("every frame the gateway sent is what the protocol says", () => {
+  const { problems, answered, shapes } = check(places.flatMap(({ recorder }) => recorder.connections));
+  assert.deepEqual(problems, []);
+  assert.ok(answered.includes("v4 connect"), answered.join());
+  for (const shape of ["v4 HelloOk", "v4 ChallengeEvent"]) assert.ok(shapes.includes(shape), shapes.join());
 });

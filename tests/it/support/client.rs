@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::record::Record;
 use super::within;
 
 /// How to connect. The default is an operator that may do everything and speaks version 4.
@@ -99,6 +100,7 @@ fn read(text: &str) -> Value {
 /// One connection.
 pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
+    record: Record,
     last_id: u64,
     events: VecDeque<Value>,
     /// The payload of `hello-ok`.
@@ -127,7 +129,7 @@ impl Client {
         let large = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
         let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(large));
         let (socket, _) = within("the upgrade", handshake).await?;
-        Ok(Self { socket, last_id: 0, events: VecDeque::new(), hello: Value::Null })
+        Ok(Self { socket, record: Record::open(), last_id: 0, events: VecDeque::new(), hello: Value::Null })
     }
 
     /// Calls a method: its payload, or the error.
@@ -166,12 +168,21 @@ impl Client {
     }
 
     pub(crate) async fn send_message(&mut self, message: Message) -> Result<(), Error> {
+        self.record.sent(&message);
         within("a message is sent", self.socket.send(message)).await
+    }
+
+    /// A frame of the gateway, which is kept as it came.
+    fn hear(&self, text: &str) -> Value {
+        self.record.heard(text);
+        read(text)
     }
 
     /// Sends a message that ends the connection, and reads meanwhile: code and reason of the close frame.
     pub(crate) async fn send_and_hear_the_end(self, message: Message) -> Option<(u16, String)> {
-        let (mut sink, mut stream) = self.socket.split();
+        let Self { socket, record, .. } = self;
+        record.sent(&message);
+        let (mut sink, mut stream) = socket.split();
         // It is ended in the middle of that.
         let sending = async {
             let _ = sink.send(message).await;
@@ -179,8 +190,10 @@ impl Client {
         let hearing = async {
             let mut said = None;
             while let Some(Ok(message)) = stream.next().await {
-                if let Message::Close(Some(close)) = message {
-                    said = Some((u16::from(close.code), close.reason.to_string()));
+                match message {
+                    Message::Text(text) => record.heard(&text),
+                    Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
+                    _ => {}
                 }
             }
             said
@@ -198,7 +211,7 @@ impl Client {
     pub(crate) async fn answer_if_any(&mut self, id: &str) -> Option<Value> {
         while let Some(Ok(message)) = within("an answer", self.socket.next()).await {
             let Message::Text(text) = message else { continue };
-            let frame = read(&text);
+            let frame = self.hear(&text);
             if frame["type"] == "res" && frame["id"] == id {
                 return (frame["ok"] == true).then(|| frame["payload"].clone());
             }
@@ -240,7 +253,7 @@ impl Client {
         while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
             match message {
                 Message::Text(text) => {
-                    read(&text);
+                    self.hear(&text);
                     frames.push(text.to_string());
                 }
                 Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
@@ -262,7 +275,7 @@ impl Client {
             };
             match message {
                 Message::Text(text) => {
-                    let frame = read(&text);
+                    let frame = self.hear(&text);
                     if wanted(&frame) {
                         return (frame, text.to_string());
                     }
@@ -282,7 +295,7 @@ impl Client {
         while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
             match message {
                 Message::Text(text) => {
-                    read(&text);
+                    self.hear(&text);
                 }
                 Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
                 _ => {}

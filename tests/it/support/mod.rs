@@ -9,6 +9,7 @@ mod guests;
 mod http;
 mod place;
 mod program;
+mod record;
 mod scratch;
 mod server;
 mod terminal;

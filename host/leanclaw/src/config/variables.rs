@@ -305,6 +305,12 @@ pub const OUTSIDE: &[Outside] = &[
         doc: "cargo test -p leanclaw-tests: a file that names the tests this machine cannot run; `cargo xtask test` sets it.",
     },
     Outside {
+        name: "LEANCLAW_TEST_FRAMES",
+        default: "they are not kept",
+        doc: "cargo test -p leanclaw-tests: a folder for the frames that its clients hear, which tests/clients checks; `cargo xtask \
+              test` sets it.",
+    },
+    Outside {
         name: "LEANCLAW_TEST_DEV_DATA",
         default: "target/dev-data",
         doc: "cargo xtask start: the development data folder; `cargo xtask test start` sets it.",

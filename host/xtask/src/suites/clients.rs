@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::count::{Format, run_counted};
-use super::{Outcome, missing_program, point_at_builds};
+use super::{Outcome, empty, missing_program, point_at_builds};
 use crate::fingerprint::{Fingerprint, Stamp};
 use crate::repository::Repository;
 use crate::{plugins, ui};
@@ -57,14 +57,6 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     let counted = run_counted(&mut node, Format::Node);
     empty(&temporary)?;
     counted.map(Outcome::Ran)
-}
-
-/// Makes a folder that holds nothing.
-fn empty(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 /// Installs what the tests themselves import, beside them, unless that very list of packages is installed already.

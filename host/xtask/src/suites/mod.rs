@@ -9,7 +9,7 @@ mod private_toolchain;
 mod setup;
 mod start;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,7 @@ pub(crate) fn run(repository: &Repository, mut arguments: Arguments) -> Result<E
         plugins::build_host(repository)?;
         plugins::build_examples(repository)?;
     }
+    empty(&frames(repository))?;
     let mut report = Report::default();
     for suite in suites {
         ui::say(&format!("suite {}: {}", suite.name, suite.summary));
@@ -199,10 +200,24 @@ fn cargo_test(repository: &Repository, part: &[&str]) -> Result<Outcome> {
     Ok(Outcome::Ran(count.without(told.lines().count())))
 }
 
-/// Tells black-box tests where the built things lie.
+/// Tells black-box tests where the built things lie, and where to keep and find what clients of this run have heard.
 fn point_at_builds(repository: &Repository, command: &mut Command) {
     command.env("LEANCLAW_TEST_BINARY", repository.binary("debug", "leanclaw"));
     command.env("LEANCLAW_TEST_PLUGINS", repository.plugins());
+    command.env("LEANCLAW_TEST_FRAMES", frames(repository));
+}
+
+/// What the clients of the integration tests hear in a run, for the suite `clients` to check.
+fn frames(repository: &Repository) -> PathBuf {
+    repository.state_folder().join("frames")
+}
+
+/// Makes a folder that holds nothing.
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 fn unit(repository: &Repository) -> Result<Outcome> {
