@@ -269,6 +269,31 @@ impl Hub {
         }
     }
 
+    /// As [`Self::broadcast`], of an event that each version is told in a payload of its own. None is made for a version that
+    /// nobody speaks who may see it.
+    pub(crate) fn broadcast_per_version(
+        &self,
+        mut event: Event,
+        name: &str,
+        payload: impl Fn(ProtocolVersion) -> String,
+    ) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let spoken = |version| {
+            let mut sessions = members.values().map(|member| &member.session);
+            sessions.any(|session| session.version == version && event.is_for(session))
+        };
+        let (v3, v4) = (spoken(ProtocolVersion::V3), spoken(ProtocolVersion::V4));
+        drop(members);
+        // Whoever asks for such events from here on need not hear of what was done before.
+        if v4 {
+            event.head_v4 = wire::event_head(name, &payload(ProtocolVersion::V4));
+        }
+        event.head_v3 = v3.then(|| wire::event_head(name, &payload(ProtocolVersion::V3)));
+        if v3 || v4 {
+            self.broadcast_where(event, |session| if session.version == ProtocolVersion::V4 { v4 } else { v3 });
+        }
+    }
+
     /// Sends an event to one connection. False when it is not there or cannot take it.
     pub(crate) fn tell(&self, connection: &str, event: Event) -> bool {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);

@@ -51,7 +51,9 @@ impl Shape {
             "string" => serde_json::json!({"type": "string", "minLength": 1}),
             "text" => serde_json::json!({"type": "string"}),
             "strings" => serde_json::json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
+            "number" => serde_json::json!({"type": "integer", "minimum": 0}),
             "count" => serde_json::json!({"type": "integer", "minimum": 1}),
+            "page" => serde_json::json!({"type": "integer", "minimum": 1, "maximum": 200}),
             "any" => serde_json::json!({}),
             other => serde_json::json!({"type": other}),
         };

@@ -84,11 +84,10 @@ impl Presence {
     /// the entry stands for that from then on.
     pub(crate) fn went(&self, session: &Session, hub: &Hub, now_ms: u64) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
-        let Some(entry) = entries.iter_mut().find(own) else { return };
+        let Some(entry) = of_connection(&mut entries, session) else { return };
         // Asked under the lock: another one that goes meanwhile leaves the hub before it comes here, and so finds the entry.
-        let heir =
-            may_share(session).then(|| hub.newest(|other| is_shown(other) && key_of(other) == entry.key)).flatten();
+        let heir = shared_name(session)
+            .and_then(|name| hub.newest(|other| is_shown(other) && shared_name(other) == Some(name)));
         match heir {
             Some(heir) => *entry = Entry::of(&heir, now_ms),
             None => {
@@ -105,8 +104,7 @@ impl Presence {
     /// Notes which sessions a client shows.
     pub(crate) fn watches(&self, session: &Session, keys: &[String], now_ms: u64) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = |entry: &&mut Entry| entry.connection.as_ref() == Some(&session.id);
-        let Some(entry) = entries.iter_mut().find(own) else { return };
+        let Some(entry) = of_connection(&mut entries, session) else { return };
         let keys = (!keys.is_empty()).then(|| json!(keys));
         // Who tells the same again makes no work for everyone else.
         if entry.shown.get(WATCHED) == keys.as_ref() {
@@ -225,9 +223,16 @@ fn is_shown(session: &Session) -> bool {
     session.client.id != "cli" || session.caller.role != "operator"
 }
 
-/// Whether there can be another connection with the same entry.
-fn may_share(session: &Session) -> bool {
-    session.device.is_some() || session.client.instance_id.is_some()
+/// The entry that stands for that connection.
+fn of_connection<'a>(entries: &'a mut [Entry], session: &Session) -> Option<&'a mut Entry> {
+    entries.iter_mut().find(|entry| entry.connection.as_ref() == Some(&session.id))
+}
+
+/// What connections with the same entry have in common: a device, else an instance, and whether it is a device. None where
+/// there can be no other.
+fn shared_name(session: &Session) -> Option<(bool, &str)> {
+    let device = session.device.as_deref().map(|device| (true, device));
+    device.or_else(|| session.client.instance_id.as_deref().map(|instance| (false, instance)))
 }
 
 fn key_of(session: &Session) -> String {

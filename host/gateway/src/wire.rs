@@ -38,6 +38,14 @@ impl Payload {
     }
 }
 
+/// An object, and then `more` in it: any pairs of a name and a value.
+pub(crate) fn joined<K: Into<String>>(mut fields: Value, more: impl IntoIterator<Item = (K, Value)>) -> Value {
+    if let Some(fields) = fields.as_object_mut() {
+        fields.extend(more.into_iter().map(|(name, value)| (name.into(), value)));
+    }
+    fields
+}
+
 /// A request's id as JSON text.
 #[derive(Debug, Clone)]
 pub(crate) struct Id(String);

@@ -13,7 +13,9 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 pub(crate) use browse::{Place, Seen};
@@ -25,6 +27,8 @@ pub(crate) const FILES: [&str; 8] =
 /// The most bytes of one file.
 pub(crate) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
+/// What lies in an agent's folder.
+const WORKSPACE: &str = "workspace";
 /// The bin beside the agents.
 const TRASH: &str = ".trash";
 
@@ -93,7 +97,7 @@ impl Workspace {
 
     /// Where it is, whether it is there or not.
     pub(crate) fn path(&self) -> PathBuf {
-        self.root.join(&self.agent).join("workspace")
+        self.root.join(&self.agent).join(WORKSPACE)
     }
 
     /// What is known of a file; none when it is not there.
@@ -101,7 +105,7 @@ impl Workspace {
     /// # Errors
     /// It is no plain file, or cannot be looked at.
     pub(crate) fn look(&self, name: &str) -> Reached<Option<Found>> {
-        let Some(folder) = self.open(false)? else { return Ok(None) };
+        let Some(folder) = self.open()? else { return Ok(None) };
         Ok(open_plain(&folder, name, name)?.map(|(_, found)| found))
     }
 
@@ -123,8 +127,7 @@ impl Workspace {
             return Err(too_large(name));
         }
         let path = self.path().join(name);
-        let failed = WorkspaceError::of(path.display());
-        let Some(folder) = self.open(true)? else { return Err(failed(io::ErrorKind::NotFound.into())) };
+        let folder = self.made()?;
         let staged = format!(".{name}.{}", uuid::Uuid::new_v4());
         let written: io::Result<Found> = (|| {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -133,14 +136,14 @@ impl Workspace {
             file.sync_all()?;
             // A link that lies there is replaced, not followed.
             renameat(&folder, &staged, &folder, name)?;
-            File::from(folder.try_clone()?).sync_all()?;
+            fsync(&folder)?;
             Ok(Found::of(&fstat(&file)?))
         })();
         if written.is_err() {
             // Nothing is there when it could not even be made.
             let _ = unlinkat(&folder, &staged, AtFlags::empty());
         }
-        written.map_err(failed)
+        written.map_err(WorkspaceError::of(path.display()))
     }
 
     /// Moves the agent's folder into the bin beside the agents; the path it had, and whether it was there.
@@ -150,26 +153,30 @@ impl Workspace {
     pub(crate) fn discard(&self, at_ms: u64) -> Reached<(PathBuf, bool)> {
         let folder = self.root.join(&self.agent);
         let failed = |error: Errno| WorkspaceError::of(folder.display())(error.into());
-        let Some(root) = step(&CWD, &self.root, self.root.display(), false)? else { return Ok((folder, false)) };
+        let Some(root) = enter(&CWD, &self.root, self.root.display())? else { return Ok((folder, false)) };
         match statat(&root, &self.agent, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok((folder, false)),
             other => other.map(drop).map_err(failed)?,
         }
-        let shown = self.root.join(TRASH);
-        let Some(trash) = step(&root, Path::new(TRASH), shown.display(), true)? else {
-            return Err(WorkspaceError::of(shown.display())(io::ErrorKind::NotFound.into()));
-        };
+        let trash = make(&root, Path::new(TRASH), self.root.join(TRASH).display())?;
         renameat(&root, &self.agent, &trash, format!("{}-{at_ms}", self.agent)).map_err(failed)?;
         Ok((folder, true))
     }
 
-    /// The open workspace; none when it is not there and is not to be made.
-    fn open(&self, make: bool) -> Reached<Option<OwnedFd>> {
-        let Some(root) = step(&CWD, &self.root, self.root.display(), make)? else { return Ok(None) };
-        let Some(agent) = step(&root, Path::new(&self.agent), self.root.join(&self.agent).display(), make)? else {
+    /// The open workspace; none when it is not there.
+    fn open(&self) -> Reached<Option<OwnedFd>> {
+        let Some(root) = enter(&CWD, &self.root, self.root.display())? else { return Ok(None) };
+        let Some(agent) = enter(&root, Path::new(&self.agent), self.root.join(&self.agent).display())? else {
             return Ok(None);
         };
-        step(&agent, Path::new("workspace"), self.path().display(), make)
+        enter(&agent, Path::new(WORKSPACE), self.path().display())
+    }
+
+    /// As [`Self::open`]; what is not there is made.
+    fn made(&self) -> Reached<OwnedFd> {
+        let root = make(&CWD, &self.root, self.root.display())?;
+        let agent = make(&root, Path::new(&self.agent), self.root.join(&self.agent).display())?;
+        make(&agent, Path::new(WORKSPACE), self.path().display())
     }
 }
 
@@ -187,16 +194,10 @@ fn is_plain(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }
 
-/// The folder of that name in an open one, itself opened. One that is made is closed to others. `shown` is the path that
-/// people know it by.
-fn step(from: &impl AsFd, name: &Path, shown: impl Display, make: bool) -> Reached<Option<OwnedFd>> {
+/// The folder of that name in an open one, itself opened; none when it is not there. `shown` is the path that people know it
+/// by.
+fn enter(from: &impl AsFd, name: &Path, shown: impl Display) -> Reached<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if make {
-        match mkdirat(from, name, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(WorkspaceError::of(shown)(error.into())),
-        }
-    }
     match openat(from, name, flags, Mode::empty()) {
         Ok(folder) => Ok(Some(folder)),
         Err(Errno::NOENT) => Ok(None),
@@ -205,6 +206,16 @@ fn step(from: &impl AsFd, name: &Path, shown: impl Display, make: bool) -> Reach
         }
         Err(error) => Err(WorkspaceError::of(shown)(error.into())),
     }
+}
+
+/// As [`enter`]; one that is not there is made, and closed to others.
+fn make(from: &impl AsFd, name: &Path, shown: impl Display) -> Reached<OwnedFd> {
+    match mkdirat(from, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(WorkspaceError::of(shown)(error.into())),
+    }
+    // Somebody may take it away again before it is opened.
+    enter(from, name, &shown)?.ok_or_else(|| WorkspaceError::of(shown)(io::ErrorKind::NotFound.into()))
 }
 
 /// A plain file in an open folder, itself opened; none when it is not there. `shown` is the path that people know it by.

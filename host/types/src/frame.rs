@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The protocol versions the gateway speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +164,22 @@ impl ErrorShape {
     #[must_use]
     pub fn details(mut self, details: Value) -> Self {
         self.details = Some(details);
+        self
+    }
+
+    /// Says in `details.hints` what to do about it, where the message is the protocol's own. Details that are there are an
+    /// object.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        let mut details = match self.details.take() {
+            Some(Value::Object(details)) => details,
+            _ => Map::new(),
+        };
+        let hints = details.entry("hints").or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(hints) = hints {
+            hints.push(Value::String(hint.into()));
+        }
+        self.details = Some(Value::Object(details));
         self
     }
 }

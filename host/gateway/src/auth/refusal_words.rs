@@ -28,7 +28,12 @@ pub(super) fn device_token_refusal(code: &'static str, reason: &str, what: &str)
 
 pub(super) fn flawed(flaw: Flaw) -> Refusal {
     let (message, code, reason) = flaw.words();
-    Refusal::new(error_code::INVALID_REQUEST, code, message, json!({"code": code, "reason": reason}))
+    let mut refusal = Refusal::new(error_code::INVALID_REQUEST, code, message, json!({"code": code, "reason": reason}));
+    if flaw == Flaw::Stale {
+        let hint = "the clocks of the two machines differ by more than two minutes: set them right";
+        refusal.error = refusal.error.hint(hint);
+    }
+    refusal
 }
 
 /// It came through a proxy that was believed when it came, and is trusted no more.

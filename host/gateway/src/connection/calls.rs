@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
+use leanclaw_types::Caller;
 use leanclaw_types::audit::AuditEvent;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion, RequestFrame, RequestFrameShape, error_code};
 use serde_json::{Value, json};
@@ -298,6 +299,9 @@ impl Call<'_> {
     }
 }
 
+/// What the HTTP routes of plugins are called where a method is named.
+pub(crate) const PLUGIN_ROUTE: &str = "plugins.http";
+
 /// What is said of a method that nobody serves.
 pub(super) fn unknown_method(name: &str) -> String {
     format!("unknown method: {}", shortened(name))
@@ -316,27 +320,33 @@ pub(crate) fn bad_frame(version: ProtocolVersion, text: &str) -> Option<Utf8Byte
 }
 
 /// Writes down that a caller lacks a scope, for a method that says so in its own words.
-pub(crate) fn audit_missing_scope(state: &State, session: &Session, method: &str, scope: &str) {
+pub(crate) fn audit_missing_scope(state: &State, caller: &Caller, method: &str, scope: &str) {
     let method = shortened(method);
-    // Whatever is made up is one kind of refusal.
-    let is_known = methods::find(&method).is_some() || state.services.plugins.method(&method).is_some();
+    // Whatever is made up is one kind of refusal, and a route of a plugin is no method.
+    let is_known =
+        methods::find(&method).is_some() || state.services.plugins.method(&method).is_some() || method == PLUGIN_ROUTE;
     let code = format!("scope {}", if is_known { &method } else { "" });
-    state.audit_denial(&session.caller, &code, |repeated| AuditEvent::ScopeDenied {
-        method,
-        scope: scope.to_owned(),
-        repeated,
-    });
+    state.audit_denial(caller, &code, |repeated| AuditEvent::ScopeDenied { method, scope: scope.to_owned(), repeated });
 }
 
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
-    audit_missing_scope(state, session, method, scope);
+    audit_missing_scope(state, &session.caller, method, scope);
     let message = format!("missing scope: {scope}");
-    match session.version {
+    let error = match session.version {
         ProtocolVersion::V3 => ErrorShape::invalid(message),
         ProtocolVersion::V4 => ErrorShape::new(error_code::FORBIDDEN, message).details(json!({
             "code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope],
         })),
-    }
+    };
+    error.hint(how_to_get(scope))
+}
+
+/// What helps who lacks a scope.
+pub(crate) fn how_to_get(scope: &str) -> String {
+    format!(
+        "connect again and ask for {scope}: a device that does not have it waits for `leanclaw devices approve`, and one \
+         whose role does not allow it needs another role (`leanclaw devices role`)"
+    )
 }
 
 enum Routed {

@@ -170,7 +170,7 @@ impl Devices {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         forget_old(&mut pending, now_ms);
         let at = pending.iter().position(|request| request.request_id == request_id);
-        let at = at.ok_or_else(|| ErrorShape::invalid("unknown requestId"))?;
+        let at = at.ok_or_else(unknown_request)?;
         if let Some(request) = pending.get(at) {
             check(request)?;
         }
@@ -280,7 +280,12 @@ pub(crate) fn covers(approved: &[String], wanted: &[String]) -> bool {
 }
 
 pub(crate) fn unknown_device() -> ErrorShape {
-    ErrorShape::invalid("unknown deviceId")
+    ErrorShape::invalid("unknown deviceId").hint("leanclaw devices list shows the devices there are")
+}
+
+fn unknown_request() -> ErrorShape {
+    ErrorShape::invalid("unknown requestId")
+        .hint("leanclaw devices list shows what waits; nothing waits for longer than five minutes")
 }
 
 fn forget_old(pending: &mut Vec<Pending>, now_ms: u64) {

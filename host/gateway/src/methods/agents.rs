@@ -360,11 +360,15 @@ fn entry(version: ProtocolVersion, workspace: &Workspace, name: &str, found: Opt
 fn supported(name: &str) -> Result<&'static str, ErrorShape> {
     let shown = || name.chars().take(80).collect::<String>();
     let found = FILES.into_iter().find(|known| *known == name);
-    found.ok_or_else(|| ErrorShape::invalid(format!("unsupported file \"{}\"", shown().escape_debug())))
+    found.ok_or_else(|| {
+        let error = ErrorShape::invalid(format!("unsupported file \"{}\"", shown().escape_debug()));
+        error.hint(format!("there are: {}; agents.workspace.get reads others", FILES.join(", ")))
+    })
 }
 
 fn root(state: &State) -> Result<std::path::PathBuf, ErrorShape> {
-    let missing = || unavailable("this gateway has no folder for agents");
+    let missing =
+        || unavailable("this gateway has no folder for agents").hint("it was opened without `Services::agents_dir`");
     state.services.agents_dir.clone().ok_or_else(missing)
 }
 

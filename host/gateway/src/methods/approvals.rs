@@ -194,6 +194,10 @@ struct SetRules {
     base_hash: Option<String>,
 }
 
+/// Where to look for a question that is not found.
+pub(super) const WHERE: &str =
+    "exec.approval.list and plugin.approval.list say what waits, approval.history what has ended";
+
 static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static ASK_COMMAND: LazyLock<Shape> = LazyLock::new(Shape::of::<AskCommand>);
 static ASK_PLUGIN: LazyLock<Shape> = LazyLock::new(Shape::of::<AskPlugin>);
@@ -297,7 +301,7 @@ fn wait(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     let now_ms = call.state.now_ms();
     let Some(question) = call.state.approvals.find(kind, &which.id, call.session, now_ms) else {
-        return Err(ErrorShape::invalid("approval expired or not found"));
+        return Err(ErrorShape::invalid("approval expired or not found").hint(WHERE));
     };
     let newest = call.session.version == ProtocolVersion::V4;
     Ok(Answer::Later(Box::pin(async move {
@@ -344,7 +348,7 @@ fn resolve(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
 /// Decides on a question that waits, and tells those who may know. It is on disk once the question is settled.
 pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> Result<Arc<Question>, ErrorShape> {
     if !matches!(decision, "allow-once" | "allow-always" | "deny") {
-        return Err(ErrorShape::invalid("invalid decision"));
+        return Err(ErrorShape::invalid("invalid decision").hint("say allow-once, allow-always or deny"));
     }
     let now_ms = call.state.now_ms();
     let found = call.state.approvals.find(kind, id, call.session, now_ms);
@@ -387,7 +391,7 @@ pub(crate) fn resolve_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(super) fn unknown(version: ProtocolVersion) -> ErrorShape {
     let error = ErrorShape::invalid("unknown or expired approval id");
     match version {
-        ProtocolVersion::V3 => error,
+        ProtocolVersion::V3 => error.hint(WHERE),
         ProtocolVersion::V4 => error.details(json!({
             "reason": "APPROVAL_NOT_FOUND",
             "remediation": "Ask for it again: what waits is forgotten when its time is over or the gateway restarts. What \

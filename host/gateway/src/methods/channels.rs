@@ -69,6 +69,14 @@ impl Shown {
         if self.running { "running".to_owned() } else { self.reason.lines().next().unwrap_or("stopped").to_owned() }
     }
 
+    /// How it is asked for: with the account where that is not the usual one.
+    fn named(&self) -> String {
+        match self.account.as_str() {
+            "default" => self.id.clone(),
+            account => format!("{} (accountId {account})", self.id),
+        }
+    }
+
     /// The same without the account, which is named beside it.
     fn summary(&self) -> Value {
         let mut summary = self.to_json();
@@ -225,6 +233,13 @@ fn which(call: &Call<'_>) -> Result<Shown, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     let account = which.account_id.as_deref().filter(|account| !account.is_empty()).unwrap_or("default");
     let is_meant = |channel: &Shown| channel.id == which.channel || channel.plugin == which.channel;
-    let found = all(call.state).into_iter().find(|channel| is_meant(channel) && channel.account == account);
-    found.ok_or_else(|| ErrorShape::invalid(format!("invalid {} channel", call.method)))
+    let known = all(call.state);
+    let hint = match known.iter().map(Shown::named).collect::<Vec<_>>() {
+        none if none.is_empty() => {
+            "no plugin serves a channel; leanclaw plugin list shows how plugins stand".to_owned()
+        }
+        named => format!("there are: {}", named.join(", ")),
+    };
+    let found = known.into_iter().find(|channel| is_meant(channel) && channel.account == account);
+    found.ok_or_else(|| ErrorShape::invalid(format!("invalid {} channel", call.method)).hint(hint))
 }

@@ -137,7 +137,9 @@ fn with_settings<F: Future<Output = Outcome> + Send + 'static>(
 }
 
 fn no_settings() -> ErrorShape {
-    unavailable("this program has no configuration file")
+    unavailable("this program has no configuration file").hint(
+        "it opened its gateway without `Services::settings`; set it up where it takes its settings from and start it again",
+    )
 }
 
 async fn load(settings: &Arc<dyn Settings>, version: ProtocolVersion) -> Result<Option<String>, ErrorShape> {

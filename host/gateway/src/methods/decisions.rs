@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::approvals::{WHICH, Which, decide, unknown};
+use super::approvals::{WHERE, WHICH, Which, decide, unknown};
 use crate::approvals::Kind;
 use crate::connection::{Answer, Call};
 use crate::decisions;
@@ -83,6 +83,10 @@ pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     })))
 }
 
+fn not_found() -> ErrorShape {
+    ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found").hint(WHERE)
+}
+
 /// One that waits, or has ended.
 fn found(call: &Call<'_>, id: &str) -> Result<Value, ErrorShape> {
     if let Some(question) = call.state.approvals.any(id, call.session, call.state.now_ms()) {
@@ -90,7 +94,7 @@ fn found(call: &Call<'_>, id: &str) -> Result<Value, ErrorShape> {
     }
     let may_be = |decision: &decisions::Decision| decision.id == id && decision.is_visible_to(call.session);
     let kept = call.state.approvals.decisions.newest().into_iter().find(|(_, decision)| may_be(decision));
-    let (_, decision) = kept.ok_or_else(|| ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found"))?;
+    let (_, decision) = kept.ok_or_else(not_found)?;
     Ok(decision.shown())
 }
 
@@ -105,7 +109,7 @@ pub(crate) fn resolve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Decide = call.read(&DECIDE, &[])?;
     let approval = found(call, &asked.id)?;
     if approval.pointer("/presentation/kind") != Some(&json!(asked.kind.name())) {
-        return Err(ErrorShape::new("APPROVAL_NOT_FOUND", "approval not found"));
+        return Err(not_found());
     }
     if approval.get("status") != Some(&json!("pending")) {
         return Ok(Answer::json(&json!({"applied": false, "approval": approval})));

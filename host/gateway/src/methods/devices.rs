@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Nothing;
 use super::sessions::later;
 use crate::auth::Role;
-use crate::connection::{Answer, Call, audit_missing_scope};
+use crate::connection::{Answer, Call, audit_missing_scope, how_to_get};
 use crate::devices::{Device, covers, resolved, unknown_device};
 use crate::phrase::Shape;
 use crate::wire::Payload;
@@ -124,8 +124,8 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
                 return Ok(());
             }
             let missing = missing(&session.caller.scopes, &pending.scopes);
-            audit_missing_scope(&state, &session, "device.pair.approve", &missing);
-            Err(ErrorShape::invalid(format!("missing scope: {missing}")))
+            audit_missing_scope(&state, &session.caller, "device.pair.approve", &missing);
+            Err(ErrorShape::invalid(format!("missing scope: {missing}")).hint(how_to_get(&missing)))
         })?;
         let approved = state.devices.approve(pending.clone().into(), "owner", &session.caller.actor(), now_ms).await;
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;
@@ -208,7 +208,7 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             // A token that is made anew is given, also one that was revoked: with no other scopes named, those that it had.
             let wanted = scopes.unwrap_or_else(|| token.scopes.clone());
             if let Some(holder) = [&approved, &session.caller.scopes].into_iter().find(|have| !covers(have, &wanted)) {
-                audit_missing_scope(&state, &session, "device.token.rotate", &missing(holder, &wanted));
+                audit_missing_scope(&state, &session.caller, "device.token.rotate", &missing(holder, &wanted));
                 return Err(unknown.clone());
             }
             token.scopes = wanted;
@@ -279,8 +279,11 @@ fn missing(had: &[String], wanted: &[String]) -> String {
 }
 
 fn unknown_token(version: ProtocolVersion, what: &str) -> ErrorShape {
-    match version {
+    let error = match version {
         ProtocolVersion::V3 => ErrorShape::invalid("unknown deviceId/role"),
         ProtocolVersion::V4 => ErrorShape::invalid(format!("device token {what} denied")),
-    }
+    };
+    error.hint(
+        "leanclaw devices list shows which tokens a device has; nobody gives one more than the device and they themselves have",
+    )
 }

@@ -32,7 +32,8 @@ static PARAMS: LazyLock<Shape> = LazyLock::new(Shape::of::<Params>);
 pub(crate) fn tail(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Params = call.read(&PARAMS, &[])?;
     let Some(file) = call.state.services.log_file.clone() else {
-        return Err(unavailable("this program keeps no log file"));
+        let hint = "it opened its gateway without `Services::log_file`; what it logs goes to its standard error";
+        return Err(unavailable("this program keeps no log file").hint(hint));
     };
     let usual = LogWish::default();
     let wish = LogWish {

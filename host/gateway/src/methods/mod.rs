@@ -8,7 +8,6 @@ pub(crate) mod config;
 pub(crate) mod cost;
 pub(crate) mod decisions;
 pub(crate) mod devices;
-pub(crate) mod empty;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod logs;
@@ -116,9 +115,9 @@ pub(crate) static TABLE: &[Method] = &[
     method("config.schema", Scope::Needs(READ), config::schema),
     method("config.schema.lookup", Scope::Needs(READ), config::lookup),
     method("config.set", Scope::Needs(ADMIN), config::set),
-    method("cron.list", Scope::Needs(READ), empty::cron_list),
+    method("cron.list", Scope::Needs(READ), none::answer),
     method("cron.runs", Scope::Needs(READ), none::answer),
-    method("cron.status", Scope::Needs(READ), empty::cron_status),
+    method("cron.status", Scope::Needs(READ), none::answer),
     method("device.pair.approve", Scope::Needs(PAIRING), devices::approve),
     method("device.pair.list", Scope::Needs(PAIRING), devices::list),
     method("device.pair.reject", Scope::Needs(PAIRING), devices::reject),
@@ -224,10 +223,10 @@ pub(crate) static TABLE: &[Method] = &[
     method("sessions.usage.timeseries", Scope::Needs(READ), sessions::timeseries),
     method("usage.cost", Scope::Needs(READ), sessions::cost),
     method("usage.status", Scope::Needs(READ), sessions::status),
-    method("providers.list", Scope::Needs(READ), empty::providers),
+    method("providers.list", Scope::Needs(READ), none::answer),
     method("send", Scope::Needs(WRITE), send::send),
     method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
-    method("skills.bins", Scope::Node, empty::skill_programs),
+    method("skills.bins", Scope::Node, none::answer),
     method("skills.library.list", Scope::Needs(READ), none::answer),
     method("skills.install", Scope::Needs(ADMIN), skills::install),
     method("skills.search", Scope::Needs(READ), skills::search),

@@ -1,5 +1,5 @@
-//! More methods that answer truthfully that there is nothing of their kind: what OpenClaw's Control UI and terminal of
-//! version 4 ask for as soon as they are connected or a page is opened. Each with the reason.
+//! Methods that answer truthfully that there is nothing of their kind, each with the reason: most are what OpenClaw's Control UI
+//! and terminal of version 4 ask for as soon as they are connected or a page is opened.
 //!
 //! Their parameters are checked all the same, so that what a client says wrong today is not understood otherwise tomorrow.
 
@@ -14,6 +14,7 @@ use super::sessions::KEY_ALIASES;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
 use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::joined;
 
 /// A parameter: its name, its type, whether it must be there.
 type Parameter = (&'static str, &'static str, bool);
@@ -27,6 +28,10 @@ struct Nothing {
 
 const AGENT: Parameter = ("agentId", "string", false);
 const SESSION: Parameter = ("sessionKey", "string", true);
+const OF_SESSION: Parameter = ("sessionKey", "string", false);
+const LIMIT: Parameter = ("limit", "count", false);
+const OFFSET: Parameter = ("offset", "number", false);
+const QUERY: Parameter = ("query", "text", false);
 
 const fn nothing(
     method: &'static str,
@@ -36,12 +41,16 @@ const fn nothing(
     Nothing { method, parameters, answer }
 }
 
+fn number(params: &Value, name: &str, otherwise: u64) -> u64 {
+    params.get(name).and_then(Value::as_u64).unwrap_or(otherwise)
+}
+
 static ALL: &[Nothing] = &[
     // No agent acts on its own, so none has asked for leave.
     nothing("openclaw.approval.list", &[], |_, _| json!([])),
     // No agent runs, so none asks, suggests or plans anything.
     nothing("question.list", &[], |_, _| json!({"questions": []})),
-    nothing("taskSuggestions.list", &[AGENT, ("sessionKey", "string", false)], |_, _| json!({"suggestions": []})),
+    nothing("taskSuggestions.list", &[AGENT, OF_SESSION], |_, _| json!({"suggestions": []})),
     nothing("progressCard.get", &[SESSION], |_, _| json!({"card": null})),
     nothing("sessions.companion.state", &[SESSION, AGENT], |_, _| json!({"exchanges": []})),
     // No agent runs, so there is nothing to break off.
@@ -79,10 +88,10 @@ static ALL: &[Nothing] = &[
         |_, _| json!({"catalogs": []}),
     ),
     // Commands are not run for jobs, so no job has a standing leave to run one.
-    nothing("exec.approval.grants.list", &[("limit", "count", false)], |_, _| json!({"grants": []})),
+    nothing("exec.approval.grants.list", &[LIMIT], |_, _| json!({"grants": []})),
     nothing("exec.approval.grants.revoke", &[("grantId", "string", true)], |_, _| json!({"outcome": "not-found"})),
     // Skills are plugins; there is no library of texts beside them.
-    nothing("skills.library.list", &[("sessionKey", "string", false), ("scope", "string", false)], |call, _| {
+    nothing("skills.library.list", &[OF_SESSION, ("scope", "string", false)], |call, _| {
         json!({
             "entries": [], "profileId": null, "multipleProfiles": false, "defaultTarget": "unavailable",
             "canManageWorkspace": call.session.caller.holds(ADMIN), "defaultSelectionLimit": 64,
@@ -113,7 +122,7 @@ static ALL: &[Nothing] = &[
             ("includeProviderCapabilities", "boolean", false),
             // In no schema, and yet sent by OpenClaw's terminal and by its Control UI.
             ("includeDetails", "boolean", false),
-            ("sessionKey", "string", false),
+            OF_SESSION,
         ],
         |_, _| json!({"models": []}),
     ),
@@ -127,7 +136,7 @@ static ALL: &[Nothing] = &[
         "commands.list",
         &[
             AGENT,
-            ("sessionKey", "string", false),
+            OF_SESSION,
             ("provider", "string", false),
             ("scope", "string", false),
             ("includeArgs", "boolean", false),
@@ -139,10 +148,10 @@ static ALL: &[Nothing] = &[
         "tasks.list",
         &[
             AGENT,
-            ("sessionKey", "string", false),
+            OF_SESSION,
             // One of them or several.
             ("status", "any", false),
-            ("limit", "count", false),
+            LIMIT,
             ("cursor", "text", false),
             // In no schema, and yet sent by OpenClaw's page.
             ("sortBy", "string", false),
@@ -165,7 +174,7 @@ static ALL: &[Nothing] = &[
         &[
             ("intent", "string", false),
             ("category", "string", false),
-            ("query", "text", false),
+            QUERY,
             ("searchSource", "string", false),
             ("cursor", "string", false),
             ("pageSize", "count", false),
@@ -225,7 +234,47 @@ static ALL: &[Nothing] = &[
             "limits": {"pendingPerAccount": 0, "ttlMs": 0},
         })
     }),
-    // There is no scheduler, so nothing ran.
+    // As for models; an array, as the original LeanClaw has it.
+    nothing("providers.list", &[], |_, _| json!([])),
+    // Which programs the skills of this gateway need on a node: there are no skills that need any.
+    nothing("skills.bins", &[], |_, _| json!({"bins": []})),
+    // There is no scheduler, so there are no jobs.
+    nothing("cron.status", &[], |call, _| match call.session.version {
+        ProtocolVersion::V3 => json!({"enabled": false, "storePath": "", "jobs": 0, "nextWakeAtMs": null}),
+        ProtocolVersion::V4 => json!({
+            "enabled": false, "storePath": "", "jobs": 0, "nextWakeAtMs": null, "triggersEnabled": false,
+            "storage": "sqlite", "sqlitePath": "",
+        }),
+    }),
+    nothing(
+        "cron.list",
+        &[
+            AGENT,
+            QUERY,
+            OFFSET,
+            ("limit", "page", false),
+            ("includeDisabled", "boolean", false),
+            ("enabled", "text", false),
+            ("scheduleKind", "text", false),
+            ("lastRunStatus", "text", false),
+            ("trigger", "text", false),
+            ("sortBy", "text", false),
+            ("sortDir", "text", false),
+            ("compact", "boolean", false),
+            ("includeDeliveryPreviews", "boolean", false),
+        ],
+        |call, params| {
+            let (offset, limit) = (number(params, "offset", 0), number(params, "limit", 50));
+            let list = json!({
+                "jobs": [], "total": 0, "offset": offset, "limit": limit, "hasMore": false, "nextOffset": null,
+            });
+            match call.session.version {
+                ProtocolVersion::V3 => list,
+                ProtocolVersion::V4 => joined(list, [("snapshotRevision", json!("0"))]),
+            }
+        },
+    ),
+    // Nor did any run.
     nothing(
         "cron.runs",
         &[
@@ -234,20 +283,19 @@ static ALL: &[Nothing] = &[
             ("id", "string", false),
             ("jobId", "string", false),
             ("runId", "string", false),
-            ("limit", "count", false),
-            ("offset", "integer", false),
+            LIMIT,
+            OFFSET,
             ("statuses", "strings", false),
             ("status", "string", false),
             ("deliveryStatuses", "strings", false),
             ("deliveryStatus", "string", false),
-            ("query", "text", false),
+            QUERY,
             ("sortDir", "string", false),
         ],
         |_, params| {
-            let number = |name: &str, otherwise: u64| params.get(name).and_then(Value::as_u64).unwrap_or(otherwise);
+            let (offset, limit) = (number(params, "offset", 0), number(params, "limit", 50));
             json!({
-                "entries": [], "total": 0, "offset": number("offset", 0), "limit": number("limit", 50),
-                "hasMore": false, "nextOffset": null,
+                "entries": [], "total": 0, "offset": offset, "limit": limit, "hasMore": false, "nextOffset": null,
             })
         },
     ),

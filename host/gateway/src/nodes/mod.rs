@@ -267,7 +267,7 @@ impl Nodes {
     pub(crate) fn find(&self, request_id: &str) -> Result<Request, ErrorShape> {
         let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let found = pending.iter().find(|request| request.request_id == request_id);
-        found.cloned().ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+        found.cloned().ok_or_else(unknown_request)
     }
 
     /// Takes a request off the list.
@@ -277,7 +277,7 @@ impl Nodes {
     pub(crate) fn take(&self, request_id: &str) -> Result<Request, ErrorShape> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let at = pending.iter().position(|request| request.request_id == request_id);
-        at.map(|at| pending.remove(at)).ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+        at.map(|at| pending.remove(at)).ok_or_else(unknown_request)
     }
 
     /// Puts back what could not be carried out, unless the node has asked anew.
@@ -458,4 +458,9 @@ pub(crate) fn resolved(state: &State, request: &str, node: &str, decision: &str)
         "requestId": request, "nodeId": node, "decision": decision, "ts": state.now_ms(),
     });
     state.hub.broadcast(Event::new("node.pair.resolved", &payload.to_string()).scope(PAIRING));
+}
+
+/// What is said of a request that waits no more, or never did.
+pub(crate) fn unknown_request() -> ErrorShape {
+    ErrorShape::invalid("unknown requestId").hint("leanclaw nodes list shows what waits")
 }

@@ -214,7 +214,7 @@ impl Tokens {
     pub(crate) fn take(&self, request_id: &str, now_ms: u64) -> Result<Asked, ErrorShape> {
         let mut pending = self.waiting(now_ms);
         let at = pending.iter().position(|asked| asked.request_id == request_id);
-        at.map(|at| pending.remove(at)).ok_or_else(|| ErrorShape::invalid("unknown requestId"))
+        at.map(|at| pending.remove(at)).ok_or_else(super::unknown_request)
     }
 
     /// Puts back what could not be carried out, unless the node was announced anew.

@@ -42,7 +42,7 @@ impl State {
             }
             payload.to_string()
         };
-        self.hub.broadcast(told("sessions.changed", payload).about_session(key));
+        self.tell("sessions.changed", |event| event.about_session(key), payload);
     }
 
     /// Tells those who follow a session what was said in it.
@@ -55,12 +55,11 @@ impl State {
             })
             .to_string()
         };
-        self.hub.broadcast(told("session.message", payload).said_in(&row.key));
+        self.tell("session.message", |event| event.said_in(&row.key), payload);
     }
-}
 
-/// An event about a session, told to each version as its lists and transcripts show sessions.
-fn told(name: &str, payload: impl Fn(ProtocolVersion) -> String) -> Event {
-    let (newest, oldest) = (payload(ProtocolVersion::V4), payload(ProtocolVersion::V3));
-    Event::new(name, &newest).payload_v3(name, &oldest).scope(EVENT_SCOPE)
+    /// Tells each version of a session as its lists and transcripts show sessions.
+    fn tell(&self, name: &str, about: impl Fn(Event) -> Event, payload: impl Fn(ProtocolVersion) -> String) {
+        self.hub.broadcast_per_version(about(Event::new(name, "").scope(EVENT_SCOPE)), name, payload);
+    }
 }

@@ -76,6 +76,7 @@ async fn what_cannot_be_done_here_says_where_it_is_done() {
         assert!(response["error"]["message"].as_str().unwrap().contains(remedy), "{response}");
         let response = admin.call(method, json!({"channel": "nope"})).await;
         assert_invalid(&response, &format!("invalid {method} channel"));
+        assert_eq!(response["error"]["details"]["hints"], json!(["there are: hook, mail"]));
     }
     let mut reader = server.connect(4, &["operator.write"]).await;
     let response = reader.call("channels.stop", json!({"channel": "hook"})).await;

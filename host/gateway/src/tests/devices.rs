@@ -213,6 +213,10 @@ async fn more_scopes_another_role_and_another_platform_need_approval() {
     let expected = ("device.pair.approve", "operator.admin");
     assert_eq!((denied[0]["method"].as_str().unwrap(), denied[0]["scope"].as_str().unwrap()), expected, "{denied:?}");
     assert_eq!(denied.len(), 1);
+    let server = server.again(proxied()).await;
+    let again = phone.knock(&server, REMOTE, (4, "node"), &[], shared()).await.1["error"]["details"].clone();
+    assert_eq!(again["reason"], "role-upgrade", "it stays rejected: {again}");
+    assert_ne!(again["requestId"], rejected["error"]["details"]["requestId"]);
 }
 
 #[tokio::test]
@@ -392,6 +396,7 @@ async fn a_signature_is_good_for_one_socket() {
     let mut client = client;
     let response = client.call("connect", replayed).await;
     assert_eq!(response["error"]["details"]["code"], "DEVICE_AUTH_SIGNATURE_EXPIRED");
+    assert!(response["error"]["details"]["hints"][0].as_str().unwrap().contains("clocks"), "{response}");
 }
 
 #[tokio::test]

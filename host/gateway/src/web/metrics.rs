@@ -12,8 +12,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use leanclaw_types::plugin::{PluginInfo, PluginStats};
 use serde_json::json;
 
-use super::reply::{self, Reply, json_reply};
-use super::{authenticate, peer_of};
+use super::is_trusted;
+use super::reply::{Reply, json_reply};
+use crate::auth::Peer;
 use crate::gateway::State;
 
 /// The media type of the text format.
@@ -30,15 +31,8 @@ pub(super) async fn prometheus(Extract(state): Extract<Arc<State>>, request: Req
 }
 
 fn answer(state: &State, request: &Request, as_text: bool) -> Reply {
-    let local = peer_of(state, request).is_some_and(|peer| peer.is_local());
-    if !local {
-        // A scrape without a credential is no failed login.
-        if !request.headers().contains_key(header::AUTHORIZATION) {
-            return reply::unauthorized();
-        }
-        if let Err(refusal) = authenticate(state, request) {
-            return *refusal;
-        }
+    if let Err(refusal) = is_trusted(state, request, Peer::is_local) {
+        return *refusal;
     }
     let now = Now::of(state);
     if as_text {

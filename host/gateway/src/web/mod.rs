@@ -24,12 +24,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State as Extract};
 use http::{StatusCode, header};
-use leanclaw_types::audit::AuditEvent;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::open_counts::Ticket;
 use crate::auth::{Access, Peer, decide_http};
+use crate::connection::audit_missing_scope;
 use crate::crowd::Place;
 use crate::gateway::State;
 use crate::rate::Class;
@@ -49,6 +49,10 @@ pub(crate) fn described() -> serde_json::Value {
 pub(crate) fn table() -> Vec<(&'static str, &'static [&'static str])> {
     routes::ROUTES.iter().map(|route| (route.path, route.methods)).collect()
 }
+
+/// What helps whose credential is good for less than is asked.
+const OTHER_CREDENTIAL: &str = "show a credential whose role allows it, or change what this one is good for (gateway.auth.role, \
+     gateway.auth.users.<name>.role) and start the gateway again";
 
 /// What is known of a request's TCP connection.
 #[derive(Clone)]
@@ -100,6 +104,18 @@ fn authenticate<B>(state: &State, request: &http::Request<B>) -> Result<Access, 
     })
 }
 
+/// Whether who makes a request may see what is not for everybody: where `needs_none` says so of where it comes from, without
+/// a credential. To ask without one from elsewhere is no failed login.
+fn is_trusted<B>(state: &State, request: &http::Request<B>, needs_none: fn(&Peer) -> bool) -> Result<(), Box<Reply>> {
+    if peer_of(state, request).is_some_and(|peer| needs_none(&peer)) {
+        return Ok(());
+    }
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return Err(Box::new(reply::unauthorized()));
+    }
+    authenticate(state, request).map(drop)
+}
+
 /// As [`authenticate`], for a route that needs a scope and that plugins may refuse. The request is looked at at once.
 fn authorize<'a, B>(
     state: &'a State,
@@ -125,12 +141,9 @@ fn authorize<'a, B>(
         if access.caller.holds(scope) {
             return Ok(access);
         }
-        state.audit_denial(&access.caller, &format!("scope {what}"), |repeated| AuditEvent::ScopeDenied {
-            method: what.to_owned(),
-            scope: scope.to_owned(),
-            repeated,
-        });
-        let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}")});
+        audit_missing_scope(state, &access.caller, what, scope);
+        let details = json!({"hints": [OTHER_CREDENTIAL]});
+        let error = json!({"type": "forbidden", "message": format!("missing scope: {scope}"), "details": details});
         Err(Box::new(reply::json_reply(StatusCode::FORBIDDEN, &json!({"ok": false, "error": error}))))
     });
     async move {

@@ -14,6 +14,7 @@ use leanclaw_types::{Failure, PluginKey};
 use super::reply::{self, Reply};
 use super::{authorize, body, peer_of};
 use crate::auth::credential::{bearer, same};
+use crate::connection::PLUGIN_ROUTE;
 use crate::gateway::State;
 use crate::plugins::WebhookRequest;
 use crate::rate::Class;
@@ -84,7 +85,7 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
 pub(super) async fn route(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
     // What only reads is a matter of reading, as far as HTTP tells.
     let scope = if request.method().is_safe() { "operator.read" } else { "operator.write" };
-    if let Err(refusal) = authorize(&state, &request, "plugins.http", scope).await {
+    if let Err(refusal) = authorize(&state, &request, PLUGIN_ROUTE, scope).await {
         return *refusal;
     }
     let Some((key, path)) = split(request.uri(), "http") else { return reply::not_found() };

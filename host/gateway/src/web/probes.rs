@@ -6,8 +6,9 @@ use axum::extract::{Request, State as Extract};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::is_trusted;
 use super::reply::{Reply, json_reply};
-use super::{authenticate, peer_of};
+use crate::auth::Peer;
 use crate::gateway::State;
 
 /// The process answers.
@@ -37,11 +38,7 @@ pub(super) async fn ready(Extract(state): Extract<Arc<State>>, request: Request)
         .collect();
     let ready = missing.is_empty() && !state.draining();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let local = peer_of(&state, &request).is_some_and(|peer| peer.is_local());
-    // A probe without a credential is no failed login.
-    let shows_credential = request.headers().contains_key(header::AUTHORIZATION);
-    let trusted = local || (shows_credential && authenticate(&state, &request).is_ok());
-    if !trusted {
+    if is_trusted(&state, &request, Peer::is_local).is_err() {
         return json_reply(status, &json!({"ready": ready}));
     }
     let failing: Vec<&Value> = missing.iter().filter_map(|part| part.get("name")).collect();

@@ -53,6 +53,19 @@ const GET: &[&str] = &["GET"];
 const POST: &[&str] = &["POST"];
 const ANY: &[&str] = &[];
 
+const NO_CREDENTIAL: Answered = (401, "No credential, or a wrong one.", Some(of::<shapes::Error>));
+const NOT_FROM_HERE: Answered =
+    (401, "No credential, and the caller is not on this machine; or a wrong one.", Some(of::<shapes::Error>));
+const NO_USE: Answered = (403, "No credential would help here; the text says what would.", Some(of::<shapes::Error>));
+const FORBIDDEN: Answered =
+    (403, "The credential's role does not allow it, or none would help here.", Some(of::<shapes::AnyError>));
+const TOO_LARGE: Answered = (413, "The body is too large.", Some(of::<shapes::Error>));
+const TOO_OFTEN: Answered = (429, "Too many calls; `Retry-After` says when to come back.", Some(of::<shapes::Error>));
+const LOCKED_OUT: Answered =
+    (429, "Too many wrong credentials; `Retry-After` says when to come back.", Some(of::<shapes::Error>));
+const TOO_OFTEN_OR_LOCKED_OUT: Answered =
+    (429, "Too many calls or wrong credentials; `Retry-After` says when to come back.", Some(of::<shapes::Error>));
+
 const LIVE: &[Answered] = &[(200, "The process answers.", Some(of::<shapes::Live>))];
 const READY: &[Answered] = &[
     (200, "Every part can serve.", Some(of::<shapes::Ready>)),
@@ -69,52 +82,49 @@ const STARTED: &[Answered] = &[
 const TOOL: &[Answered] = &[
     (200, "What the tool answered.", Some(of::<shapes::ToolAnswer>)),
     (400, "The call is not understood.", Some(of::<shapes::AnyError>)),
-    (401, "No credential, or a wrong one.", Some(of::<shapes::Error>)),
-    (403, "The credential's role does not allow it.", Some(of::<shapes::AnyError>)),
+    NO_CREDENTIAL,
+    FORBIDDEN,
     (404, "There is no such tool.", Some(of::<shapes::ToolError>)),
-    (413, "The body is too large.", Some(of::<shapes::Error>)),
-    (429, "Too many calls; `Retry-After` says when to come back.", Some(of::<shapes::Error>)),
+    TOO_LARGE,
+    TOO_OFTEN_OR_LOCKED_OUT,
     (500, "The tool failed.", Some(of::<shapes::ToolError>)),
 ];
-const METRICS: &[Answered] = &[
-    (200, "Counters.", Some(of::<shapes::Metrics>)),
-    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
-];
-const METRICS_TEXT: &[Answered] = &[
-    (200, "Counters in the text format of Prometheus.", None),
-    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
-];
+const METRICS: &[Answered] = &[(200, "Counters.", Some(of::<shapes::Metrics>)), NOT_FROM_HERE, NO_USE, LOCKED_OUT];
+const METRICS_TEXT: &[Answered] =
+    &[(200, "Counters in the text format of Prometheus.", None), NOT_FROM_HERE, NO_USE, LOCKED_OUT];
 const WEBHOOK: &[Answered] = &[
     (200, "Whatever the plugin answers, with whatever status.", None),
     (404, "There is no such plugin, or it takes no webhooks.", Some(of::<shapes::Error>)),
-    (413, "The body is too large.", Some(of::<shapes::Error>)),
-    (429, "Too many calls; `Retry-After` says when to come back.", Some(of::<shapes::Error>)),
+    TOO_LARGE,
+    TOO_OFTEN,
 ];
 const PLUGIN_ROUTE: &[Answered] = &[
     (200, "Whatever the plugin answers, with whatever status.", None),
-    (401, "No credential, or a wrong one.", Some(of::<shapes::Error>)),
-    (403, "The credential's role does not allow it.", Some(of::<shapes::AnyError>)),
+    NO_CREDENTIAL,
+    FORBIDDEN,
     (404, "There is no such plugin, or it has no routes.", Some(of::<shapes::Error>)),
+    TOO_LARGE,
+    TOO_OFTEN_OR_LOCKED_OUT,
 ];
 const HOOK: &[Answered] = &[
     (200, "It is stored.", Some(of::<shapes::HookTaken>)),
     (204, "A mapping makes nothing of it.", None),
     (400, "It is not understood, or the token is in the address.", None),
     (401, "No token, or a wrong one.", None),
-    (413, "The body is too large.", Some(of::<shapes::Error>)),
+    TOO_LARGE,
     (429, "Too many calls or wrong tokens; `Retry-After` says when to come back.", None),
     (503, "It asks for an agent, and none can be run.", Some(of::<shapes::HookRefused>)),
 ];
 const PAGE_BASICS: &[Answered] =
     &[(200, "Who is on this machine or shows the credential is told all.", Some(of::<shapes::PageSettings>))];
-const PAGE_SETTINGS: &[Answered] = &[
-    (200, "How it is to be shown.", Some(of::<shapes::PageSettings>)),
-    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
-];
+const PAGE_SETTINGS: &[Answered] =
+    &[(200, "How it is to be shown.", Some(of::<shapes::PageSettings>)), NOT_FROM_HERE, NO_USE, LOCKED_OUT];
 const PICTURE: &[Answered] = &[
     (200, "The picture, or that there is none.", Some(of::<shapes::Picture>)),
-    (401, "No credential, and the caller is not on this machine.", Some(of::<shapes::Error>)),
+    NOT_FROM_HERE,
+    NO_USE,
     (404, "There is no such agent, or `meta=1` is not asked for.", Some(of::<shapes::Error>)),
+    LOCKED_OUT,
 ];
 const PAGE: &[Answered] = &[
     (200, "A file of the installed Control UI, or its page.", None),

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 use rustix::io::Errno;
 
-use super::{Found, MAX_FILE_BYTES, Reached, Workspace, WorkspaceError, is_plain, open_plain, step, too_large};
+use super::{Found, MAX_FILE_BYTES, Reached, Workspace, WorkspaceError, enter, is_plain, open_plain, too_large};
 
 /// Folders that a path may lead through.
 const MAX_DEPTH: usize = 64;
@@ -115,9 +115,9 @@ impl Workspace {
     }
 
     fn folder(&self, place: &Place) -> Reached<Option<OwnedFd>> {
-        let Some(mut folder) = self.open(false)? else { return Ok(None) };
+        let Some(mut folder) = self.open()? else { return Ok(None) };
         for (name, shown) in place.steps() {
-            let Some(next) = step(&folder, Path::new(name), shown, false)? else { return Ok(None) };
+            let Some(next) = enter(&folder, Path::new(name), shown)? else { return Ok(None) };
             folder = next;
         }
         Ok(Some(folder))

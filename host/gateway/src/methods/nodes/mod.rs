@@ -38,7 +38,7 @@ static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 
 fn unknown_node() -> ErrorShape {
-    ErrorShape::invalid("unknown nodeId")
+    ErrorShape::invalid("unknown nodeId").hint("leanclaw nodes list shows the nodes there are")
 }
 
 /// The connection of a node; of several the one that came last.

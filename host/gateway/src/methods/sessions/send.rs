@@ -49,7 +49,8 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(later(call, move |state, session| async move {
         let row = existing(&state, &session, &key).await?;
         if row.entry.get("sendPolicy").and_then(Value::as_str) == Some("deny") {
-            return Err(ErrorShape::invalid("send blocked by session policy"));
+            let hint = "an admin lifts that: leanclaw call sessions.patch '{\"key\": \"…\", \"sendPolicy\": null}'";
+            return Err(ErrorShape::invalid("send blocked by session policy").hint(hint));
         }
         let mut body = Map::new();
         body.insert("content".into(), json!([{"type": "text", "text": send.message}]));

@@ -90,12 +90,3 @@ pub(super) fn model_of(cell: &UsageCell) -> Option<(&str, &str)> {
     let named = (cell.provider.as_deref(), cell.model.as_deref());
     (cell.role == "assistant" && named != (None, None)).then(|| (named.0.unwrap_or(""), named.1.unwrap_or("")))
 }
-
-/// `fields` and then `more`.
-pub(super) fn joined(fields: Value, more: Map<String, Value>) -> Value {
-    let mut fields = fields;
-    if let Some(fields) = fields.as_object_mut() {
-        fields.extend(more);
-    }
-    fields
-}

@@ -5,11 +5,11 @@ use leanclaw_types::session::{TranscriptMessage, TranscriptQuery, UsageQuery};
 use serde_json::{Map, Value, json};
 
 use super::days::{Span, date};
-use super::sums::{Sums, by, joined, money};
+use super::sums::{Sums, by, money};
 use super::{failed, is_newest, later, shortened};
 use crate::connection::{Answer, Call};
 use crate::sessions::{Key, text_of};
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// Days that are counted when none are named.
 const DEFAULT_DAYS: i64 = 30;

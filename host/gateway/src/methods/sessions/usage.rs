@@ -9,14 +9,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::days::{Span, date};
-use super::sums::{Sums, by, joined, model_of, money};
+use super::sums::{Sums, by, model_of, money};
 use super::{KEY_ALIASES, failed, is_newest, later};
 use crate::connection::{Answer, Call, Outcome};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Key, agent_id};
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// Sessions when no limit is named, and at most.
 const DEFAULT_SESSIONS: u64 = 50;

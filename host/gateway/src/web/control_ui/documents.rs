@@ -3,7 +3,7 @@
 use http::{HeaderValue, Request, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::super::{authenticate, peer_of};
+use super::super::is_trusted;
 use super::Reply;
 use crate::gateway::State;
 use crate::sessions::agent_id;
@@ -32,9 +32,9 @@ pub(super) fn named(path: &str) -> Option<Document<'_>> {
 impl Document<'_> {
     pub(super) fn answer(&self, state: &State, request: &Request<()>) -> Reply {
         match self {
-            Self::OpenSettings if is_trusted(state, request).is_err() => revalidated(basics(state, false)),
+            Self::OpenSettings if may_know(state, request).is_err() => revalidated(basics(state, false)),
             Self::OpenSettings => revalidated(everything(state)),
-            Self::Settings => match is_trusted(state, request) {
+            Self::Settings => match may_know(state, request) {
                 Ok(()) => revalidated(everything(state)),
                 Err(refusal) => *refusal,
             },
@@ -44,15 +44,8 @@ impl Document<'_> {
 }
 
 /// Callers on this machine may know how the page is to be shown, pages included: another page cannot read the answer.
-fn is_trusted(state: &State, request: &Request<()>) -> Result<(), Box<Reply>> {
-    if peer_of(state, request).is_some_and(|peer| peer.direct_loopback) {
-        return Ok(());
-    }
-    // To ask without a credential is no failed login.
-    if !request.headers().contains_key(header::AUTHORIZATION) {
-        return Err(Box::new(reply::unauthorized()));
-    }
-    authenticate(state, request).map(drop)
+fn may_know(state: &State, request: &Request<()>) -> Result<(), Box<Reply>> {
+    is_trusted(state, request, |peer| peer.direct_loopback)
 }
 
 fn revalidated(body: Value) -> Reply {
@@ -97,11 +90,14 @@ fn everything(state: &State) -> Value {
 /// elsewhere, and the gateway fetches none.
 fn avatar(agent: &str, state: &State, request: &Request<()>) -> Reply {
     let meta = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "meta=1"));
-    let agent = agent_id(agent).ok().and_then(|id| state.agents.get(&id)).filter(|_| meta);
-    let Some(agent) = agent else { return reply::not_found() };
-    if let Err(refusal) = is_trusted(state, request) {
+    if !meta {
+        return reply::not_found();
+    }
+    // Asked first: a stranger does not learn which agents there are.
+    if let Err(refusal) = may_know(state, request) {
         return *refusal;
     }
+    let Some(agent) = agent_id(agent).ok().and_then(|id| state.agents.get(&id)) else { return reply::not_found() };
     let picture = agent.avatar.as_deref().filter(|avatar| avatar.starts_with("data:image/"));
     let (status, reason) = if picture.is_some() { ("data", None) } else { ("none", Some("missing")) };
     revalidated(json!({"avatarUrl": picture, "avatarSource": null, "avatarStatus": status, "avatarReason": reason}))
