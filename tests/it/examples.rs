@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{Place, Program, Received, Recorder, env, eventually_within, request, run};
+use crate::support::{Place, Program, Received, Recorder, env, eventually, eventually_within, request, run};
 
 /// How long the largest component may take to compile on a machine that has much else to do.
 const COMPILE_PATIENCE: Duration = Duration::from_secs(300);
@@ -205,6 +205,10 @@ async fn two_accounts_of_a_plugin_share_nothing() {
     assert_eq!(hand_in(&program, "webhook-channel~work", "key-work").await, 409);
     let other = place.run(&["channels", "stop", "nope"]).await.failed(1);
     assert!(other.contains("invalid channels.stop channel"), "{other}");
+    program.stop().await;
+    let program = place.start().await;
+    let both = [(json!("default"), true), (json!("work"), true)];
+    eventually("both accounts run", async || (accounts().await == both).then_some(())).await;
     program.stop().await;
 }
 

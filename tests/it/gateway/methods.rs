@@ -1,5 +1,7 @@
 //! Methods: the gateway's own, those of plugins, and tools.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::support::{Connect, Place, Program, held_fetch, request, text};
@@ -141,6 +143,25 @@ async fn what_happens_to_plugins_is_told_and_can_be_asked() {
     let kinds: Vec<&str> = kinds.iter().map(|row| text(&row["kind"])).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "plugin-granted").count(), 2, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| **kind == "plugin-revoked").count(), 1, "{kinds:?}");
+    program.stop().await;
+
+    let program = place.start().await;
+    let mut client = program.client().await;
+    let kept = client.ok("plugins.inspect", json!({"pluginId": "notes"})).await["leanclaw"].clone();
+    assert_eq!(kept["state"], "needs-grant", "{kept}");
+    assert_eq!((&kept["granted"]["events"], kept["granted"].get("kv")), (&json!(["changed"]), None), "{kept}");
+    fs::remove_dir_all(place.plugins().join("notes")).unwrap();
+    let purged = client.ok("plugins.purge", json!({"pluginId": "notes"})).await;
+    assert_eq!(purged["deleted"]["grants"], 1, "{purged}");
+    assert!(purged["deleted"]["kvEntries"].as_u64() > Some(0), "the note: {purged}");
+    program.stop().await;
+    place.add_example("notes");
+    let program = place.start().await;
+    let mut client = program.client().await;
+    let afresh = client.ok("plugins.inspect", json!({"pluginId": "notes"})).await["leanclaw"].clone();
+    assert_eq!(afresh["granted"], Value::Null, "nothing is left of it: {afresh}");
+    program.grant_all("notes").await;
+    assert_eq!(client.ok("notes.list", json!({})).await["notes"], json!([]));
     program.stop().await;
 }
 

@@ -123,7 +123,7 @@ struct Locked {
     device: bool,
 }
 
-/// The headers of proxies.
+/// The headers of proxies: stated once more, so that one which is lost where it decides is missed here.
 const OF_PROXIES: [&str; 7] = [
     "forwarded",
     "x-forwarded-for",

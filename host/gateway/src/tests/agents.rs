@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
@@ -12,6 +13,13 @@ use super::{Server, assert_invalid, start_with, with_token};
 pub(super) async fn over(records: &Arc<MemoryRecords>, folder: &Path) -> Server {
     let root = folder.join("agents");
     start_with(with_token(), Arc::clone(records), |services| services.agents_dir = Some(root)).await
+}
+
+/// A gateway, the folder that its agents are in, and what it keeps.
+pub(super) async fn fresh() -> (TempDir, Arc<MemoryRecords>, Server) {
+    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+    let server = over(&records, folder.path()).await;
+    (folder, records, server)
 }
 
 fn actions(records: &MemoryRecords) -> Vec<(String, String)> {
@@ -23,8 +31,7 @@ fn actions(records: &MemoryRecords) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn agents_are_made_changed_and_taken_away_for_good() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, records, server) = fresh().await;
     let mut admin = server.admin().await;
     let workspace = folder.path().join("agents/work-bot/workspace");
     let mut wish = json!({"name": "Work Bot", "workspace": "~/elsewhere", "emoji": "🦀", "model": "m1"});
@@ -81,12 +88,15 @@ async fn agents_are_made_changed_and_taken_away_for_good() {
     assert_eq!(actions(&records), expected);
     drop((old, new, admin));
     server.stop().await;
+    let server = over(&records, folder.path()).await;
+    let left = server.connect(4, &["operator.read"]).await.call("agents.list", json!({})).await["payload"].clone();
+    assert_eq!(left["agents"].as_array().unwrap().len(), 1, "it stays away: {left}");
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn files_are_kept_in_the_workspace_and_nothing_else_is_reached() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, _records, server) = fresh().await;
     let mut admin = server.admin().await;
     let workspace = folder.path().join("agents/main/workspace");
     let set = json!({"agentId": "main", "name": "USER.md", "content": "# user\n"});
@@ -126,8 +136,7 @@ async fn files_are_kept_in_the_workspace_and_nothing_else_is_reached() {
 /// What an agent runs may leave links in its workspace that lead to what the program can read and it cannot.
 #[tokio::test]
 async fn links_are_not_followed() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, _records, server) = fresh().await;
     let mut admin = server.admin().await;
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "hunter2").unwrap();
@@ -173,8 +182,7 @@ async fn links_are_not_followed() {
 
 #[tokio::test]
 async fn groups_of_an_agent_that_goes_belong_to_the_default_one() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, records, server) = fresh().await;
     let mut admin = server.admin().await;
     for name in ["a", "b"] {
         assert_eq!(admin.call("agents.create", json!({ "name": name })).await["ok"], true);
@@ -205,8 +213,7 @@ async fn groups_of_an_agent_that_goes_belong_to_the_default_one() {
 
 #[tokio::test]
 async fn every_agent_is_known_wherever_one_is_named() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (_folder, _records, server) = fresh().await;
     let mut admin = server.admin().await;
     for key in ["main", "agent:gone:x"] {
         assert_eq!(admin.call("sessions.patch", json!({ "key": key })).await["ok"], true);

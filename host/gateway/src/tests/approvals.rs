@@ -63,6 +63,14 @@ async fn a_question_reaches_who_may_answer_and_the_answer_who_asked() {
     let rows = server.audit.all();
     let row = rows.iter().find(|row| row["kind"] == "approval-decided").unwrap();
     assert_eq!((&row["decision"], &row["id"]), (&json!("allow-once"), &json!("apr-3")));
+    // A question ends with the gateway it was asked at; what became of it is kept.
+    let server = server.again(with_token()).await;
+    let mut approver = server.connect(4, ADMIN).await;
+    assert_eq!(approver.call("exec.approval.list", json!({})).await["payload"], json!([]));
+    let late = approver.call("exec.approval.waitDecision", json!({"id": "apr-4"})).await;
+    assert_invalid(&late, "approval expired or not found");
+    let kept = approver.call("approval.get", json!({"id": "apr-4"})).await["payload"]["approval"].clone();
+    assert_eq!(kept["decision"], "allow-once", "{kept}");
 }
 
 #[tokio::test]
@@ -256,6 +264,13 @@ async fn plugins_ask_on_their_own_list() {
     assert_eq!(agent.response(&json!("p")).await["payload"]["decision"], "deny");
     let late = approver.call("plugin.approval.waitDecision", json!({"id": event["id"]})).await;
     assert_eq!(late["payload"]["decision"], "deny", "{late}");
+    let server = server.again(with_token()).await;
+    let mut approver = server.connect(4, ADMIN).await;
+    assert_eq!(approver.call("plugin.approval.list", json!({})).await["payload"], json!([]));
+    let late = approver.call("plugin.approval.waitDecision", json!({"id": event["id"]})).await;
+    assert_invalid(&late, "approval expired or not found");
+    let kept = approver.call("approval.get", json!({"id": event["id"]})).await["payload"]["approval"].clone();
+    assert_eq!((&kept["decision"], &kept["presentation"]["title"]), (&json!("deny"), &json!("Send")), "{kept}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::devices::Phone;
+use super::devices::{Phone, proxied};
 use super::{Client, FakeHost, MemoryRecords, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
 use crate::{Credential, Gateway, GatewayConfig, GatewayError, Role, Services, serve};
 
@@ -174,9 +174,7 @@ async fn an_untrusted_proxy_on_this_machine_is_refused_before_the_upgrade() {
             other => panic!("{header}: {:?}", other.err()),
         }
     }
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
+    let server = start(proxied()).await;
     let mut client = server.open_with("/", &[("x-forwarded-for", "9.9.9.9")]).await;
     assert_eq!(knock(&mut client, 4, "cli", json!({"token": TOKEN})).await["ok"], true);
 }
@@ -186,16 +184,18 @@ async fn remote(server: &Server, ip: &str) -> Client {
     server.open_with("/", &[("x-forwarded-for", ip)]).await
 }
 
+/// Shows `auth` so many times from there; each time it is refused with that code.
+async fn guess(server: &Server, protocol: u64, times: usize, auth: Value, code: &str) {
+    for _ in 0..times {
+        let response = knock(&mut remote(server, "9.9.9.9").await, protocol, "cli", auth.clone()).await;
+        assert_eq!(response["error"]["details"]["code"], code, "{response}");
+    }
+}
+
 #[tokio::test]
 async fn ten_wrong_tokens_lock_an_address_out() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
-    for _ in 0..10 {
-        let mut client = remote(&server, "9.9.9.9").await;
-        let response = knock(&mut client, 4, "cli", json!({"token": "wrong"})).await;
-        assert_eq!(response["error"]["details"]["code"], "AUTH_TOKEN_MISMATCH");
-    }
+    let server = start(proxied()).await;
+    guess(&server, 4, 10, json!({"token": "wrong"}), "AUTH_TOKEN_MISMATCH").await;
     let mut client = remote(&server, "9.9.9.9").await;
     let response = knock(&mut client, 4, "cli", json!({"token": TOKEN})).await;
     assert_invalid(&response, "unauthorized: too many failed authentication attempts (retry later)");
@@ -225,12 +225,8 @@ async fn ten_wrong_tokens_lock_an_address_out() {
 
 #[tokio::test]
 async fn no_version_and_no_route_is_a_way_to_go_on_guessing() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
-    for _ in 0..10 {
-        knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "wrong"})).await;
-    }
+    let server = start(proxied()).await;
+    guess(&server, 3, 10, json!({"token": "wrong"}), "AUTH_TOKEN_MISMATCH").await;
     for protocol in [3, 4] {
         let response = knock(&mut remote(&server, "9.9.9.9").await, protocol, "cli", json!({"token": TOKEN})).await;
         assert_eq!(response["error"]["details"]["code"], "AUTH_RATE_LIMITED", "{protocol}: {response}");
@@ -242,14 +238,10 @@ async fn no_version_and_no_route_is_a_way_to_go_on_guessing() {
 
 #[tokio::test]
 async fn a_named_credential_is_guessed_at_in_no_field_and_forgives_nothing() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let mut config = proxied();
     config.auth.named = vec![Credential { name: "ann".into(), secret: Secret::new("of-ann"), role: Role::Viewer }];
     let server = start(config).await;
-    for _ in 0..9 {
-        let response = knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"password": "wrong"})).await;
-        assert_eq!(response["error"]["details"]["code"], "AUTH_TOKEN_MISSING", "{response}");
-    }
+    guess(&server, 3, 9, json!({"password": "wrong"}), "AUTH_TOKEN_MISSING").await;
     assert_eq!(knock(&mut remote(&server, "9.9.9.9").await, 3, "cli", json!({"token": "of-ann"})).await["ok"], true);
     knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "wrong"})).await;
     let response = knock(&mut remote(&server, "9.9.9.9").await, 4, "cli", json!({"token": "of-ann"})).await;
@@ -338,8 +330,7 @@ async fn whoever_is_let_in_by_less_than_all_there_is_pays_for_guessing_at_the_re
         (Role::Viewer, Role::Admin, vec![json!({"token": TOKEN, "password": "guess"})]),
     ] {
         for version in [3, 4] {
-            let mut config = with_token();
-            config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            let mut config = proxied();
             config.auth.role = own;
             config.auth.named = vec![vic(named)];
             let server = start(config).await;
@@ -355,9 +346,7 @@ async fn whoever_is_let_in_by_less_than_all_there_is_pays_for_guessing_at_the_re
 
 #[tokio::test]
 async fn callers_without_a_name_behind_a_proxy_on_this_machine_are_locked_out_as_well() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
+    let server = start(proxied()).await;
     for number in 0..10 {
         // Who invents an address left of what is none is not told apart by it.
         let chain = format!("9.9.9.{number}, unknown");
@@ -369,8 +358,7 @@ async fn callers_without_a_name_behind_a_proxy_on_this_machine_are_locked_out_as
 
 #[tokio::test]
 async fn sockets_that_do_not_finish_their_handshake_are_capped_per_address() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let mut config = proxied();
     config.limits.unauthenticated_sockets_per_ip = 3;
     let server = start(config).await;
     let mut waiting = Vec::new();

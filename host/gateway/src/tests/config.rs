@@ -135,6 +135,13 @@ async fn start_on(settings: &Arc<MemorySettings>, records: Arc<MemoryRecords>) -
     start_with(with_token(), records, |services| services.settings = Some(own)).await
 }
 
+/// Ends it, and starts another one over the same file and what it has kept.
+async fn restarted(server: Server, settings: &Arc<MemorySettings>) -> Server {
+    let records = Arc::clone(&server.records);
+    server.stop().await;
+    start_on(settings, records).await
+}
+
 async fn read(client: &mut super::Client) -> Value {
     client.call("config.get", json!({})).await["payload"].clone()
 }
@@ -186,9 +193,7 @@ async fn a_change_is_stored_told_and_written_down_and_is_there_after_a_restart()
     assert_eq!((&patched["restart"]["required"], &patched["config"]["hot"]), (&json!(false), &json!({"y": 2})));
     assert!(patched.get("sentinel").is_some());
 
-    let records = Arc::clone(&server.records);
-    server.stop().await;
-    let server = start_on(&settings, records).await;
+    let server = restarted(server, &settings).await;
     let again = read(&mut server.admin().await).await;
     assert_eq!((&again["config"], &again["hash"]), (&patched["config"], &patched["hash"]));
 }
@@ -374,6 +379,10 @@ async fn a_text_without_sentinels_keeps_its_comments() {
     let answer = writer.call("config.apply", json!({"raw": raw, "sessionKey": "main", "restartDelayMs": 0})).await;
     assert_eq!(answer["ok"], true, "no hash is needed for the first file: {answer}");
     assert_eq!(settings.load().unwrap().as_deref(), Some(raw));
+    let seen = read(&mut server.connect(4, &["operator.read"]).await).await;
+    assert_eq!((&seen["raw"], &seen["config"]["gateway"]["port"]), (&json!(raw), &json!(2)), "{seen}");
+    let server = restarted(server, &settings).await;
+    assert_eq!(read(&mut server.connect(4, &["operator.read"]).await).await["raw"], raw);
 }
 
 #[tokio::test]
@@ -496,9 +505,7 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     assert!(stop["error"]["message"].as_str().unwrap().contains("still runs"), "{stop}");
     let begun = admin.call("channels.start", json!({"channel": "mail"})).await;
     assert!(begun["error"]["message"].as_str().unwrap().contains("does not run"), "{begun}");
-    let records = Arc::clone(&server.records);
-    server.stop().await;
-    let server = start_on(&settings, records).await;
+    let server = restarted(server, &settings).await;
     let entries = read(&mut server.admin().await).await["parsed"]["plugins"]["entries"].clone();
     let account = |on: bool| json!({"accounts": {"default": {"enabled": on}}});
     assert_eq!(entries, json!({"tools": {"enabled": false}, "hook": account(false), "mail": account(true)}));

@@ -62,4 +62,8 @@ async fn groups_are_registered_changed_and_removed_for_good() {
     assert_eq!(rows, 4);
     drop((admin, reader));
     server.stop().await;
+    let server = start_on(with_token(), Arc::clone(&records)).await;
+    let left = server.connect(4, &["operator.read"]).await.call("groups.list", json!({})).await["payload"].clone();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["jid"]), (1, &json!("tg:2")), "it stays away: {left}");
+    server.stop().await;
 }

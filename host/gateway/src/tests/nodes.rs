@@ -124,6 +124,10 @@ async fn a_node_is_asked_for_nothing_until_what_it_declares_is_approved() {
     let removed = admin.call("node.pair.remove", json!({"nodeId": host.id()})).await;
     assert_eq!(removed["payload"]["nodeId"], json!(host.id()));
     assert_invalid(&admin.call("node.pair.remove", json!({"nodeId": host.id()})).await, "unknown nodeId");
+    let server = server.again(with_token()).await;
+    let _back = host.connect(&server, 4, &["system.run"]).await;
+    let row = server.admin().await.call("node.list", json!({})).await["payload"]["nodes"][0].clone();
+    assert_eq!(row["approvalState"], "pending-approval", "it stays removed: {row}");
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! What the Control UI asks for when a page of it is opened.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::{Client, Server, TOKEN, assert_invalid, connect_params, start, start_on, with_token};
+use super::{Client, Server, TOKEN, assert_invalid, connect_params, start, with_token};
 
 async fn ok(client: &mut Client, method: &str, params: Value) -> Value {
     let response = client.call(method, params).await;
@@ -38,6 +36,9 @@ async fn a_chat_starts_with_what_was_said_and_what_can_be_chosen() {
         "invalid chat.startup params: must have required property 'sessionKey'",
     );
     assert_eq!(admin.call("chat.metadata", json!({"sessionKey": "agent:a"})).await["ok"], false);
+    let server = server.again(with_token()).await;
+    let again = ok(&mut server.admin().await, "chat.startup", json!({"sessionKey": "main", "limit": 2})).await;
+    assert_eq!((&again["messages"], &again["sessionInfo"]["label"]), (&startup["messages"], &json!("Home")));
 }
 
 #[tokio::test]
@@ -49,14 +50,13 @@ async fn a_transcript_is_one_branch_that_ends_with_its_newest_message() {
     assert_eq!(ok(&mut admin, "sessions.branches.list", asked.clone()).await, json!({"branches": []}));
     server.records.say("agent:main:main", "user", json!({"content": "first"}), 1);
     server.records.say("agent:main:main", "assistant", json!({"content": [{"type": "text", "text": " last "}]}), 2);
-    let branches = ok(&mut admin, "sessions.branches.list", asked).await["branches"].clone();
-    assert_eq!(
-        branches,
-        json!([{
-            "leafEntryId": "2", "headline": "last", "messageCount": 2, "updatedAt": "1970-01-01T00:00:00.002Z",
-            "active": true,
-        }])
-    );
+    let one = json!([{
+        "leafEntryId": "2", "headline": "last", "messageCount": 2, "updatedAt": "1970-01-01T00:00:00.002Z",
+        "active": true,
+    }]);
+    assert_eq!(ok(&mut admin, "sessions.branches.list", asked.clone()).await["branches"], one);
+    let server = server.again(with_token()).await;
+    assert_eq!(ok(&mut server.admin().await, "sessions.branches.list", asked).await["branches"], one);
 }
 
 #[tokio::test]
@@ -244,9 +244,7 @@ async fn groups_are_kept_and_take_their_sessions_along() {
     assert_eq!((&renamed["updatedSessions"], &renamed["groups"][0]["name"]), (&json!(2), &json!("Garden")));
     assert_eq!(watcher.event("sessions.changed").await["payload"]["session"]["category"], "Garden");
 
-    let records = Arc::clone(&server.records);
-    server.stop().await;
-    let server = start_on(with_token(), records).await;
+    let server = server.again(with_token()).await;
     let mut writer = server.connect(4, &["operator.write"]).await;
     let listed = ok(&mut writer, "sessions.groups.list", json!({})).await;
     assert_eq!((&listed["groups"][0]["name"], &listed["sectionOrder"]), (&json!("Garden"), &json!(["pinned", "Home"])));
@@ -261,6 +259,11 @@ async fn groups_are_kept_and_take_their_sessions_along() {
     assert_invalid(&unknown, "unknown session group: \"Garden\"");
     let incomplete = writer.call("sessions.groups.update", json!({"name": "Home", "worktree": true})).await;
     assert_invalid(&incomplete, "invalid sessions.groups.update params: must have required property 'cwd'");
+    let server = server.again(with_token()).await;
+    let mut reader = server.connect(4, &["operator.read"]).await;
+    let left = ok(&mut reader, "sessions.groups.list", json!({})).await["groups"].clone();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["name"]), (1, &json!("Home")), "it stays away: {left}");
+    assert_eq!(category(&ok(&mut reader, "sessions.list", json!({})).await), ["null", "null", "\"Home\""]);
 }
 
 #[tokio::test]

@@ -3,12 +3,12 @@
 use leanclaw_types::redact::Secret;
 use serde_json::{Value, json};
 
+use super::devices::proxied;
 use super::{Client, Server, connect_params, start, with_token};
 use crate::{ClassLimits, Credential, GatewayConfig, Role};
 
 fn tight() -> GatewayConfig {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let mut config = proxied();
     config.live.rates.per_ip = ClassLimits { read: 4, write: 2, admin: 2, expensive: 1 };
     config.live.rates.per_credential = ClassLimits { read: 6, write: 2, admin: 2, expensive: 1 };
     config.auth.named = vec![Credential { name: "ann".into(), secret: Secret::new("of-ann"), role: Role::User }];

@@ -26,9 +26,7 @@ fn keys(page: &Value) -> Vec<&str> {
 
 /// What the same client would see after the gateway was started again.
 async fn restarted(server: Server) -> Server {
-    let records = Arc::clone(&server.records);
-    server.stop().await;
-    start_on(with_token(), records).await
+    server.again(with_token()).await
 }
 
 #[tokio::test]
@@ -185,6 +183,9 @@ async fn lists_are_filtered_and_come_in_pages() {
     assert_invalid(&bad, "invalid sessions.list params: at /archived: must be equal to one of the allowed values");
     let null = admin.call("sessions.list", json!({"label": null})).await;
     assert_invalid(&null, "invalid sessions.list params: at /label: must be string");
+    let server = restarted(server).await;
+    let again = ok(&mut server.connect(4, READ).await, "sessions.list", json!({"limit": 2, "offset": 1})).await;
+    assert_eq!(keys(&again), all[1..], "also after a restart");
 }
 
 #[tokio::test]
@@ -349,6 +350,13 @@ async fn history_is_what_was_said_within_its_caps() {
     ok(&mut admin, "sessions.reset", json!({"key": "main"})).await;
     assert_eq!(ok(&mut admin, "chat.history", cursor).await, json!({"kind": "reset"}));
     assert_eq!(ok(&mut old, "sessions.get", json!({"key": "main"})).await, json!({"messages": []}));
+    server.records.say(key, "user", json!({"content": "anew"}), 10);
+    let server = restarted(server).await;
+    let mut old = server.connect(3, READ).await;
+    for (method, name) in [("sessions.get", "key"), ("chat.history", "sessionKey")] {
+        let kept = ok(&mut old, method, json!({name: "main"})).await["messages"].clone();
+        assert_eq!((kept.as_array().unwrap().len(), &kept[0]["content"]), (1, &json!("anew")), "{method}: {kept}");
+    }
 }
 
 #[tokio::test]
@@ -375,6 +383,10 @@ async fn previews_and_titles_come_from_the_transcript() {
     let params = json!({"search": "main:a", "includeDerivedTitles": true, "includeLastMessage": true});
     let row = ok(&mut admin, "sessions.list", params).await["sessions"][0].clone();
     assert_eq!((&row["derivedTitle"], &row["lastMessagePreview"]), (&json!("What is the weather?"), &json!("Rain.")));
+    let server = restarted(server).await;
+    let params = json!({"keys": ["a", "b"], "maxChars": 20});
+    let again = ok(&mut server.connect(4, READ).await, "sessions.preview", params).await;
+    assert_eq!((&again["previews"][0], &again["previews"][1]["status"]), (&previews[0], &json!("empty")), "{again}");
 }
 
 #[tokio::test]
@@ -404,26 +416,29 @@ async fn the_health_tells_how_many_sessions_there_are() {
     assert_eq!(ok(&mut admin, "health", json!({})).await["sessions"]["count"], 1);
 }
 
+/// What is summed up of use.
+const TOTALS: [&str; 11] = [
+    "input",
+    "output",
+    "cacheRead",
+    "cacheWrite",
+    "totalTokens",
+    "totalCost",
+    "inputCost",
+    "outputCost",
+    "cacheReadCost",
+    "cacheWriteCost",
+    "missingCostEntries",
+];
+
 #[tokio::test]
 async fn usage_is_counted_from_what_was_said() {
     let server = start(with_token()).await;
     let mut admin = server.connect(4, ADMIN).await;
     let mut old = server.connect(3, READ).await;
-    let eleven = [
-        "input",
-        "output",
-        "cacheRead",
-        "cacheWrite",
-        "totalTokens",
-        "totalCost",
-        "inputCost",
-        "outputCost",
-        "cacheReadCost",
-        "cacheWriteCost",
-        "missingCostEntries",
-    ];
-    let zeros =
-        |totals: &Value| eleven.iter().all(|name| totals[name] == json!(0)) && totals.as_object().unwrap().len() == 11;
+    let zeros = |totals: &Value| {
+        TOTALS.iter().all(|name| totals[name] == json!(0)) && totals.as_object().unwrap().len() == TOTALS.len()
+    };
     let nothing = ok(&mut old, "usage.cost", json!({"days": 7, "unknown": 1})).await;
     assert!(zeros(&nothing["totals"]), "{nothing}");
     assert_eq!((&nothing["days"], &nothing["daily"], nothing.get("cacheStatus")), (&json!(8), &json!([]), None));
@@ -462,6 +477,12 @@ async fn usage_is_counted_from_what_was_said() {
     );
     let mine = ok(&mut old, "sessions.usage", json!({"key": "silent"})).await;
     assert_eq!((mine["sessions"].as_array().unwrap().len(), &mine["totals"]["totalTokens"]), (1, &json!(0)));
+    let server = restarted(server).await;
+    let mut reader = server.connect(4, READ).await;
+    let again = ok(&mut reader, "sessions.usage", json!({"range": "7d"})).await;
+    assert_eq!((&again["totals"], &again["aggregates"]), (&usage["totals"], &usage["aggregates"]));
+    let day = json!({"startDate": "2023-11-14", "endDate": "2023-11-14"});
+    assert_eq!(ok(&mut reader, "usage.cost", day).await["totals"], cost["totals"]);
 }
 
 #[tokio::test]
@@ -483,6 +504,11 @@ async fn the_use_of_one_session_is_told_answer_by_answer() {
     let logs = ok(&mut old, "sessions.usage.logs", json!({"key": "a", "limit": 2})).await["logs"].clone();
     assert_eq!(logs.as_array().unwrap().len(), 2);
     assert_eq!(logs[1], json!({"timestamp": now, "role": "assistant", "content": "hello", "tokens": 15, "cost": 0.25}));
+    let server = restarted(server).await;
+    let mut reader = server.connect(4, READ).await;
+    let again = ok(&mut reader, "sessions.usage.timeseries", json!({"key": key})).await;
+    assert_eq!(again["points"], series["points"], "also after a restart");
+    assert_eq!(ok(&mut reader, "sessions.usage.logs", json!({"key": "a", "limit": 2})).await["logs"], logs);
 }
 
 #[tokio::test]

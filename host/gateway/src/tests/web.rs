@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::devices::proxied;
 use super::hooks::with_hooks;
 use super::{PATIENCE, Server, TOKEN, start, with_token};
 use crate::GatewayConfig;
@@ -120,9 +121,7 @@ async fn metrics_are_json_or_text_and_not_for_strangers() {
     let wrong = request(&server, "POST /metrics", &[], "").await;
     assert_eq!((wrong.status, wrong.headers["allow"].as_str()), (405, "GET, HEAD"));
     let far = ("x-forwarded-for", "9.9.9.9");
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
+    let server = start(proxied()).await;
     assert_eq!(request(&server, "GET /metrics", &[far], "").await.status, 401);
     assert_eq!(request(&server, "GET /metrics", &[far, ("authorization", &bearer())], "").await.status, 200);
     assert_eq!(request(&server, "GET /metrics", &[far, ("authorization", "Bearer wrong")], "").await.status, 401);
@@ -130,9 +129,7 @@ async fn metrics_are_json_or_text_and_not_for_strangers() {
 
 #[tokio::test]
 async fn a_scrape_without_a_credential_is_no_failed_login() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
+    let server = start(proxied()).await;
     let (far, bearer) = (("x-forwarded-for", "9.9.9.9"), bearer());
     for path in ["/metrics", "/metrics/prometheus"] {
         for _ in 0..20 {
@@ -226,8 +223,7 @@ async fn http_callers_prove_themselves() {
 
 #[tokio::test]
 async fn who_lacks_the_scope_is_counted_and_written_down_once() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let mut config = proxied();
     config.live.rates.per_credential.expensive = 2;
     config.auth.named =
         vec![crate::Credential { name: "vic".into(), secret: Secret::new("of-vic"), role: crate::Role::Viewer }];
@@ -243,9 +239,7 @@ async fn who_lacks_the_scope_is_counted_and_written_down_once() {
 
 #[tokio::test]
 async fn wrong_bearers_lock_an_address_out() {
-    let mut config = with_token();
-    config.live.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
-    let server = start(config).await;
+    let server = start(proxied()).await;
     let from = ("x-forwarded-for", "9.9.9.9");
     for _ in 0..10 {
         let answer = request(&server, "POST /tools/invoke", &[from, ("authorization", "Bearer no")], "{}").await;

@@ -3,14 +3,12 @@
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustix::fs::inotify;
 use serde_json::{Value, json};
 
-use super::agents::over;
+use super::agents::{fresh, over};
 use super::assert_invalid;
-use super::fake::MemoryRecords;
 use crate::workspace::{Place, Workspace};
 
 fn get(path: &str) -> Value {
@@ -39,8 +37,7 @@ fn furnish(folder: &Path) -> PathBuf {
 
 #[tokio::test]
 async fn a_workspace_is_looked_through_also_after_a_restart() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, records, server) = fresh().await;
     let (mut admin, mut reader) = (server.admin().await, server.connect(4, &["operator.read"]).await);
     let none = json!({"agentId": "main", "path": "", "entries": [], "totalEntries": 0, "offset": 0});
     assert_eq!(reader.call("agents.workspace.list", json!({"agentId": "main"})).await["payload"], none);
@@ -84,14 +81,18 @@ async fn a_workspace_is_looked_through_also_after_a_restart() {
         expected,
         "after a restart"
     );
+    let file = again.call("agents.files.get", json!({"agentId": "main", "name": "USER.md"})).await["payload"].clone();
+    assert_eq!((&file["file"]["content"], &file["file"]["missing"]), (&json!("# ü\n"), &json!(false)), "{file}");
+    let files = again.call("agents.files.list", json!({"agentId": "main"})).await["payload"]["files"].clone();
+    let there = files.as_array().unwrap().iter().filter(|file| file["missing"] == false).collect::<Vec<_>>();
+    assert_eq!((there.len(), &there[0]["name"]), (1, &json!("USER.md")), "{files}");
     drop(again);
     server.stop().await;
 }
 
 #[tokio::test]
 async fn nothing_outside_is_reached_and_what_cannot_be_read_says_why() {
-    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
-    let server = over(&records, folder.path()).await;
+    let (folder, _records, server) = fresh().await;
     let workspace = furnish(folder.path());
     std::fs::write(workspace.join("USER.md"), "me").unwrap();
     let mut reader = server.connect(4, &["operator.read"]).await;
