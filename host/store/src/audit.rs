@@ -67,7 +67,7 @@ impl Store {
         if !self.audit_buffer.start_flush() {
             return;
         }
-        let flush = Flush { buffer: Arc::clone(&self.audit_buffer), written: Vec::new(), failure: None };
+        let flush = Flush { buffer: Arc::clone(&self.audit_buffer), written: Vec::new() };
         if let Err(error) = self.database.push_exempt(Lane::Host, Box::new(flush)) {
             self.audit_buffer.end_flush();
             tracing::warn!(%error, "audit rows cannot be written");
@@ -253,26 +253,20 @@ impl Buffered {
 struct Flush {
     buffer: Arc<AuditBuffer>,
     written: Vec<AuditRecord>,
-    failure: Option<StoreError>,
 }
 
 impl Write for Flush {
-    fn run(&mut self, connection: &Connection) -> bool {
+    fn run(&mut self, connection: &Connection) -> Result<(), Option<StoreError>> {
         self.written = self.buffer.take();
         for record in &self.written {
             if let Err(error) = append(connection, record) {
                 tracing::error!(%error, "audit rows could not be written");
                 self.buffer.lose(&self.written);
                 self.written.clear();
-                self.failure = error.of_file().cloned();
-                return false;
+                return Err(error.file_failure().cloned());
             }
         }
-        true
-    }
-
-    fn failure(&self) -> Option<StoreError> {
-        self.failure.clone()
+        Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {

@@ -156,13 +156,11 @@ where
     E: From<StoreError> + Located + Send,
     W: FnOnce(&Connection) -> Result<T, E> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
-        self.result = self.work.take().map(|work| work(connection));
-        matches!(self.result, Some(Ok(_)))
-    }
-
-    fn failure(&self) -> Option<StoreError> {
-        self.result.as_ref()?.as_ref().err()?.of_file().cloned()
+    fn run(&mut self, connection: &Connection) -> Result<(), Option<StoreError>> {
+        match self.result.insert(self.work.take().ok_or(None)?(connection)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.file_failure().cloned()),
+        }
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {

@@ -181,7 +181,7 @@ pub(crate) trait Located {
     fn at(self, path: &Path) -> Self;
 
     /// The error, where it says that the file cannot be used, whatever is to be done with it.
-    fn of_file(&self) -> Option<&StoreError>;
+    fn file_failure(&self) -> Option<&StoreError>;
 }
 
 impl Located for StoreError {
@@ -215,7 +215,7 @@ impl Located for StoreError {
         self
     }
 
-    fn of_file(&self) -> Option<&Self> {
+    fn file_failure(&self) -> Option<&Self> {
         let is_of_file = matches!(
             self,
             Self::NotADatabase { .. }
@@ -239,16 +239,9 @@ impl StoreError {
         Self::Io { path: path.to_owned(), source: Arc::new(source) }
     }
 
-    /// Why, without the file it is about.
-    pub(crate) fn cause(&self) -> String {
-        match self {
-            Self::DiskFull { .. } => "its disk is full".to_owned(),
-            Self::Corrupt { message, .. } | Self::DiskFailed { message, .. } | Self::NoAccess { message, .. } => {
-                message.clone()
-            }
-            Self::Sqlite { source, .. } => source.to_string(),
-            other => other.to_string(),
-        }
+    /// Whether the file itself is wrong: what it takes now says nothing about what it holds.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::NotADatabase { .. })
     }
 
     /// Whether the same call may succeed later without anybody doing anything about the file.

@@ -61,8 +61,8 @@ impl Located for KvError {
         }
     }
 
-    fn of_file(&self) -> Option<&StoreError> {
-        if let Self::Store(error) = self { error.of_file() } else { None }
+    fn file_failure(&self) -> Option<&StoreError> {
+        if let Self::Store(error) = self { error.file_failure() } else { None }
     }
 }
 

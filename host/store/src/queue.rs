@@ -32,10 +32,8 @@ pub(crate) enum Lane {
 
 /// A write that waits.
 pub(crate) trait Write: Send {
-    /// Does it, inside a savepoint. False: undo it.
-    fn run(&mut self, connection: &Connection) -> bool;
-    /// Why it has to be undone, where that is because the file could not be used.
-    fn failure(&self) -> Option<StoreError>;
+    /// Does it, inside a savepoint. An error: undo it; the error says why where that is because the file could not be used.
+    fn run(&mut self, connection: &Connection) -> Result<(), Option<StoreError>>;
     /// Called once, after the transaction was committed or was lost.
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>);
 }

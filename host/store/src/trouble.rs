@@ -1,10 +1,12 @@
 //! Whether a file takes what is written to it, as the last attempt that reached the disk found out.
 //!
-//! What is wrong is kept until a transaction that wrote something is on disk. One that changed nothing proves nothing: it
-//! does not reach the disk.
+//! What is wrong is kept until a transaction that wrote something is on disk, or, where only the log could not be folded in,
+//! until it is. A transaction that changed nothing proves nothing: it does not reach the disk. Damage is kept for as long as
+//! the file is open, as other pages of it may well take what is written.
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,39 +24,58 @@ const CHECKED_BYTES: usize = 64 * 1024;
 
 /// What is wrong with a file, if anything is.
 pub(crate) struct Trouble {
-    /// The file's name without its folder: who may hear what is wrong need not hear where it lies.
-    file: PathBuf,
+    path: PathBuf,
     now: Mutex<Option<StoreError>>,
 }
 
 impl Trouble {
     /// Nothing is wrong with the file at `path`.
     pub(crate) fn new(path: &Path) -> Self {
-        Self { file: path.file_name().map(PathBuf::from).unwrap_or_default(), now: Mutex::default() }
+        Self { path: path.to_owned(), now: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<StoreError>> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is wrong now.
+    /// What is wrong now. It has the file's name without its folder: who may hear what is wrong need not hear where it lies.
     pub(crate) fn now(&self) -> Option<StoreError> {
-        self.lock().clone()
+        let error = self.lock().clone()?;
+        Some(error.at(Path::new(self.path.file_name().unwrap_or_default())))
     }
 
-    /// Something went wrong; `error` names no file yet.
+    /// What is wrong now, where that may pass by itself.
+    pub(crate) fn passing(&self) -> Option<StoreError> {
+        self.lock().clone().filter(|error| !error.is_damage())
+    }
+
+    /// Something went wrong; `error` names no file yet. Damage stays known whatever else goes wrong.
     pub(crate) fn note(&self, error: StoreError) {
-        let error = error.at(&self.file);
-        let before = self.lock().replace(error.clone());
-        if before.is_none() {
-            tracing::error!(%error, "the database is in trouble");
+        let mut now = self.lock();
+        if now.as_ref().is_some_and(StoreError::is_damage) && !error.is_damage() {
+            return;
+        }
+        let before = now.replace(error.clone());
+        drop(now);
+        if before.is_none_or(|before| discriminant(&before) != discriminant(&error)) {
+            let error = error.at(&self.path);
+            let hint = error.hints().join(" ");
+            tracing::error!(path = %self.path.display(), %error, hint, "the database is in trouble");
         }
     }
 
-    /// Something was written, and all is well.
-    pub(crate) fn is_over(&self) {
-        if self.lock().take().is_some() {
-            tracing::info!(file = %self.file.display(), "the database can be written again");
+    /// Everything that was written stands; `log` is whether the log is folded in as far as it has to be, or why it cannot be.
+    pub(crate) fn stored(&self, log: Result<bool, StoreError>) {
+        let is_in_order = match log {
+            Ok(is_in_order) => is_in_order,
+            Err(error) => return self.note(error),
+        };
+        let is_over = |wrong: &mut StoreError| match wrong {
+            StoreError::LogKept { .. } => is_in_order,
+            other => !other.is_damage(),
+        };
+        if self.lock().take_if(is_over).is_some() {
+            tracing::info!(path = %self.path.display(), "the database takes again what is written to it");
         }
     }
 }
@@ -76,41 +97,41 @@ fn after_commit(log: &Wal, pages: c_int) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What the last commit of this thread led to, told once: whether the log is in order. None when it wrote nothing.
-pub(crate) fn committed() -> Option<Result<(), StoreError>> {
+/// What the last commit of this thread led to, told once: as [`fold`] does. None when it wrote nothing.
+pub(crate) fn committed() -> Option<Result<bool, StoreError>> {
     Some(folded(FOLDED.take()?))
 }
 
-/// Tries again to fold in a log that could not be.
-pub(crate) fn fold(connection: &Connection) -> Result<(), StoreError> {
-    folded(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
+/// Folds the log in. False where somebody else is at it, of which nothing is known yet.
+pub(crate) fn fold(connection: &Connection) -> Result<bool, StoreError> {
+    let is_busy = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, bool>(0));
+    match is_busy {
+        Ok(is_busy) => Ok(!is_busy),
+        Err(error) => folded(Err(error)),
+    }
 }
 
-fn folded(outcome: rusqlite::Result<()>) -> Result<(), StoreError> {
-    match outcome.map_err(StoreError::from) {
-        // Somebody else is folding it in.
-        Ok(()) | Err(StoreError::Locked { .. }) => Ok(()),
-        Err(error) => Err(StoreError::LogKept { path: PathBuf::new(), message: error.cause() }),
+fn folded(outcome: rusqlite::Result<()>) -> Result<bool, StoreError> {
+    let Err(error) = outcome else { return Ok(true) };
+    let message = error.to_string();
+    match StoreError::from(error) {
+        StoreError::Locked { .. } => Ok(false),
+        damage if damage.is_damage() => Err(damage),
+        _ => Err(StoreError::LogKept { path: PathBuf::new(), message }),
     }
 }
 
 /// Writes something and leaves nothing of it, to find out whether that can be done again.
-#[derive(Default)]
-pub(crate) struct RoomCheck(Option<StoreError>);
+pub(crate) struct RoomCheck;
 
 impl Write for RoomCheck {
-    fn run(&mut self, connection: &Connection) -> bool {
+    fn run(&mut self, connection: &Connection) -> Result<(), Option<StoreError>> {
         // What is deleted is overwritten, so that every page of it is written.
         let sql = format!(
             "CREATE TABLE room_check (bytes BLOB); INSERT INTO room_check VALUES (zeroblob({CHECKED_BYTES})); \
              DROP TABLE room_check"
         );
-        self.0 = connection.execute_batch(&sql).err().map(StoreError::from);
-        self.0.is_none()
-    }
-
-    fn failure(&self) -> Option<StoreError> {
-        self.0.clone()
+        connection.execute_batch(&sql).map_err(|error| Some(StoreError::from(error)))
     }
 
     fn finish(self: Box<Self>, _: Result<(), StoreError>) {}

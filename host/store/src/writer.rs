@@ -62,23 +62,27 @@ impl Writer {
         }
     }
 
-    /// Finds out whether a file that could not be written can be now, once that is due. Gives when it is due next; none while
-    /// nothing is wrong.
+    /// Finds out whether what is wrong with the file has passed, once that is due. Gives when it is due next; none while
+    /// nothing is wrong that may pass.
     fn retry(&self, due: Option<Instant>) -> Option<Instant> {
-        let wrong = self.trouble.now()?;
-        if let Some(due) = due
-            && due <= Instant::now()
-        {
-            if !matches!(wrong, StoreError::LogKept { .. }) {
-                self.write(vec![Box::<RoomCheck>::default()]);
-            } else if trouble::fold(&self.connection).is_ok() {
-                self.trouble.is_over();
+        let wrong = self.trouble.passing()?;
+        match due {
+            Some(due) if due > Instant::now() => return Some(due),
+            Some(_) => {
+                self.try_again(&wrong);
+                self.trouble.passing()?;
             }
-            self.trouble.now()?;
-        } else if due.is_some() {
-            return due;
+            None => {}
         }
         Some(Instant::now() + self.retry_pause)
+    }
+
+    fn try_again(&self, wrong: &StoreError) {
+        if matches!(wrong, StoreError::LogKept { .. }) {
+            self.trouble.stored(trouble::fold(&self.connection));
+        } else {
+            self.write(vec![Box::new(RoomCheck)]);
+        }
     }
 
     fn write(&self, batch: Vec<Box<dyn Write>>) {
@@ -115,8 +119,9 @@ impl Writer {
 
     fn run_in_savepoint(&self, write: &mut dyn Write) -> Result<Ran, StoreError> {
         self.execute("SAVEPOINT one_write")?;
-        let keep = write.run(&self.connection);
-        if !keep && let Some(error) = write.failure() {
+        let ran = write.run(&self.connection);
+        let keep = ran.is_ok();
+        if let Err(Some(error)) = ran {
             self.noted(error);
         }
         if self.connection.is_autocommit() {
@@ -138,10 +143,11 @@ impl Writer {
         let outcome = self.execute("COMMIT");
         self.commits.fetch_add(1, Ordering::AcqRel);
         self.roll_back();
-        match trouble::committed() {
-            Some(Err(error)) => self.trouble.note(error),
-            Some(Ok(())) if !self.failed.get() => self.trouble.is_over(),
-            Some(Ok(())) | None => {}
+        // Of a batch with a write that the file failed, that failure is what is told.
+        if let Some(log) = trouble::committed()
+            && !self.failed.get()
+        {
+            self.trouble.stored(log);
         }
         outcome.map_err(|error| self.noted(error))
     }

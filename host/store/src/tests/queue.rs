@@ -10,12 +10,8 @@ use crate::queue::{Lane, MAX_LANE_BYTES, MAX_LANE_WRITES, Queue, Write};
 struct Named(String, Arc<Mutex<Vec<String>>>);
 
 impl Write for Named {
-    fn run(&mut self, _: &Connection) -> bool {
-        true
-    }
-
-    fn failure(&self) -> Option<StoreError> {
-        None
+    fn run(&mut self, _: &Connection) -> Result<(), Option<StoreError>> {
+        Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
