@@ -26,8 +26,8 @@ const SPOKEN_MS: &str = "(SELECT at_ms FROM messages WHERE session = sessions.id
 const COLUMNS: &str = "key, session_id, agent, kind, label, archived, created_ms, updated_ms, entry";
 
 impl Store {
-    /// The sessions that were asked for. Costs the same however many others there are, as long as nothing is searched for and
-    /// they come in the order of their changes.
+    /// The sessions that were asked for. Costs the same however many others there are where few are wanted, put away or not, of
+    /// all agents or of one, in the order of their changes, and under no other condition; else it looks at all of them.
     ///
     /// # Errors
     /// [`StoreError`] when the file or a row cannot be read.
@@ -131,9 +131,9 @@ fn is_quick(query: &SessionQuery) -> bool {
     let scans = query.exclude_subagents
         || query.search.is_some()
         || query.spawned_by.is_some()
-        || query.agents.is_some()
+        || query.agents.as_ref().is_some_and(|agents| agents.len() != 1)
         || query.spoken_in
-        || query.by_interaction
+        || query.last_spoken_first
         || query.updated_since_ms.is_some();
     !scans && query.archived.is_some() && query.limit.is_some_and(|limit| limit <= QUICK_ROWS)
 }
@@ -150,12 +150,13 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
         all.push(condition);
         values.push(value);
     };
-    if let Some(agent) = &query.agent {
-        add("agent = ?", text(agent));
-    }
-    if let Some(agents) = &query.agents {
+    match query.agents.as_deref() {
+        None => {}
+        Some([agent]) => add("agent = ?", text(agent)),
         // Not by the index of agents, which would have all that fits sorted.
-        add("+agent IN (SELECT value FROM json_each(?))", Sql::Text(serde_json::json!(agents).to_string()));
+        Some(agents) => {
+            add("+agent IN (SELECT value FROM json_each(?))", Sql::Text(serde_json::json!(agents).to_string()));
+        }
     }
     if let Some(archived) = query.archived {
         add("archived = ?", Sql::Integer(archived.into()));
@@ -183,7 +184,7 @@ fn conditions(query: &SessionQuery) -> (String, Vec<Sql>) {
 /// The statement that reads a page of these columns. Offset and limit are its last two values.
 pub(crate) fn page_sql(query: &SessionQuery, columns: &str) -> (String, Vec<Sql>) {
     let (conditions, values) = conditions(query);
-    let first = if query.by_interaction { format!("{SPOKEN_MS} DESC, ") } else { String::new() };
+    let first = if query.last_spoken_first { format!("{SPOKEN_MS} DESC, ") } else { String::new() };
     let sql = format!(
         "SELECT {columns} FROM sessions WHERE {conditions} ORDER BY {first}updated_ms DESC, id DESC LIMIT ? OFFSET ?"
     );

@@ -71,8 +71,6 @@ pub struct SessionRow {
 /// Which sessions are asked for. Every condition must hold.
 #[derive(Debug, Clone, Default)]
 pub struct SessionQuery {
-    /// Of this agent.
-    pub agent: Option<String>,
     /// Of one of these agents; none for all.
     pub agents: Option<Vec<String>>,
     /// In which a person said something since its transcript began.
@@ -95,7 +93,7 @@ pub struct SessionQuery {
     pub updated_since_ms: Option<u64>,
     /// The one in which a person said something last comes first, and those in which nobody did come last. Else, and among
     /// equals, the one that changed last comes first.
-    pub by_interaction: bool,
+    pub last_spoken_first: bool,
     /// Skip this many.
     pub offset: u64,
     /// Give at most this many; none for all.

@@ -27,8 +27,7 @@ pub(crate) struct MemorySession {
 fn matches(query: &SessionQuery, row: &SessionRow) -> bool {
     let search = query.search.as_ref().map(|search| search.to_lowercase());
     let text = format!("{} {} {}", row.key, row.label.as_deref().unwrap_or_default(), row.session_id).to_lowercase();
-    query.agent.as_ref().is_none_or(|agent| row.agent == *agent)
-        && query.agents.as_ref().is_none_or(|agents| agents.contains(&row.agent))
+    query.agents.as_ref().is_none_or(|agents| agents.contains(&row.agent))
         && query.archived.is_none_or(|archived| row.archived == archived)
         && (query.include_global || row.kind != SessionKind::Global)
         && (query.include_unknown || row.kind != SessionKind::Unknown)
@@ -115,7 +114,7 @@ impl Sessions for MemoryRecords {
     async fn list(&self, query: SessionQuery) -> Result<SessionPage, Failure> {
         let mut rows: Vec<_> = self.rows().into_iter().filter(|row| matches(&query, row)).collect();
         rows.retain(|row| !query.spoken_in || self.spoken_ms(&row.key).is_some());
-        if query.by_interaction {
+        if query.last_spoken_first {
             rows.sort_by_key(|row| Reverse(self.spoken_ms(&row.key)));
         }
         let total = rows.len() as u64;

@@ -67,7 +67,7 @@ async fn sessions_are_kept_and_found_after_a_restart() {
     assert_eq!(keys(&store, page).await, (all[1..2].to_vec(), 3));
     let searched = SessionQuery { search: Some("ÜBER AGENT:ADA".into()), ..live.clone() };
     assert_eq!(keys(&store, searched).await, (all[1..2].to_vec(), 1));
-    let ada = SessionQuery { agent: Some("ada".into()), ..live.clone() };
+    let ada = SessionQuery { agents: Some(vec!["ada".into()]), ..live.clone() };
     assert_eq!(keys(&store, ada).await, (all[1..2].to_vec(), 1));
     let global = SessionQuery { include_global: true, limit: Some(1), ..live.clone() };
     assert_eq!(keys(&store, global).await, (vec!["global".into()], 4));
@@ -129,7 +129,7 @@ async fn sessions_are_listed_by_agents_and_by_what_people_said() {
         store.append_message(key, role, say("x"), at_ms).await.unwrap().unwrap();
     }
     let live = SessionQuery { archived: Some(false), limit: Some(20), ..SessionQuery::default() };
-    let by = SessionQuery { by_interaction: true, ..live.clone() };
+    let by = SessionQuery { last_spoken_first: true, ..live.clone() };
     let named = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     let all = ["agent:ada:b", "agent:bob:c", "agent:main:d", "agent:main:a"];
     assert_eq!(keys(&store, by.clone()).await, (named(&all), 4));
@@ -268,13 +268,18 @@ async fn lists_of_many_sessions_read_only_what_they_show() {
         )
         .unwrap();
     for agent in [None, Some("ada".to_owned())] {
-        let query = SessionQuery { agent, archived: Some(false), limit: Some(20), ..SessionQuery::default() };
+        let query = SessionQuery {
+            agents: agent.map(|agent| vec![agent]),
+            archived: Some(false),
+            limit: Some(20),
+            ..SessionQuery::default()
+        };
         let (sql, values) = page_sql(&query, MARK);
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let values = values.into_iter().chain([20.into(), 0.into()]);
         let steps: Vec<String> =
             plan.query_map(params_from_iter(values), |row| row.get(3)).unwrap().map(Result::unwrap).collect();
-        let index = if query.agent.is_some() { "sessions_by_agent" } else { "sessions_by_time" };
+        let index = if query.agents.is_some() { "sessions_by_agent" } else { "sessions_by_time" };
         assert!(
             steps.len() == 1 && steps[0].contains(&format!("SEARCH sessions USING COVERING INDEX {index}")),
             "{steps:?}"
@@ -285,7 +290,7 @@ async fn lists_of_many_sessions_read_only_what_they_show() {
     let query = SessionQuery { archived: Some(false), limit: Some(20), ..SessionQuery::default() };
     let page = store.sessions(query.clone()).await.unwrap();
     assert_eq!((page.rows.len(), page.total, page.rows[0].updated_ms), (20, 100_000, 100_000));
-    let page = store.sessions(SessionQuery { agent: Some("ada".into()), ..query }).await.unwrap();
+    let page = store.sessions(SessionQuery { agents: Some(vec!["ada".into()]), ..query }).await.unwrap();
     assert_eq!((page.rows.len(), page.total), (20, 10_000));
     assert_eq!(store.sessions_at_a_glance(5).unwrap().iter().map(|own| own.count).sum::<u64>(), 100_000);
 }
@@ -478,7 +483,7 @@ async fn statements_are_prepared_once_whatever_is_bound_to_them() {
         .read(|connection| {
             for agent in ["main", "ada", "main"] {
                 let query =
-                    SessionQuery { agent: Some(agent.into()), archived: Some(false), ..SessionQuery::default() };
+                    SessionQuery { agents: Some(vec![agent.into()]), archived: Some(false), ..SessionQuery::default() };
                 let (sql, values) = page_sql(&query, MARK);
                 let mut statement = connection.prepare_cached(&sql)?;
                 let values = values.into_iter().chain([20.into(), 0.into()]);

@@ -199,24 +199,21 @@ impl List {
             // Version 3 knows of no archive, and so of no way to look into it.
             _ => Some(false),
         };
-        let mut agent = self.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
-        let mut agents = None;
+        let agent = self.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
+        let mut agents = agent.map(|agent| vec![agent]);
         if self.configured_agents_only == Some(true) {
             let mut all: Vec<String> = state.agents.all().into_iter().map(|(id, _)| id).collect();
-            all.retain(|id| agent.as_ref().is_none_or(|agent| agent == id));
-            match all.len() {
-                0 => return Ok(None),
-                // One agent's sessions are found by themselves.
-                1 => agent = all.pop(),
-                _ => agents = Some(all),
+            all.retain(|id| agents.as_ref().is_none_or(|wanted| wanted.contains(id)));
+            if all.is_empty() {
+                return Ok(None);
             }
+            agents = Some(all);
         }
         let search = self.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
         Ok(Some(SessionQuery {
-            agent,
             agents,
             spoken_in: self.require_last_interaction == Some(true),
-            by_interaction: self.sort_by.as_deref() == Some("lastInteractionAt"),
+            last_spoken_first: self.sort_by.as_deref() == Some("lastInteractionAt"),
             archived: archived.filter(|_| is_newest(session) || self.archived.is_none()),
             include_global: self.include_global == Some(true),
             include_unknown: self.include_unknown == Some(true),

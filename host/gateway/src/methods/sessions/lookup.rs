@@ -137,7 +137,8 @@ fn answer(found: Found, newest: bool, missing_is_fine: bool) -> Result<Value, Er
 async fn by_slug(state: &State, session: &Session, resolve: &Resolve, what: String) -> Result<Found, ErrorShape> {
     let slug = resolve.reference.as_ref().and_then(|reference| reference.slug.clone()).unwrap_or_default();
     let agent = resolve.agent_id.as_deref().map(crate::sessions::agent_id).transpose()?;
-    let query = SessionQuery { agent, limit: Some(MAX_NAMED), ..SessionQuery::default() };
+    let agents = agent.map(|agent| vec![agent]);
+    let query = SessionQuery { agents, limit: Some(MAX_NAMED), ..SessionQuery::default() };
     let page = state.services.sessions.list(query).await.map_err(failed(session))?;
     let named = |row: &SessionRow| {
         let name = row.label.as_deref().or_else(|| row.entry.get("displayName").and_then(Value::as_str));

@@ -85,8 +85,9 @@ pub(crate) fn usage(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let rows = match &key {
             Some(key) => sessions.get(&key.text).map_err(failed(&session))?.into_iter().collect(),
             None => {
+                let agents = agent.map(|agent| vec![agent]);
                 let query =
-                    SessionQuery { agent, archived: Some(false), limit: Some(limit), ..SessionQuery::default() };
+                    SessionQuery { agents, archived: Some(false), limit: Some(limit), ..SessionQuery::default() };
                 sessions.list(query).await.map_err(failed(&session))?.rows
             }
         };
