@@ -59,12 +59,13 @@ pub use error::GatewayError;
 pub use gateway::{Gateway, Services};
 pub use hooks::{HookMapping, Hooks};
 pub use log_file::{LogPiece, LogWish, MAX_LOG_BYTES, MAX_LOG_LINES, read_log};
-pub use methods::is_of_version_3_only;
+pub use methods::{is_of_version_3_only, own_methods};
 pub use plugins::{Channel, PluginHost, PluginMethod, RouteBody, WebhookReply, WebhookRequest};
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
 pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
 pub use settings::{
-    CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, is_or_is_below, merge_settings, without_secrets,
+    CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, changed_keys, is_or_is_below, merge_settings,
+    settings_refusal, settings_text, without_secrets,
 };
 pub use web::Doorman;

@@ -2,6 +2,7 @@
 //!
 //! What a setting means, where the file is and whether its content can be used is [`Settings`]' business.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,6 +22,14 @@ pub struct SettingsIssue {
     pub path: String,
     /// What is wrong there; never a secret.
     pub message: String,
+}
+
+impl fmt::Display for SettingsIssue {
+    /// `gateway.port: is ...`; the whole is called `<root>`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() { "<root>" } else { &self.path };
+        write!(out, "{path}: {}", self.message)
+    }
 }
 
 /// A key whose value in the file counts for nothing here, as a flag or the environment says another.
@@ -52,6 +61,34 @@ pub struct CheckedSettings {
     pub warnings: Vec<SettingsIssue>,
     /// Keys that count for nothing, whatever the text says of them.
     pub outranked: Vec<OutrankedKey>,
+}
+
+impl CheckedSettings {
+    /// Why the text must not be stored where these keys are changed with it: everything that is wrong, and of what is covered
+    /// today what is about them, as it would stop a start without what covers it.
+    #[must_use]
+    pub fn newly_wrong(&self, changed: &[String]) -> Vec<SettingsIssue> {
+        let covered = self.covered.iter().filter(|issue| is_touched(&issue.path, changed));
+        self.issues.iter().chain(covered).cloned().collect()
+    }
+
+    /// The keys among these that count for nothing, whatever the text says of them.
+    #[must_use]
+    pub fn outranked_at(&self, changed: &[String]) -> Vec<OutrankedKey> {
+        self.outranked.iter().filter(|outranked| is_touched(&outranked.key, changed)).cloned().collect()
+    }
+}
+
+/// Whether a change of these keys is one of this key.
+pub(crate) fn is_touched(key: &str, changed: &[String]) -> bool {
+    changed.iter().any(|changed| is_or_is_below(changed, key) || is_or_is_below(key, changed))
+}
+
+/// Why a configuration is not stored, in one line.
+#[must_use]
+pub fn settings_refusal(issues: &[SettingsIssue]) -> String {
+    let lines: Vec<String> = issues.iter().map(SettingsIssue::to_string).collect();
+    format!("invalid config: {}", lines.join("; "))
 }
 
 /// What it takes for a change of a key to count.
@@ -103,10 +140,7 @@ pub trait Settings: Send + Sync + 'static {
     fn go_by(&self, text: &str) -> Vec<String>;
 
     /// Does what follows from keys that count otherwise now: plugins are loaded anew.
-    ///
-    /// # Errors
-    /// They are stored and do not count yet; why.
-    async fn apply(&self, caller: &Caller, keys: &[String]) -> Result<(), Failure>;
+    async fn apply(&self, caller: &Caller, keys: &[String]);
 
     /// What counts in a running gateway with this text, keys of [`Reload::Hot`] and no others; none when it cannot be used.
     fn live(&self, text: &str) -> Option<LiveConfig>;
@@ -180,11 +214,12 @@ pub(crate) fn redacted_text(text: &str, shown: &Value, secrets: &[String], parse
     let mut secrets: Vec<&String> = secrets.iter().collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let replaced = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), SENTINEL));
-    if parse(&replaced) == *shown { replaced } else { rendered(shown) }
+    if parse(&replaced) == *shown { replaced } else { settings_text(shown) }
 }
 
 /// A configuration text of a value.
-pub(crate) fn rendered(value: &Value) -> String {
+#[must_use]
+pub fn settings_text(value: &Value) -> String {
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
@@ -291,8 +326,15 @@ fn without_nulls(value: &Value) -> Value {
     }
 }
 
-/// The keys at which two values differ, the deepest that both are objects down to.
-pub(crate) fn differences(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
+/// The keys at which two configurations differ, the deepest that both are objects down to.
+#[must_use]
+pub fn changed_keys(before: &Value, after: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    differences(before, after, "", &mut found);
+    found
+}
+
+fn differences(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
     let nothing = Map::new();
     match (before.as_object(), after.as_object()) {
         (None, None) if before == after => {}
@@ -356,14 +398,23 @@ mod tests {
 
     #[test]
     fn differences_name_the_deepest_key() {
-        let mut found = Vec::new();
         let (before, after) =
             (json!({"a": {"b": 1, "c": [1]}, "x": 1}), json!({"a": {"b": 1, "c": [2]}, "y": {"z": 1}}));
-        differences(&before, &after, "", &mut found);
-        assert_eq!(found, ["a.c", "x", "y.z"]);
-        found.clear();
-        differences(&before, &before, "", &mut found);
-        assert!(found.is_empty());
+        assert_eq!(changed_keys(&before, &after), ["a.c", "x", "y.z"]);
+        assert!(changed_keys(&before, &before).is_empty());
+    }
+
+    #[test]
+    fn what_is_covered_is_wrong_where_it_is_changed() {
+        let issue = |path: &str| SettingsIssue { path: path.into(), message: "is wrong".into() };
+        let checked = CheckedSettings {
+            issues: vec![issue("")],
+            covered: vec![issue("a.b"), issue("a.bc"), issue("a.b.c")],
+            ..CheckedSettings::default()
+        };
+        let wrong = checked.newly_wrong(&["a.b".into()]);
+        assert_eq!(settings_refusal(&wrong), "invalid config: <root>: is wrong; a.b: is wrong; a.b.c: is wrong");
+        assert_eq!(checked.newly_wrong(&[]), [issue("")]);
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod tree;
 
 use std::sync::{Arc, LazyLock};
 
-use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
@@ -23,8 +22,8 @@ use crate::handshake::Session;
 use crate::hub::Event;
 use crate::phrase::Shape;
 use crate::settings::{
-    CheckedSettings, OutrankedKey, Reload, SENTINEL, Settings, SettingsIssue, differences, is_or_is_below, merge,
-    redacted, redacted_text, rendered, restored,
+    CheckedSettings, OutrankedKey, Reload, SENTINEL, Settings, SettingsIssue, changed_keys, is_or_is_below, is_touched,
+    merge, redacted, redacted_text, restored, settings_refusal, settings_text,
 };
 use crate::wire::Payload;
 
@@ -194,38 +193,36 @@ fn issues(issues: &[SettingsIssue]) -> Value {
 
 fn write(call: &Call<'_>, wish: Wish) -> Result<Answer, ErrorShape> {
     with_settings(call, |state, session, settings| async move {
-        let (plan, applied) = store(&state, &session, &settings, &wish).await?;
-        let not_applied = applied.err().map(|error| error.to_string());
-        Ok(Payload::json(&answer(&state, session.version, &settings, &wish, &plan, not_applied)))
+        let plan = store(&state, &session, &settings, &wish).await?;
+        Ok(Payload::json(&answer(&state, session.version, &settings, &wish, &plan)))
     })
 }
 
 /// Lays a patch over the file, for a method that knows which keys it changes, and applies it.
 ///
 /// # Errors
-/// There is no file, it cannot be written, or the result would be wrong; or it is stored and cannot be applied.
+/// There is no file, it cannot be written, or the result would be wrong.
 pub(super) async fn lay_over(state: &State, session: &Session, patch: &Value) -> Result<(), ErrorShape> {
     let settings = state.services.settings.clone().ok_or_else(no_settings)?;
     let (how, raw) = (How::Lay, patch.to_string());
     let wish = Wish { how, raw, base_hash: None, replace: Vec::new() };
-    let (_, applied) = store(state, session, &settings, &wish).await?;
-    applied.map_err(|failure| failure_to_error(session.version, &failure))
+    store(state, session, &settings, &wish).await.map(drop)
 }
 
-/// Carries out a wish: what was stored, and whether it counts already.
+/// Carries out a wish; gives what was stored.
 async fn store(
     state: &State,
     session: &Session,
     settings: &Arc<dyn Settings>,
     wish: &Wish,
-) -> Result<(Plan, Result<(), Failure>), ErrorShape> {
+) -> Result<Plan, ErrorShape> {
     // One writer at a time: what a hash was checked against is still there when the file is replaced.
     let turn = state.settings_turn.lock().await;
     let version = session.version;
     let before = load(settings, version).await?;
     let mut plan = plan(state, version, settings, before.as_deref(), wish)?;
     if wish.how == How::Lay && plan.changed.is_empty() {
-        return Ok((plan, Ok(())));
+        return Ok(plan);
     }
     let (file, text) = (Arc::clone(settings), plan.text.clone());
     let stored = tokio::task::spawn_blocking(move || file.store(&text)).await;
@@ -237,10 +234,10 @@ async fn store(
     plan.live.extend(settings.go_by(&plan.text));
     note(state, session, settings, wish, &plan).await;
     drop(turn);
-    let applied = settings.apply(&session.caller, &plan.live).await;
+    settings.apply(&session.caller, &plan.live).await;
     // What follows waits for nothing before it answers.
     state.look_again_at(session);
-    Ok((plan, applied))
+    Ok(plan)
 }
 
 /// What will be stored.
@@ -258,8 +255,7 @@ struct Plan {
 impl Plan {
     /// Of the keys that count otherwise now, those that it does not change itself.
     fn edited(&self) -> Vec<String> {
-        let writes = |live: &str| self.changed.iter().any(|key| is_or_is_below(key, live) || is_or_is_below(live, key));
-        self.live.iter().filter(|live| !writes(live)).cloned().collect()
+        self.live.iter().filter(|live| !is_touched(live, &self.changed)).cloned().collect()
     }
 }
 
@@ -284,8 +280,7 @@ fn plan(
         How::Set | How::Apply => given.parsed.clone(),
     };
     if newest_patch {
-        let mut touched = Vec::new();
-        differences(&stored.parsed, &wanted, "", &mut touched);
+        let touched = changed_keys(&stored.parsed, &wanted);
         check_base(state, version, before, wish, touched.first().map_or("the file", String::as_str))?;
     }
     let found = restored(&wanted, Some(&stored.parsed), Some(&stored.resolved), "");
@@ -302,21 +297,15 @@ fn plan(
     let text = if parsed == given.parsed && matches!(wish.how, How::Set | How::Apply) {
         wish.raw.clone()
     } else {
-        rendered(&parsed)
+        settings_text(&parsed)
     };
     let checked = settings.check(&text);
-    if !checked.issues.is_empty() {
-        return Err(invalid(&checked.issues));
+    let changed = changed_keys(&stored.parsed, &parsed);
+    let wrong = checked.newly_wrong(&changed);
+    if !wrong.is_empty() {
+        return Err(invalid(&wrong));
     }
-    let mut changed = Vec::new();
-    differences(&stored.parsed, &parsed, "", &mut changed);
-    let is_new = |issue: &&SettingsIssue| changed.iter().any(|key| is_or_is_below(key, &issue.path));
-    let covered: Vec<SettingsIssue> = checked.covered.iter().filter(is_new).cloned().collect();
-    if !covered.is_empty() {
-        return Err(invalid(&covered));
-    }
-    let is_outranked = |outranked: &&OutrankedKey| changed.iter().any(|key| is_or_is_below(key, &outranked.key));
-    let outranked = checked.outranked.iter().filter(is_outranked).cloned().collect();
+    let outranked = checked.outranked_at(&changed);
     Ok(Plan { text, parsed, changed, outranked, live: Vec::new() })
 }
 
@@ -355,10 +344,7 @@ fn check_base(
 }
 
 fn invalid(problems: &[SettingsIssue]) -> ErrorShape {
-    let path = |issue: &SettingsIssue| if issue.path.is_empty() { "<root>".to_owned() } else { issue.path.clone() };
-    let lines: Vec<String> = problems.iter().map(|issue| format!("{}: {}", path(issue), issue.message)).collect();
-    let message = format!("invalid config: {}", lines.join("; "));
-    ErrorShape::invalid(message).details(json!({"issues": issues(problems)}))
+    ErrorShape::invalid(settings_refusal(problems)).details(json!({"issues": issues(problems)}))
 }
 
 /// Writes down that the configuration changed and tells the others.
@@ -388,9 +374,6 @@ struct Restart<'a> {
     keys: Vec<&'a String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
-    /// Why what should count now does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_applied: Option<String>,
     /// Keys that count otherwise from now on.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     live: &'a [String],
@@ -402,25 +385,18 @@ struct Restart<'a> {
     outranked: &'a [OutrankedKey],
 }
 
-fn counting<'a>(settings: &Arc<dyn Settings>, plan: &'a Plan, not_applied: Option<String>) -> Restart<'a> {
+fn counting<'a>(settings: &Arc<dyn Settings>, plan: &'a Plan) -> Restart<'a> {
     let Plan { changed, outranked, live, .. } = plan;
     let is_outranked = |key: &str| outranked.iter().any(|outranked| is_or_is_below(key, &outranked.key));
     let waits = |key: &&String| settings.reload(key) == Reload::Restart && !is_outranked(key);
     let keys: Vec<&String> = changed.iter().filter(waits).collect();
     let required = !keys.is_empty();
     let message = required.then_some("stop LeanClaw and start it again; until then the old values count");
-    Restart { ok: !required, required, keys, message, not_applied, live, edited: plan.edited(), outranked }
+    Restart { ok: !required, required, keys, message, live, edited: plan.edited(), outranked }
 }
 
-fn answer(
-    state: &State,
-    version: ProtocolVersion,
-    settings: &Arc<dyn Settings>,
-    wish: &Wish,
-    plan: &Plan,
-    not_applied: Option<String>,
-) -> Value {
-    let restart = counting(settings, plan, not_applied);
+fn answer(state: &State, version: ProtocolVersion, settings: &Arc<dyn Settings>, wish: &Wish, plan: &Plan) -> Value {
+    let restart = counting(settings, plan);
     let mut answer = json!({
         "ok": true, "path": settings.path(), "config": redacted(settings, &plan.parsed, "", &mut Vec::new()),
         "hash": hash(state, version, Some(&plan.text)), "restart": restart,

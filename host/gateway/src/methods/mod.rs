@@ -309,6 +309,14 @@ pub fn is_of_version_3_only(name: &str) -> bool {
     find(name).is_some_and(|known| known.method.only == Some(ProtocolVersion::V3))
 }
 
+/// The gateway's own methods whose names begin with this and a dot, as version 4 of the protocol has them.
+#[must_use]
+pub fn own_methods(family: &str) -> Vec<&'static str> {
+    let is_of_it = |name: &str| name.strip_prefix(family).is_some_and(|rest| rest.starts_with('.'));
+    let here = TABLE.iter().filter(|method| method.is_in(ProtocolVersion::V4));
+    here.map(|method| method.name).filter(|name| is_of_it(name)).collect()
+}
+
 impl Call<'_> {
     /// Reads the parameters, or phrases what is wrong with them. Each pair in `aliases` is a further name of a
     /// parameter and the name the schema knows.

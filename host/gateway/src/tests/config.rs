@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::fake::MemoryRecords;
 use super::{Server, assert_invalid, start_with, with_token};
-use crate::settings::differences;
-use crate::{CheckedSettings, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue};
+use crate::{CheckedSettings, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue, changed_keys};
 
 /// A file in memory. `bad: true` is wrong, `token` is a secret; `hot`, `plugins` and what the gateway goes by count at once.
 #[derive(Default)]
@@ -71,15 +70,13 @@ impl Settings for MemorySettings {
     fn go_by(&self, text: &str) -> Vec<String> {
         let parsed = self.check(text).parsed;
         let hot = json!({"hot": parsed["hot"], "plugins": parsed["plugins"]});
-        let mut keys = Vec::new();
-        differences(&self.hot.lock().unwrap(), &hot, "", &mut keys);
+        let keys = changed_keys(&self.hot.lock().unwrap(), &hot);
         *self.hot.lock().unwrap() = hot;
         keys
     }
 
-    async fn apply(&self, _: &Caller, keys: &[String]) -> Result<(), Failure> {
+    async fn apply(&self, _: &Caller, keys: &[String]) {
         self.applied.lock().unwrap().extend(keys.iter().cloned());
-        Ok(())
     }
 
     fn live(&self, text: &str) -> Option<LiveConfig> {

@@ -7,6 +7,8 @@ mod online;
 pub(crate) use offline::{Offline, operator};
 pub(crate) use online::Online;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use async_trait::async_trait;
 use leanclaw_types::permission::GrantChange;
@@ -21,13 +23,13 @@ use crate::lock::{LockError, Note};
 use crate::report::Advice;
 
 /// How long one administrative call may take. A reload compiles plugins, which takes seconds each.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often a running program and the stored data are tried in turn, while programs start and stop.
 const ATTEMPTS: u32 = 5;
 /// How long a program that is starting is waited for: five seconds.
 const STARTING_ATTEMPTS: u32 = 100;
-const STARTING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+const STARTING_PAUSE: Duration = Duration::from_millis(50);
 
 /// A package in the plugin folder that no plugin came of.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -81,7 +83,7 @@ pub(crate) trait PluginAdmin: Send {
 pub(crate) async fn open(config: &Config, named: Named) -> Result<Box<dyn PluginAdmin>> {
     let mut attempts_left = ATTEMPTS;
     loop {
-        if let Some(online) = running(config, named).await? {
+        if let Some(online) = running(config, named, TIMEOUT).await? {
             return Ok(Box::new(online));
         }
         attempts_left -= 1;
@@ -102,8 +104,8 @@ pub(crate) async fn open_here(config: &Config, named: Named) -> Result<Box<dyn P
 }
 
 /// As [`running`], but only a program with this data directory, or the one that the command line names.
-pub(crate) async fn running_here(config: &Config, named: Named) -> Result<Option<Online>> {
-    if is_elsewhere(config, named)? { Ok(None) } else { running(config, named).await }
+pub(crate) async fn running_here(config: &Config, named: Named, timeout: Duration) -> Result<Option<Online>> {
+    if is_elsewhere(config, named)? { Ok(None) } else { running(config, named, timeout).await }
 }
 
 /// Whether only a program with another data directory can be running at the configured address.
@@ -111,11 +113,11 @@ pub(crate) fn is_elsewhere(config: &Config, named: Named) -> Result<bool> {
     Ok(matches!(locate::find(config, named)?, Place::Perhaps(_)) && !named.gateway())
 }
 
-/// The program that runs, if one does.
+/// The program that runs, if one does. `timeout` holds for the connection, and again for each answer.
 ///
 /// # Errors
 /// One runs and cannot be asked; or the command line names a gateway and nothing answers there.
-pub(crate) async fn running(config: &Config, named: Named) -> Result<Option<Online>> {
+pub(crate) async fn running(config: &Config, named: Named, timeout: Duration) -> Result<Option<Online>> {
     let mut attempts_left = STARTING_ATTEMPTS;
     loop {
         let (target, note) = match locate::find(config, named)? {
@@ -123,7 +125,7 @@ pub(crate) async fn running(config: &Config, named: Named) -> Result<Option<Onli
             Place::Perhaps(target) => (target, None),
             Place::Stored => return Ok(None),
         };
-        let error = match GatewayClient::connect(&target, TIMEOUT).await {
+        let error = match GatewayClient::connect(&target, timeout).await {
             Ok(client) => return Ok(Some(Online::new(client))),
             Err(error @ ClientError::NotListening { .. }) => error,
             Err(error) => return Err(error.into()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leanclaw_gateway::is_of_version_3_only;
+use leanclaw_gateway::{is_of_version_3_only, own_methods};
 use leanclaw_types::id::RESERVED_PLUGIN_IDS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -223,12 +223,18 @@ fn about_unknown(method: &str) -> Option<String> {
     let (first, _) = method.split_once('.')?;
     if is_of_version_3_only(method) {
         return Some(
-            "only version 3 of the protocol has this method, and the gateway and this client speak 4".to_owned(),
+            "only version 3 of the protocol has this method, and this connection speaks 4, in which nodes are approved by what \
+             they declare when they connect: `leanclaw nodes`"
+                .to_owned(),
         );
     }
     // The gateway's own methods begin with these, and no plugin's.
-    let may_be_a_plugin = !RESERVED_PLUGIN_IDS.contains(&first);
-    may_be_a_plugin.then(|| format!("leanclaw plugin inspect {first} shows the methods of a plugin of that name"))
+    let is_its_own = RESERVED_PLUGIN_IDS.contains(&first);
+    Some(match own_methods(first).as_slice() {
+        _ if !is_its_own => format!("leanclaw plugin inspect {first} shows the methods of a plugin of that name"),
+        [] => format!("LeanClaw has no methods that begin with `{first}.`"),
+        known => format!("the methods that begin with `{first}.` are {}", known.join(", ")),
+    })
 }
 
 fn connect_hints(refusal: &Refusal, token_from: Option<&str>) -> Vec<String> {
@@ -259,9 +265,13 @@ mod tests {
         };
         assert!(hints("notes.nothing")[0].contains("leanclaw plugin inspect notes"), "{:?}", hints("notes.nothing"));
         let older = hints("node.pair.verify");
-        assert!(older.len() == 1 && older[0].contains("only version 3"), "{older:?}");
-        for method in ["node.nothing", "talk.mode", "nothing"] {
-            assert_eq!(hints(method), Vec::<String>::new(), "{method}");
-        }
+        assert!(
+            older.len() == 1 && older[0].contains("this connection speaks 4") && older[0].contains("leanclaw nodes"),
+            "{older:?}"
+        );
+        assert!(hints("node.nothing")[0].contains("node.invoke, "), "{:?}", hints("node.nothing"));
+        assert!(!hints("node.nothing")[0].contains("node.pair.verify"), "it is of version 3");
+        assert_eq!(hints("talk.mode"), ["LeanClaw has no methods that begin with `talk.`"]);
+        assert_eq!(hints("nothing"), Vec::<String>::new());
     }
 }

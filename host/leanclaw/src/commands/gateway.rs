@@ -14,6 +14,9 @@ use crate::config::{Config, Flags};
 use crate::locate::{self, Named, Place};
 use crate::output;
 
+/// How long to wait where the command line does not say.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The gateway that a command is meant for.
 #[derive(Debug, Args)]
 pub(crate) struct Which {
@@ -23,9 +26,9 @@ pub(crate) struct Which {
     /// Token instead of LEANCLAW_GATEWAY_API_KEY (other users of this machine can see it while the command runs)
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Milliseconds to wait for the connection, and again for the response
-    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
-    timeout: u64,
+    /// Milliseconds to wait for the connection, and again for the response [default: 30000, of settings 120000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    timeout: Option<u64>,
 }
 
 /// What every command takes that asks a gateway one thing and shows the answer.
@@ -97,19 +100,21 @@ pub(crate) struct Found {
 }
 
 impl Which {
-    /// Whether the command line itself says which gateway it is.
-    pub(crate) fn is_named(&self) -> bool {
-        self.url.is_some()
+    /// Whether the command line itself says that a gateway is to be asked, for a command that can do without one: it names
+    /// its address, or what is to be shown to it.
+    pub(crate) fn is_named(&self, flags: &Flags) -> bool {
+        self.url.is_some() || self.token.is_some() || flags.name_the_gateway()
     }
 
-    /// Whether the command line says that a gateway is to be asked, for a command that else reads a file.
-    pub(crate) fn is_to_be_asked(&self) -> bool {
-        self.url.is_some() || self.token.is_some()
+    /// How long to wait for the connection, and again for the response.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_millis)
     }
 
     /// Finds the gateway: the one that is named, else the one that runs with this data directory, else the configured one.
     pub(crate) fn find(self, flags: Flags) -> Result<Found> {
         let named = Named::by(&flags);
+        let timeout = self.timeout().unwrap_or(TIMEOUT);
         let config = configure(flags)?;
         let target = match self.url.as_deref() {
             Some(url) => Target::named(&config, url)?,
@@ -122,11 +127,16 @@ impl Which {
             Some(token) => target.with_token(Secret::new(token), "--token"),
             None => target,
         };
-        Ok(Found { config, target, timeout: Duration::from_millis(self.timeout) })
+        Ok(Found { config, target, timeout })
     }
 }
 
 impl Found {
+    /// The same, waiting that long for the connection, and again for each response.
+    pub(crate) fn waiting(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<GatewayClient, ClientError> {
         GatewayClient::connect(&self.target, self.timeout).await

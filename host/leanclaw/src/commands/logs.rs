@@ -50,7 +50,7 @@ enum Origin {
 
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
     let Arguments { follow, limit, gateway, json: as_json } = arguments;
-    let may_read_file = !gateway.is_named() && !flags.name_the_gateway();
+    let may_read_file = !gateway.is_named(&flags);
     let gateway = gateway.find(flags)?;
     let zone = gateway.config.time_zone.clone();
     block_on(async {

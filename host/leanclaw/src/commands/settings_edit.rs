@@ -1,17 +1,20 @@
 //! `leanclaw config get` and `config set`: one key of the settings.
 //!
-//! A change goes through the program that runs, so that it is checked, written down and applied in one place; where none
-//! runs, the command changes the file itself, by the same rules. A gateway that the command line names is asked for its own.
+//! Whose settings are meant is decided alike for both: those of the gateway that the command line names, else of the program
+//! that runs with this data directory. It is asked, so that a change is checked, written down and applied in one place; where
+//! none runs, the command reads and changes the file itself, by the same rules.
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use leanclaw_gateway::{OutrankedKey, Settings, SettingsIssue, is_or_is_below, merge_settings, without_secrets};
+use leanclaw_gateway::{
+    Settings, SettingsIssue, changed_keys, merge_settings, settings_refusal, settings_text, without_secrets,
+};
 use serde_json::{Value, json};
 
 use super::gateway::Which;
 use super::{block_on, sources};
-use crate::admin::{Online, running_here};
+use crate::admin::{self, Online};
 use crate::client::ClientError;
 use crate::config::{self, Flags, json5_tree, variables};
 use crate::locate::Named;
@@ -19,21 +22,45 @@ use crate::output;
 use crate::report::Advice;
 use crate::wiring::{SettingsFile, set};
 
+/// Whose settings are meant.
+enum Whose {
+    /// A gateway's.
+    Gateway(Box<Online>),
+    /// Those that a program started from here would have: none runs.
+    File(Arc<dyn Settings>),
+}
+
+async fn meant(flags: Flags, gateway: Which) -> Result<Whose> {
+    let timeout = gateway.timeout().unwrap_or(admin::TIMEOUT);
+    if gateway.is_named(&flags) {
+        let found = gateway.find(flags)?.waiting(timeout);
+        return Ok(Whose::Gateway(Box::new(Online::new(found.connect().await?))));
+    }
+    let named = Named::by(&flags);
+    let sources = sources(flags)?;
+    // What is set may be what repairs the file.
+    if let Ok(resolution) = config::resolve(&sources)
+        && let Some(online) = admin::running_here(&resolution.config, named, timeout).await?
+    {
+        return Ok(Whose::Gateway(Box::new(online)));
+    }
+    Ok(Whose::File(Arc::new(SettingsFile::new(sources))))
+}
+
 /// Prints what is in effect at a key of the configuration file or for a variable.
 pub(crate) fn get(flags: Flags, gateway: Which, key: &str, as_json: bool) -> Result<()> {
-    let shown = if gateway.is_to_be_asked() {
-        let found = gateway.find(flags)?;
-        let file = block_on(async { Online::new(found.connect().await?).call("config.get", json!({})).await })?;
-        in_effect(&file)?
-    } else {
-        let settings: Arc<dyn Settings> = Arc::new(SettingsFile::new(sources(flags)?));
-        let text = settings.load()?;
-        let checked = settings.check(text.as_deref().unwrap_or("{}"));
-        if let Some(SettingsIssue { path, message }) = checked.issues.first() {
-            return Err(unusable(&settings.path(), path, message).into());
+    let shown = block_on(async {
+        match meant(flags, gateway).await? {
+            Whose::Gateway(mut online) => in_effect(&online.call("config.get", json!({})).await?),
+            Whose::File(settings) => {
+                let text = settings.load()?;
+                let checked = settings.check(text.as_deref().unwrap_or("{}"));
+                let hint = "`leanclaw config check` names everything that is wrong";
+                is_usable(&settings.path(), &checked.issues, hint)?;
+                Ok(without_secrets(&settings, &checked.resolved))
+            }
         }
-        without_secrets(&settings, &checked.resolved)
-    };
+    })?;
     let path = file_key(key);
     let found = path.split('.').try_fold(&shown, |value, part| value.get(part));
     match (found, as_json) {
@@ -48,15 +75,20 @@ pub(crate) fn get(flags: Flags, gateway: Which, key: &str, as_json: bool) -> Res
 
 /// What is in effect at a gateway, by its answer to `config.get`.
 fn in_effect(file: &Value) -> Result<Value> {
-    if let Some(issue) = list(file, "issues").next() {
-        return Err(unusable(text(file, "path"), text(issue, "path"), text(issue, "message")).into());
-    }
+    let issue = |issue| SettingsIssue { path: text(issue, "path").into(), message: text(issue, "message").into() };
+    let issues: Vec<SettingsIssue> = list(file, "issues").map(issue).collect();
+    let hint = "it is the file of the gateway that was asked, which goes on with what it read before: repair it there; \
+                `leanclaw call config.get` with the same --url and --token shows it";
+    is_usable(text(file, "path"), &issues, hint)?;
     Ok(file.get("resolved").cloned().unwrap_or_default())
 }
 
-fn unusable(file: &str, path: &str, message: &str) -> Advice {
-    Advice::new(format!("{file} is not valid: {path}: {message}"))
-        .hint("`leanclaw config check` names everything that is wrong")
+fn is_usable(file: &str, issues: &[SettingsIssue], hint: &str) -> Result<()> {
+    if issues.is_empty() {
+        return Ok(());
+    }
+    let issues: Vec<String> = issues.iter().map(SettingsIssue::to_string).collect();
+    Err(Advice::new(format!("{file} is not valid: {}", issues.join("; "))).hint(hint).into())
 }
 
 /// What became of a change.
@@ -76,52 +108,22 @@ pub(crate) fn put(flags: Flags, gateway: Which, key: &str, value: &str, as_json:
     let value = json5_tree::parse(value).unwrap_or_else(|_| Value::String(value.to_owned()));
     let mut patch = json!({});
     set(&mut patch, path, value);
-    let Done { answer, place, warnings } = if gateway.is_to_be_asked() {
-        let found = gateway.find(flags)?;
-        block_on(async { through(&mut Online::new(found.connect().await?), &patch).await })?
-    } else {
-        put_here(flags, path, &patch)?
-    };
-    let restart = answer.get("restart").unwrap_or(&Value::Null);
-    counts(path, restart)?;
+    let Done { answer, place, warnings } = block_on(async {
+        match meant(flags, gateway).await? {
+            Whose::Gateway(mut online) => through(&mut online, &patch).await,
+            Whose::File(settings) => directly(&settings, &patch),
+        }
+    })?;
     if as_json {
         return output::json(&answer);
     }
+    let restart = answer.get("restart").unwrap_or(&Value::Null);
     output::text(&format!("{path} is set in {}.", text(&answer, "path")))?;
     let named = [format!("`{path}`"), format!("`{path}.")];
     let is_about_it = |warning: &&String| named.iter().any(|name| warning.contains(name));
     warnings.iter().filter(is_about_it).for_each(|warning| output::warning(warning));
     notes(restart, place).iter().for_each(|note| output::note(note));
     Ok(())
-}
-
-/// Sets it in the program that runs with this data directory, or in the file where none does.
-fn put_here(flags: Flags, path: &str, patch: &Value) -> Result<Done> {
-    let named = Named::by(&flags);
-    let sources = sources(flags)?;
-    let config = config::resolve(&sources).ok().map(|resolution| resolution.config);
-    let settings: Arc<dyn Settings> = Arc::new(SettingsFile::new(sources));
-    block_on(async {
-        let running = match &config {
-            Some(config) => running_here(config, named).await?,
-            // What is set may be what repairs the file.
-            None => None,
-        };
-        match running {
-            Some(mut online) => through(&mut online, patch).await,
-            None => directly(&settings, path, patch),
-        }
-    })
-}
-
-/// Whether what was stored counts as it should.
-fn counts(path: &str, restart: &Value) -> Result<()> {
-    match restart.get("notApplied").and_then(Value::as_str) {
-        Some(reason) => Err(Advice::new(format!("{path} is stored, but it does not count yet: {reason}"))
-            .hint("it counts once LeanClaw is started again, at the latest")
-            .into()),
-        None => Ok(()),
-    }
 }
 
 /// When a change counts, for a person.
@@ -160,7 +162,7 @@ async fn through(online: &mut Online, patch: &Value) -> Result<Done> {
     Ok(Done { answer, place: "in the program that runs", warnings })
 }
 
-fn directly(settings: &Arc<dyn Settings>, path: &str, patch: &Value) -> Result<Done> {
+fn directly(settings: &Arc<dyn Settings>, patch: &Value) -> Result<Done> {
     let stored = settings.load()?;
     let before = settings.check(stored.as_deref().unwrap_or("{}"));
     if let Some(message) = before.syntax {
@@ -168,24 +170,20 @@ fn directly(settings: &Arc<dyn Settings>, path: &str, patch: &Value) -> Result<D
             .hint("repair the file with an editor first")
             .into());
     }
-    let mut wanted = before.parsed;
+    let mut wanted = before.parsed.clone();
     merge_settings(&mut wanted, patch);
-    let mut text = serde_json::to_string_pretty(&wanted)?;
-    text.push('\n');
+    let changed = changed_keys(&before.parsed, &wanted);
+    let text = settings_text(&wanted);
     let checked = settings.check(&text);
-    let is_set = |key: &str| is_or_is_below(key, path) || is_or_is_below(path, key);
-    // What a flag or the environment covers today would stop a start without them.
-    let covered = checked.covered.iter().filter(|issue| is_set(&issue.path));
-    let wrong: Vec<String> =
-        checked.issues.iter().chain(covered).map(|issue| format!("{}: {}", issue.path, issue.message)).collect();
+    let wrong = checked.newly_wrong(&changed);
     if !wrong.is_empty() {
-        return Err(refused(&format!("invalid config: {}", wrong.join("; "))).into());
+        return Err(refused(&settings_refusal(&wrong)).into());
     }
     settings.store(&text)?;
-    let outranked: Vec<&OutrankedKey> = checked.outranked.iter().filter(|outranked| is_set(&outranked.key)).collect();
+    let restart = json!({ "outranked": checked.outranked_at(&changed) });
     let config = without_secrets(settings, &checked.parsed);
     Ok(Done {
-        answer: json!({ "ok": true, "path": settings.path(), "config": config, "restart": { "outranked": outranked } }),
+        answer: json!({ "ok": true, "path": settings.path(), "config": config, "restart": restart }),
         place: "in a program that is started from here",
         warnings: checked.warnings.into_iter().map(|warning| warning.message).collect(),
     })
@@ -216,9 +214,8 @@ mod tests {
     use crate::client::tests::{connect, receive, send, serve, welcome};
 
     #[tokio::test]
-    async fn what_is_stored_and_does_not_count_is_a_failure() {
-        let restart = json!({"required": false, "notApplied": "the disk is away"});
-        let answer = json!({"path": "/c.json", "restart": restart});
+    async fn a_change_is_made_on_what_was_read_and_what_does_nothing_is_told() {
+        let answer = json!({"path": "/c.json", "restart": {"required": false}});
         let file = json!({"hash": "h", "warnings": [{"path": "", "message": "`a.b` does nothing"}]});
         let url = serve(|mut socket| async move {
             welcome(&mut socket).await;
@@ -234,9 +231,13 @@ mod tests {
         .await;
         let mut online = Online::new(connect(&url).await.unwrap());
         let done = through(&mut online, &json!({"a": {"b": 1}})).await.unwrap();
-        assert_eq!(done.warnings, ["`a.b` does nothing"]);
-        let error = counts("a.b", &done.answer["restart"]).unwrap_err().to_string();
-        assert_eq!(error, "a.b is stored, but it does not count yet: the disk is away");
-        assert!(counts("a.b", &json!({"required": true})).is_ok());
+        assert_eq!((done.warnings, &done.answer["path"]), (vec!["`a.b` does nothing".to_owned()], &json!("/c.json")));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_a_gateways_file_is_named() {
+        let issues = json!([{"path": "", "message": "is odd"}, {"path": "a.b", "message": "is `3`"}]);
+        let error = in_effect(&json!({"path": "/c.json", "issues": issues})).unwrap_err();
+        assert_eq!(error.to_string(), "/c.json is not valid: <root>: is odd; a.b: is `3`");
     }
 }

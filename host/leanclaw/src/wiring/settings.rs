@@ -11,7 +11,6 @@ use leanclaw_gateway::{
     CheckedSettings, ControlUi, LiveConfig, OutrankedKey, Reload, Settings, SettingsIssue, is_or_is_below,
 };
 use leanclaw_plugin::Plugins;
-use leanclaw_types::failure::code;
 use leanclaw_types::{Caller, Failure, PluginId};
 use serde_json::{Map, Value, json};
 
@@ -178,22 +177,16 @@ impl Settings for SettingsFile {
         level.into_iter().chain(section.differences(&before)).collect()
     }
 
-    async fn apply(&self, caller: &Caller, keys: &[String]) -> Result<(), Failure> {
-        let Some((plugins, _)) = &self.serving else { return Ok(()) };
+    async fn apply(&self, caller: &Caller, keys: &[String]) {
+        let Some((plugins, _)) = &self.serving else { return };
         let of_plugins = keys.iter().filter(|key| key.starts_with("plugins."));
         let ids: Vec<Option<PluginId>> = of_plugins.map(|key| plugin_of(key)).collect();
-        if ids.contains(&None) {
-            plugins.reload(caller, None).await?;
-            return Ok(());
+        // Of a key that is about no one plugin, all are read again.
+        let wanted = if ids.contains(&None) { vec![None] } else { ids };
+        for id in &wanted {
+            // Settings may be there before their plugin is, and then there is nothing to be read.
+            let _ = plugins.reload(caller, id.as_ref()).await;
         }
-        for id in ids.into_iter().flatten() {
-            match plugins.reload(caller, Some(&id)).await {
-                // Settings may be there before their plugin is.
-                Err(failure) if failure.code == code::NOT_FOUND => {}
-                other => drop(other?),
-            }
-        }
-        Ok(())
     }
 
     fn live(&self, text: &str) -> Option<LiveConfig> {

@@ -205,7 +205,7 @@ impl<'a> Program<'a> {
         }
         self.search_at = Instant::now() + SEARCH_INTERVAL;
         // One that is just starting or stopping cannot be asked; the next search may find it.
-        self.online = admin::running_here(self.config, self.named).await.ok().flatten();
+        self.online = admin::running_here(self.config, self.named, admin::TIMEOUT).await.ok().flatten();
         if let Some(online) = &mut self.online {
             // What was logged before is no news.
             let newest = online.logs(&self.id, None, 1).await.unwrap_or_default();

@@ -41,7 +41,7 @@ impl Stands {
 
 /// Waits until the running program, if there is one, has looked at what was placed.
 pub(super) async fn after_swap(config: &Config, named: Named, id: &PluginId, placed: &Placed) -> Result<Stands> {
-    match admin::running_here(config, named).await? {
+    match admin::running_here(config, named, admin::TIMEOUT).await? {
         None => Ok(Stands::NothingRuns),
         Some(mut online) => {
             let seen = seen(&mut online, id, &placed.path);
