@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, GatewayAuth, Sources};
-use crate::wiring::{self, ChannelsReady, DatabaseReady, InstalledPlugins, PluginGateway, PluginsReady, SettingsFile};
+use crate::wiring::{self, PluginGateway, SettingsFile};
 use crate::{lock, log_file};
 
 /// How long loading plugins may take and still be part of the start.
@@ -69,13 +69,10 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     parts.plugins.expect_guards().await?;
 
     let (store, kv) = (Arc::clone(&parts.store), Arc::clone(&parts.kv));
-    let database = DatabaseReady { store: Arc::clone(&store), kv: Arc::clone(&kv) };
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store, kv });
     let looked = Arc::new(AtomicBool::new(false));
     let mut services = Services::new(joined.clone(), joined.clone(), joined.clone(), joined);
-    let installed = InstalledPlugins { plugins: parts.plugins.clone(), looked: Arc::clone(&looked) };
-    services.readiness =
-        vec![Arc::new(database), Arc::new(PluginsReady(installed.clone())), Arc::new(ChannelsReady(installed))];
+    services.readiness = wiring::readiness(&parts, &looked);
     let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
     services.settings = Some(Arc::new(settings));
     services.agents_dir = Some(config.data_dir.join("agents"));

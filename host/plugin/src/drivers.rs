@@ -3,6 +3,7 @@
 //! The plugin only reacts. A driver belongs to one unit and ends when the unit is replaced; it holds the unit weakly, so
 //! that a forgotten driver keeps nothing alive. Failures back off and are written to the plugin's log.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const MAX_POLL: Duration = Duration::from_secs(120);
 /// First and longest pause after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Failures one after the other from which on a driver is cut off: one or two are a service that is started anew.
+const MANY_FAILURES: u32 = 3;
 /// A WebSocket that is silent for this long is asked for a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
@@ -48,9 +51,30 @@ enum Kind {
     Socket,
 }
 
+/// The failures of one driver since it last worked.
+#[derive(Default)]
+struct Streak(u32);
+
+impl Streak {
+    /// `cut_off` counts the drivers of a unit that keep failing.
+    fn failed(&mut self, cut_off: &AtomicU32) {
+        self.0 = self.0.saturating_add(1);
+        if self.0 == MANY_FAILURES {
+            cut_off.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn worked(&mut self, cut_off: &AtomicU32) {
+        if self.0 >= MANY_FAILURES {
+            cut_off.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.0 = 0;
+    }
+}
+
 /// Runs one driver until its unit is gone, with a growing pause after each failure.
 async fn run(unit: Weak<Unit>, kind: Kind) {
-    let mut backoff = FIRST_BACKOFF;
+    let (mut backoff, mut streak) = (FIRST_BACKOFF, Streak::default());
     loop {
         let Some(held) = unit.upgrade() else { return };
         let stop = held.stop.clone();
@@ -66,10 +90,12 @@ async fn run(unit: Weak<Unit>, kind: Kind) {
         };
         let wait = match outcome {
             Ok(wait) => {
+                streak.worked(&held.cut_off);
                 backoff = FIRST_BACKOFF;
                 wait.clamp(MIN_WAIT, MAX_WAIT)
             }
             Err(failure) => {
+                streak.failed(&held.cut_off);
                 let wait = failure.retry_after_ms.map_or(backoff, Duration::from_millis).clamp(MIN_WAIT, MAX_WAIT);
                 backoff = (backoff * 2).min(MAX_BACKOFF);
                 report(held.shared(), &failure, wait);
@@ -199,4 +225,26 @@ async fn answer(line: &mut Socket, reaction: socket::Reaction) -> Result<(), Fai
             .map_err(|error| egress_failure(&error))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_is_cut_off_while_it_keeps_failing() {
+        let cut_off = AtomicU32::new(0);
+        let now = || cut_off.load(Ordering::Relaxed);
+        let (mut poll, mut socket) = (Streak::default(), Streak::default());
+        (0..2).for_each(|_| poll.failed(&cut_off));
+        poll.worked(&cut_off);
+        (0..2).for_each(|_| poll.failed(&cut_off));
+        assert_eq!(now(), 0, "never so often in a row");
+        (0..5).for_each(|_| poll.failed(&cut_off));
+        (0..5).for_each(|_| socket.failed(&cut_off));
+        assert_eq!(now(), 2, "each counts once");
+        poll.worked(&cut_off);
+        poll.worked(&cut_off);
+        assert_eq!(now(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! Calling plugins by name: methods, tools, hooks, webhooks, routes, deliveries.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use leanclaw_types::message::{Inbound, Outbound, Place, Receipt, Received};
 use leanclaw_types::plugin::{MethodSpec, ToolOutput, ToolSpec};
@@ -43,7 +44,7 @@ impl Method {
     pub async fn call(&self, params: &str, context: CallContext) -> Result<String, Failure> {
         let MethodEntry { spec, name, params: wanted, result: promised, unit, .. } = &*self.0;
         if !wanted.is_trivial() {
-            wanted.check_text(format_args!("{}.{} params", spec.plugin, spec.name), params)?;
+            wanted.check_text(format_args!("{} params", spec.shown()), params)?;
         }
         let call = GuestCall::Method { name: Arc::clone(name), params: params.to_owned() };
         let GuestReply::Json(result) = unit.call(Role::Calls, call, context).await? else {
@@ -421,6 +422,16 @@ impl Plugins {
         let described =
             table.units.iter().filter_map(|(key, ready)| Some((key.clone(), ready.description.channel.clone()?)));
         described.collect()
+    }
+
+    /// Channels that run and cannot reach their service, with the channel's id: what polls it or holds its WebSocket failed
+    /// several times in a row, and is tried again.
+    #[must_use]
+    pub fn cut_off_channels(&self) -> Vec<(PluginKey, String)> {
+        let table = self.inner.table.load();
+        let is_cut_off = |ready: &&Ready| ready.unit.cut_off.load(Ordering::Relaxed) > 0;
+        let cut_off = table.units.iter().filter(|(_, ready)| is_cut_off(ready));
+        cut_off.filter_map(|(key, ready)| Some((key.clone(), ready.description.channel.as_ref()?.id.clone()))).collect()
     }
 }
 

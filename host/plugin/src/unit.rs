@@ -5,7 +5,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -103,6 +103,8 @@ pub(crate) struct Unit {
     number: u64,
     /// Ends what runs on the unit's own account: polls, sockets, actors' back-off.
     pub(crate) stop: CancellationToken,
+    /// How many of its drivers keep failing.
+    pub(crate) cut_off: AtomicU32,
     /// Whether rights of this unit were taken back.
     is_revoked: AtomicBool,
     /// Cancelled after that: what runs in it ends.
@@ -126,6 +128,7 @@ impl Unit {
             actors: Actors::new(),
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
+            cut_off: AtomicU32::new(0),
             is_revoked: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             revoked: CancellationToken::new(),

@@ -1,5 +1,7 @@
 //! What the rest of the program, the CLI and gateway clients see of a plugin.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -139,7 +141,12 @@ impl MethodSpec {
     /// The name on the wire: `<plugin>.<method>`.
     #[must_use]
     pub fn wire_name(&self) -> String {
-        format!("{}.{}", self.plugin, self.name)
+        self.shown().to_string()
+    }
+
+    /// [`Self::wire_name`], made only where it is shown.
+    pub fn shown(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |out| write!(out, "{}.{}", self.plugin, self.name))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::num::TryFromIntError;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
@@ -13,6 +13,7 @@ use crate::cache::{Cache, CacheOff, CacheStats, Counters};
 use crate::config::{self, EngineSettings, Pooling};
 use crate::source::EngineHash;
 use crate::ticker::{ActiveCall, Ticker};
+use crate::waiting::Line;
 
 /// Where instances get their memory from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,7 @@ pub(crate) struct Inner {
     pub(crate) compile_gate: Arc<Semaphore>,
     ticker: Ticker,
     permits: Semaphore,
+    waiting: Line,
     allocator: Allocator,
 }
 
@@ -119,6 +121,7 @@ impl Wasm {
                 compile_gate: Arc::new(Semaphore::new(1)),
                 ticker,
                 permits: Semaphore::new(permits),
+                waiting: Line::default(),
                 allocator,
                 settings,
             }),
@@ -157,6 +160,10 @@ impl Wasm {
 
     /// Waits for the right to one more live instance, first come first served. Cancel-safe.
     pub async fn instance_permit(&self) -> InstancePermit {
+        if let Some(permit) = self.try_instance_permit() {
+            return permit;
+        }
+        let _place = self.inner.waiting.join();
         match self.inner.permits.acquire().await {
             Ok(permit) => permit.forget(),
             // Only a closed semaphore fails, and nothing closes this one.
@@ -176,6 +183,19 @@ impl Wasm {
     #[must_use]
     pub fn free_instances(&self) -> usize {
         self.inner.permits.available_permits()
+    }
+
+    /// For how long one call or another has been waiting for an instance; none while nobody waits.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Duration> {
+        self.inner.waiting.lasts()
+    }
+
+    /// Whether the thread lives that advances the epoch. Without it a guest that spins holds its executor thread until its
+    /// call has no time left.
+    #[must_use]
+    pub fn is_ticking(&self) -> bool {
+        self.inner.ticker.is_alive()
     }
 
     #[cfg(test)]

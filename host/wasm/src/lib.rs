@@ -23,6 +23,7 @@ mod load;
 mod source;
 mod store;
 mod ticker;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -69,10 +69,9 @@ impl Ticker {
         self.shared.asleep.load(Ordering::SeqCst)
     }
 
-    /// Owners of the shared state: this handle, and the thread while it lives.
-    #[cfg(test)]
-    pub(crate) fn owners(&self) -> usize {
-        Arc::strong_count(&self.shared)
+    /// Whether the thread lives: it drops its share of the state when it ends, however it does.
+    pub(crate) fn is_alive(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
     }
 
     /// Observes whether the thread has ended: it drops its share of the state when it does.

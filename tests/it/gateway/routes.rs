@@ -1,12 +1,14 @@
 //! HTTP: probes, webhooks and plugins' own routes.
 
 use std::process::Command;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::Sha256;
+use tokio::time::timeout;
 
-use crate::support::{Place, install_guest, manifest, request};
+use crate::support::{Place, env, eventually, install_guest, manifest, request};
 
 #[tokio::test]
 async fn probes() {
@@ -36,7 +38,10 @@ async fn readiness_names_a_faulted_plugin() {
     assert_eq!(granted["state"], "faulted", "{granted}");
     let ready = program.get("/ready").await;
     assert_eq!(ready.status, 503);
-    assert_eq!(ready.json()["details"], json!([{"name": "plugins", "reason": "broken is faulted"}]));
+    assert_eq!(
+        ready.json()["details"],
+        json!([{"name": "plugins", "reason": "broken is faulted (`leanclaw plugin inspect broken` shows why)"}])
+    );
     let elsewhere = request(program.address, "GET", "/ready", &[("host", "evil.example")], b"").await;
     assert_eq!(elsewhere.json(), json!({"ready": false}), "strangers are told no names");
     std::fs::remove_dir_all(place.plugins().join("broken")).unwrap();
@@ -58,10 +63,10 @@ async fn readiness_names_a_channel_that_does_not_run() {
     assert_eq!(program.get("/ready").await.status, 200);
     assert_eq!(program.grant_all("mail").await["state"], "faulted");
     let ready = program.get("/ready").await;
-    let reason = "the channel post is faulted (`leanclaw plugin inspect mail` shows why)";
+    let shows_why = "is faulted (`leanclaw plugin inspect mail` shows why)";
     let details = json!([
-        {"name": "plugins", "reason": "mail is faulted"},
-        {"name": "channels", "reason": reason},
+        {"name": "plugins", "reason": format!("mail {shows_why}")},
+        {"name": "channels", "reason": format!("the channel post of mail {shows_why}")},
     ]);
     assert_eq!((ready.status, &ready.json()["details"]), (503, &details));
     assert_eq!(ready.json()["failing"], json!(["plugins", "channels"]));
@@ -70,6 +75,38 @@ async fn readiness_names_a_channel_that_does_not_run() {
     assert!(place.run(&["plugin", "inspect", "mail"]).await.ok().contains("faulted"));
     std::fs::remove_dir_all(place.plugins().join("mail")).unwrap();
     program.plugin_until("mail", "is gone", |found| found.is_null()).await;
+    assert_eq!(program.get("/ready").await.status, 200);
+    program.stop().await;
+}
+
+/// A program that has no room for another guest is not ready while somebody waits for it, and it says what to do.
+#[tokio::test]
+async fn readiness_names_a_sandbox_without_room() {
+    let place = Place::empty();
+    let spins = leanclaw_test_guests::method("(loop (br 0)) unreachable").unwrap();
+    install_guest(&place, &manifest("holds", "1", &json!({})), &spins);
+    install_guest(&place, &manifest("waits", "1", &json!({})), &leanclaw_test_guests::answers("2").unwrap());
+    let program = place.start_with(env("LEANCLAW_MAX_INSTANCES", "1")).await;
+    for id in ["holds", "waits"] {
+        assert_eq!(program.grant_all(id).await["state"], "ready", "{id}");
+    }
+    let (mut holder, mut waiter) = (program.client().await, program.client().await);
+    holder.send("holds.run", json!({})).await;
+    let mut waiting = waiter.send("waits.run", json!({})).await;
+    let ready = eventually("somebody waits for too long", async || {
+        // Until the one that holds the place has it, there is room for others.
+        if timeout(Duration::from_millis(20), waiter.answer(&waiting)).await.is_ok() {
+            waiting = waiter.send("waits.run", json!({})).await;
+        }
+        let ready = program.get("/ready").await;
+        (ready.status == 503).then_some(ready)
+    })
+    .await;
+    assert_eq!(ready.json()["failing"], json!(["sandbox"]), "{}", ready.text());
+    let reason = ready.json()["details"][0]["reason"].to_string();
+    assert!(reason.contains("all 1 are in use") && reason.contains("LEANCLAW_MAX_INSTANCES"), "{reason}");
+    drop(holder);
+    assert_eq!(waiter.answer(&waiting).await.unwrap(), 2);
     assert_eq!(program.get("/ready").await.status, 200);
     program.stop().await;
 }

@@ -12,5 +12,5 @@ mod settings;
 pub(crate) use gateway::PluginGateway;
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
 pub(crate) use purge::purge;
-pub(crate) use ready::{ChannelsReady, DatabaseReady, InstalledPlugins, PluginsReady};
+pub(crate) use ready::readiness;
 pub(crate) use settings::{SettingsFile, live, set};

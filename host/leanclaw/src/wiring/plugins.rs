@@ -173,6 +173,8 @@ pub(crate) struct Parts {
     pub(crate) section: SharedPlugins,
     /// The way out, to be told where the program listens.
     pub(crate) egress: Egress,
+    /// What guests run on.
+    pub(crate) wasm: Wasm,
 }
 
 impl Parts {
@@ -226,8 +228,9 @@ pub(crate) fn open_with_cache(config: &Config, mode: Mode, cache_dir: PathBuf) -
     };
     let folder = Some(config.plugins.dir.clone());
     let recycling = Recycling::default();
-    let options = PluginsOptions { wasm, egress: egress.clone(), watch, services, folder, mode, recycling };
-    Ok(Parts { store, kv, plugins: Plugins::new(options), section, egress })
+    let options =
+        PluginsOptions { wasm: wasm.clone(), egress: egress.clone(), watch, services, folder, mode, recycling };
+    Ok(Parts { store, kv, plugins: Plugins::new(options), section, egress, wasm })
 }
 
 fn engine_settings(config: &Config, cache_dir: PathBuf) -> EngineSettings {

@@ -2,41 +2,68 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use leanclaw_gateway::Readiness;
 use leanclaw_plugin::Plugins;
 use leanclaw_store::{KvStore, Store, StoreError};
 use leanclaw_types::PluginKey;
 use leanclaw_types::plugin::{PluginInfo, PluginState};
+use leanclaw_wasm::Wasm;
 
-/// Ready when both databases can be written.
-pub(crate) struct DatabaseReady {
-    pub(crate) store: Arc<Store>,
-    pub(crate) kv: Arc<KvStore>,
+use super::Parts;
+
+/// How long calls may wait for an instance of a plugin before that is more than a moment with much to do.
+const MOST_WAIT: Duration = Duration::from_secs(1);
+
+/// The parts of a program. `looked` is set once everything that lay in the plugin folder at the start was looked at.
+pub(crate) fn readiness(parts: &Parts, looked: &Arc<AtomicBool>) -> Vec<Arc<dyn Readiness>> {
+    let database = DatabaseReady { store: Arc::clone(&parts.store), kv: Arc::clone(&parts.kv) };
+    let installed = InstalledPlugins { plugins: parts.plugins.clone(), looked: Arc::clone(looked) };
+    vec![
+        Arc::new(database),
+        Arc::new(PluginsReady(installed.clone())),
+        Arc::new(ChannelsReady(installed)),
+        Arc::new(SandboxReady(parts.wasm.clone())),
+    ]
 }
 
-/// Ready when no plugin is still being compiled and none is faulted.
-pub(crate) struct PluginsReady(pub(crate) InstalledPlugins);
+/// Ready when both databases can be written.
+struct DatabaseReady {
+    store: Arc<Store>,
+    kv: Arc<KvStore>,
+}
 
-/// Ready when every channel that an admin switched on and granted its rights runs.
-pub(crate) struct ChannelsReady(pub(crate) InstalledPlugins);
+/// Ready when every plugin that an admin switched on and granted its rights runs.
+struct PluginsReady(InstalledPlugins);
+
+/// Ready when every channel that an admin switched on and granted its rights runs and reaches its service.
+struct ChannelsReady(InstalledPlugins);
+
+/// Ready when guests can be run: something sees to it that none runs for ever, and there is room for one more.
+struct SandboxReady(Wasm);
 
 /// The plugins, once it is known which there are.
 #[derive(Clone)]
-pub(crate) struct InstalledPlugins {
-    pub(crate) plugins: Plugins,
-    /// Set once everything that lay in the folder at the start was looked at.
-    pub(crate) looked: Arc<AtomicBool>,
+struct InstalledPlugins {
+    plugins: Plugins,
+    looked: Arc<AtomicBool>,
 }
 
 impl InstalledPlugins {
-    /// What `tell` says of those that should run and do not, in one line; none when there are none.
-    fn broken(&self, tell: impl Fn(&PluginInfo) -> Option<String>) -> Option<String> {
+    /// Those that should run and do not, by the name that is theirs here, in one line; none when there are none.
+    fn not_running(&self, name: impl Fn(&PluginInfo, &PluginKey) -> Option<String>) -> Option<String> {
         if !self.looked.load(Ordering::Acquire) {
             return Some("the plugin folder is being read".to_owned());
         }
-        let is_broken = |info: &&PluginInfo| matches!(info.state, PluginState::Loading | PluginState::Faulted);
-        joined(self.plugins.list().iter().filter(is_broken).filter_map(tell))
+        joined(self.plugins.list().iter().filter_map(|info| {
+            if !matches!(info.state, PluginState::Loading | PluginState::Faulted) {
+                return None;
+            }
+            let key = PluginKey { plugin: info.id.clone(), account: info.account.clone() };
+            let (name, state) = (name(info, &key)?, info.state.as_str());
+            Some(format!("{name} is {state} (`leanclaw plugin inspect {key}` shows why)"))
+        }))
     }
 }
 
@@ -52,7 +79,7 @@ impl Readiness for PluginsReady {
     }
 
     fn missing(&self) -> Option<String> {
-        self.0.broken(|info| Some(format!("{} is {}", info.id, info.state.as_str())))
+        self.0.not_running(|_, key| Some(key.to_string()))
     }
 }
 
@@ -62,12 +89,30 @@ impl Readiness for ChannelsReady {
     }
 
     fn missing(&self) -> Option<String> {
-        self.0.broken(|info| {
-            // What does not run cannot be asked; no channel runs that its manifest does not name.
-            let channel = info.channels.first()?;
-            let key = PluginKey { plugin: info.id.clone(), account: info.account.clone() };
-            let state = info.state.as_str();
-            Some(format!("the channel {channel} is {state} (`leanclaw plugin inspect {key}` shows why)"))
+        // What does not run cannot be asked; no channel runs that its manifest does not name.
+        let faulted = self.0.not_running(|info, key| Some(format!("the channel {} of {key}", info.channels.first()?)));
+        let cut_off = self.0.plugins.cut_off_channels().into_iter().map(|(key, channel)| {
+            format!("the channel {channel} of {key} cannot reach its service (`leanclaw plugin logs {key}` shows why)")
+        });
+        joined(faulted.into_iter().chain(cut_off))
+    }
+}
+
+impl Readiness for SandboxReady {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
+    fn missing(&self) -> Option<String> {
+        if !self.0.is_ticking() {
+            return Some("nothing interrupts plugins that run for long any more; start LeanClaw again".to_owned());
+        }
+        self.0.waiting().filter(|waited| *waited >= MOST_WAIT).map(|_| {
+            let most = self.0.settings().max_instances;
+            format!(
+                "calls wait for an instance, as all {most} are in use: `leanclaw plugin list` shows whose, and \
+                 LEANCLAW_MAX_INSTANCES allows more"
+            )
         })
     }
 }

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::servers::Server;
-use super::support::{Bench, asking};
+use super::support::{Bench, asking, with};
 
 /// Logs the text at `$at`.
 const SAY: &str = "(func $say (param $at i32) (param $length i32)
@@ -94,6 +94,24 @@ async fn a_failed_poll_is_told_to_the_plugin_and_backs_off() {
         Guest::new("export poll;").answer("poll.next", json!({"err": {"code": "unavailable", "message": "Not yet."}}));
     bench.install(&asking("fails", rights), &fails.build().unwrap()).await;
     bench.until_line("fails", "Not yet. (unavailable); trying again in 1s").await;
+    bench.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_whose_polls_keep_failing_is_cut_off() {
+    let bench = Bench::with_witness().await;
+    let not_yet = json!({"code": "unavailable", "message": "Not yet.", "retry-after-ms": 50});
+    let channel = |next: serde_json::Value| {
+        let guest = Guest::new("export channel; export poll;").answer("channel.describe", json!({"id": "post"}));
+        guest.answer("poll.next", next).build().unwrap()
+    };
+    let asks = with(asking("mail", json!({"poll": true})), json!({"channels": ["post"]}));
+    bench.install(&asks, &channel(json!({"err": not_yet}))).await;
+    let cut_off = || bench.plugins.cut_off_channels();
+    let found = bench.wait("it fails again and again", || Some(cut_off()).filter(|found| !found.is_empty())).await;
+    assert_eq!(found, [("mail".parse().unwrap(), "post".to_owned())]);
+    bench.install(&asks, &channel(json!({"ok": {"wait-ms": 50}}))).await;
+    bench.wait("the next version works", || cut_off().is_empty().then_some(())).await;
     bench.close().await;
 }
 

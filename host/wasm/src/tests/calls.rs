@@ -1,7 +1,9 @@
 //! Calls: time, traps, floods, and what a failed store still does.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use wasmtime::Trap;
 use wasmtime::component::{Linker, ResourceTableError};
@@ -243,6 +245,31 @@ async fn a_permit_is_refused_only_while_all_are_taken() {
     assert!(wasm.try_instance_permit().is_none());
     drop(taken);
     assert!(wasm.try_instance_permit().is_some());
+}
+
+/// What a future gives when it is asked once.
+fn asked_once<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(given) => Some(given),
+        Poll::Pending => None,
+    }
+}
+
+#[tokio::test]
+async fn it_is_known_for_how_long_somebody_waits_for_a_permit() {
+    let [wasm, _] = engines();
+    let mut taken: Vec<_> = std::iter::from_fn(|| wasm.try_instance_permit()).collect();
+    assert_eq!(wasm.waiting(), None, "all are taken, and nobody waits");
+    let (mut first, mut second) = (Box::pin(wasm.instance_permit()), Box::pin(wasm.instance_permit()));
+    assert!(asked_once(first.as_mut()).is_none() && asked_once(second.as_mut()).is_none());
+    let waited = wasm.waiting().expect("two wait");
+    taken.pop();
+    let permit = asked_once(first.as_mut()).expect("it is its turn");
+    assert!(wasm.waiting().is_some_and(|now| now >= waited), "one of them still waits");
+    drop(second);
+    assert_eq!(wasm.waiting(), None, "who gives up waits no more");
+    drop(permit);
+    assert!(wasm.is_ticking());
 }
 
 /// Store data that notes, while it is dropped, how many instances could be created.
