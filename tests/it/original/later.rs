@@ -13,8 +13,12 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     check("methods: sessions.send", |on| {
         Box::pin(async move {
-            let params = json!({"sessionId": "sess-1", "text": "hello"});
-            assert!(!on.operator().await.ok("sessions.send", params).await.is_null());
+            let mut client = on.operator().await;
+            let made = client.ok("sessions.patch", json!({"sessionKey": "sess-1"})).await;
+            for session in ["sess-1", text(&made["entry"]["sessionId"])] {
+                let sent = client.ok("sessions.send", json!({"sessionId": session, "text": "hello"})).await;
+                assert_eq!((&sent["key"], &sent["sessionId"]), (&made["key"], &made["entry"]["sessionId"]), "{sent}");
+            }
         })
     }),
     check("methods: models.list", |on| {

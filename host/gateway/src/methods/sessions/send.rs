@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
-use leanclaw_types::session::{NewMessage, SessionChange, SessionRow};
+use leanclaw_types::session::{NewMessage, SessionChange, SessionLookup, SessionRow};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -40,13 +40,15 @@ struct Send {
 static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
 
 /// `sessions.send {key, message, idempotencyKey?, …}` → `{ok, key, sessionId, messageId, messageSeq, runId, status, runStarted,
-/// runError}`. The same idempotency key stores it once.
+/// runError}`. The same idempotency key stores it once. Clients of the original name a session by its id, as `sessionId`.
 pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let aliases: Vec<(&str, &str)> = KEY_ALIASES.iter().copied().chain([("text", "message")]).collect();
+    let aliases: Vec<(&str, &str)> =
+        KEY_ALIASES.iter().copied().chain([("sessionId", "key"), ("text", "message")]).collect();
     let send: Send = call.read(&SEND, &aliases)?;
     send.check()?;
     let key = Key::read(&send.key, send.agent_id.as_deref())?;
     Ok(later(call, move |state, session| async move {
+        let key = meant(&state, &session, key, &send)?;
         let row = existing(&state, &session, &key).await?;
         if row.entry.get("sendPolicy").and_then(Value::as_str) == Some("deny") {
             let hint = "an admin lifts that: leanclaw call sessions.patch '{\"key\": \"…\", \"sendPolicy\": null}'";
@@ -91,6 +93,16 @@ impl Send {
         }
         Ok(())
     }
+}
+
+/// The session that is meant: the one of the key, else the one that has what was given as its id.
+fn meant(state: &State, session: &Session, key: Key, send: &Send) -> Result<Key, ErrorShape> {
+    let sessions = &state.services.sessions;
+    if uuid::Uuid::parse_str(&send.key).is_err() || sessions.get(&key.text).map_err(failed(session))?.is_some() {
+        return Ok(key);
+    }
+    let found = sessions.find(&SessionLookup::Id(send.key.clone())).map_err(failed(session))?;
+    found.first().map_or(Ok(key), |row| Key::read(&row.key, send.agent_id.as_deref()))
 }
 
 fn missing(key: &Key) -> ErrorShape {
