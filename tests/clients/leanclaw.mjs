@@ -43,9 +43,10 @@ export class Place {
     return spawn(binary, args, { cwd: this.folder, env, stdio });
   }
 
-  /** Runs a command to its end; what it printed. */
-  async run(args, environment) {
-    const child = this.#command(args, ["ignore", "pipe", "inherit"], environment);
+  /** Runs a command to its end, with something to read where that is given; what it printed. */
+  async run(args, environment, input) {
+    const child = this.#command(args, [input === undefined ? "ignore" : "pipe", "pipe", "inherit"], environment);
+    child.stdin?.end(input);
     let out = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (out += text));
     const [status] = await once(child, "close");

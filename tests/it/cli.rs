@@ -3,6 +3,7 @@
 mod agents;
 mod calls;
 mod db;
+mod devices;
 mod ending;
 mod import;
 mod json;

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -136,10 +137,9 @@ async fn sockets_without_a_handshake_are_few_for_an_address() {
         }
     };
     let crowd = Ipv4Addr::new(127, 0, 0, 3);
-    let mut idle = Vec::new();
-    for number in 0..MOST {
-        idle.push(open(crowd).await.unwrap_or_else(|refusal| panic!("number {number}: {refusal:?}")));
-    }
+    // All at once, as none of them is left alone for long.
+    let opened = join_all((0..MOST).map(|_| open(crowd))).await;
+    let mut idle: Vec<Client> = opened.into_iter().map(|opened| opened.expect("it is one of the first")).collect();
     let refused = open(crowd).await.err().expect("it is one too many");
     assert_eq!((refused.0, refused.1.to_str().unwrap()), (429, "1"));
     open(Ipv4Addr::new(127, 0, 0, 4)).await.expect("another address has places of its own");

@@ -3,14 +3,10 @@
 
 use std::net::SocketAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{Client, Connect, Place, text};
+use crate::support::{Client, Connect, Device, Place, text};
 
 fn situations(part: &str) -> Vec<Value> {
     let table: Value = serde_json::from_str(include_str!("../../data/bad-traffic.json")).unwrap();
@@ -45,21 +41,9 @@ async fn assert_end(client: &mut Client, case: &Value, protocol: u8) {
 
 /// A node, which is known by its device.
 async fn node(address: SocketAddr, protocol: u8) -> Client {
-    let mut client = Client::open(address, None).await.unwrap();
-    let challenge = client.event("connect.challenge").await;
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-    let key = pair.public_key().as_ref();
-    let id: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let (nonce, at) = (text(&challenge["nonce"]), &challenge["ts"]);
-    let payload = format!("v3|{id}|node-host|node|node||{at}||{nonce}|linux|");
-    let params = json!({
-        "minProtocol": protocol, "maxProtocol": protocol, "role": "node",
-        "client": {"id": "node-host", "version": "1", "platform": "linux", "mode": "node"},
-        "device": {"id": id, "publicKey": URL_SAFE_NO_PAD.encode(key), "signedAt": at, "nonce": nonce,
-            "signature": URL_SAFE_NO_PAD.encode(pair.sign(payload.as_bytes()).as_ref())},
-    });
-    client.hello = client.call("connect", params).await.unwrap();
-    client
+    let device = Device::numbered(7, ("node-host", "node", "node"));
+    let connect = json!({"minProtocol": protocol, "maxProtocol": protocol});
+    device.knock(address, None, connect).await.expect("it is of this machine")
 }
 
 #[tokio::test]
@@ -79,19 +63,18 @@ async fn before_the_handshake_it_ends_the_connection() {
 async fn after_the_handshake_it_is_answered_and_the_connection_goes_on() {
     let place = Place::empty();
     let program = place.start().await;
+    let operator = async |protocol, scopes| {
+        let connect = Connect { protocols: (protocol, protocol), scopes, ..Connect::default() };
+        connect.to(program.address).await.unwrap()
+    };
     for protocol in [3, 4] {
         for case in situations("after the handshake") {
             let situation = text(&case["situation"]);
-            let scopes: &[&str] = match case["by"].as_str() {
-                Some("reader") => &["operator.read"],
-                None | Some("node") => &["operator.admin"],
+            let mut client = match case["by"].as_str() {
+                Some("node") => node(program.address, protocol).await,
+                Some("reader") => operator(protocol, &["operator.read"]).await,
+                None => operator(protocol, &["operator.admin"]).await,
                 Some(other) => panic!("{situation}: by {other}"),
-            };
-            let mut client = if case["by"] == "node" {
-                node(program.address, protocol).await
-            } else {
-                let connect = Connect { protocols: (protocol, protocol), scopes, ..Connect::default() };
-                connect.to(program.address).await.unwrap()
             };
             send(&mut client, &case).await;
             if case.get("close").is_some() {

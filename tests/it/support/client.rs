@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use leanclaw_types::frame::{EventFrame, ResponseFrame};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -80,12 +80,9 @@ fn read(text: &str) -> Value {
                 response["id"] = json!(response["id"].to_string());
             }
             match serde_json::from_value::<ResponseFrame>(response) {
-                Ok(response) => {
-                    let is_one = if response.ok { response.error.is_none() } else { response.payload.is_none() };
-                    assert!(
-                        is_one && (response.ok || response.error.is_some()),
-                        "a response is one or the other: {text}"
-                    );
+                Ok(ResponseFrame { ok, payload, error, .. }) => {
+                    let is_one = ok == error.is_none() && (ok || payload.is_none());
+                    assert!(is_one, "a response is one or the other: {text}");
                     None
                 }
                 Err(error) => Some(error),
@@ -95,6 +92,12 @@ fn read(text: &str) -> Value {
     };
     assert!(wrong.is_none(), "{wrong:?}: {text}");
     frame
+}
+
+/// A frame of the gateway, which is kept as it came.
+fn hear(record: &Record, text: &str) -> Value {
+    record.heard(text);
+    read(text)
 }
 
 /// One connection.
@@ -119,12 +122,23 @@ impl Client {
         Self::open_over(stream, address, origin).await
     }
 
+    /// As [`Client::open`], with headers.
+    pub(crate) async fn open_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+        let stream = within("a connection", TcpStream::connect(address)).await?;
+        Self::upgraded(stream, address, headers).await
+    }
+
     /// As [`Client::open`], over a connection that is there.
     pub(crate) async fn open_over(stream: TcpStream, address: SocketAddr, origin: Option<&str>) -> Result<Self, Error> {
+        let headers: Vec<(&'static str, &str)> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        Self::upgraded(stream, address, &headers).await
+    }
+
+    async fn upgraded(stream: TcpStream, address: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
         stream.set_nodelay(true)?;
         let mut request = format!("ws://{address}/").into_client_request()?;
-        if let Some(origin) = origin {
-            request.headers_mut().insert("origin", origin.parse().expect("a header value"));
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header value"));
         }
         let large = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
         let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(large));
@@ -172,12 +186,6 @@ impl Client {
         within("a message is sent", self.socket.send(message)).await
     }
 
-    /// A frame of the gateway, which is kept as it came.
-    fn hear(&self, text: &str) -> Value {
-        self.record.heard(text);
-        read(text)
-    }
-
     /// Sends a message that ends the connection, and reads meanwhile: code and reason of the close frame.
     pub(crate) async fn send_and_hear_the_end(self, message: Message) -> Option<(u16, String)> {
         let Self { socket, record, .. } = self;
@@ -187,18 +195,8 @@ impl Client {
         let sending = async {
             let _ = sink.send(message).await;
         };
-        let hearing = async {
-            let mut said = None;
-            while let Some(Ok(message)) = stream.next().await {
-                match message {
-                    Message::Text(text) => record.heard(&text),
-                    Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
-                    _ => {}
-                }
-            }
-            said
-        };
-        within("the end of the connection", futures_util::future::join(sending, hearing)).await.1
+        let ((), (_, said)) = futures_util::future::join(sending, to_the_end(&mut stream, &record)).await;
+        said
     }
 
     /// Waits for the answer to a request; events that come meanwhile are kept.
@@ -211,7 +209,7 @@ impl Client {
     pub(crate) async fn answer_if_any(&mut self, id: &str) -> Option<Value> {
         while let Some(Ok(message)) = within("an answer", self.socket.next()).await {
             let Message::Text(text) = message else { continue };
-            let frame = self.hear(&text);
+            let frame = hear(&self.record, &text);
             if frame["type"] == "res" && frame["id"] == id {
                 return (frame["ok"] == true).then(|| frame["payload"].clone());
             }
@@ -249,18 +247,7 @@ impl Client {
 
     /// All frames up to the end of the connection, as they were sent, with code and reason of the close frame.
     pub(crate) async fn rest_as_text(&mut self) -> (Vec<String>, Option<(u16, String)>) {
-        let (mut frames, mut said) = (Vec::new(), None);
-        while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
-            match message {
-                Message::Text(text) => {
-                    self.hear(&text);
-                    frames.push(text.to_string());
-                }
-                Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
-                _ => {}
-            }
-        }
-        (frames, said)
+        to_the_end(&mut self.socket, &self.record).await
     }
 
     async fn frame(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
@@ -275,7 +262,7 @@ impl Client {
             };
             match message {
                 Message::Text(text) => {
-                    let frame = self.hear(&text);
+                    let frame = hear(&self.record, &text);
                     if wanted(&frame) {
                         return (frame, text.to_string());
                     }
@@ -291,18 +278,27 @@ impl Client {
 
     /// Reads to the end of the connection: code and reason of the close frame; none when there was none.
     pub(crate) async fn closed(&mut self) -> Option<(u16, String)> {
-        let mut said = None;
-        while let Some(Ok(message)) = within("the end of the connection", self.socket.next()).await {
-            match message {
-                Message::Text(text) => {
-                    self.hear(&text);
-                }
-                Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
-                _ => {}
-            }
-        }
-        said
+        to_the_end(&mut self.socket, &self.record).await.1
     }
+}
+
+/// Reads to the end of a connection: the frames as they were sent, and code and reason of the close frame.
+async fn to_the_end(
+    stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+    record: &Record,
+) -> (Vec<String>, Option<(u16, String)>) {
+    let (mut frames, mut said) = (Vec::new(), None);
+    while let Some(Ok(message)) = within("the end of the connection", stream.next()).await {
+        match message {
+            Message::Text(text) => {
+                hear(record, &text);
+                frames.push(text.to_string());
+            }
+            Message::Close(Some(close)) => said = Some((u16::from(close.code), close.reason.to_string())),
+            _ => {}
+        }
+    }
+    (frames, said)
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! to end a test that hangs, and say nothing about how fast the program is.
 
 mod client;
+mod device;
 mod guests;
 mod http;
 mod place;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub(crate) use client::{Client, Connect};
+pub(crate) use device::Device;
 pub(crate) use guests::{held_fetch, install_guest, manifest};
 pub(crate) use http::{Response, raw, request};
 pub(crate) use place::{Place, Run, env, run, through};
