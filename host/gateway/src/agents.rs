@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::connection::Call;
 use crate::groups::ChatGroups;
+use crate::phrase::shown;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;
@@ -157,15 +158,13 @@ impl Agents {
 
 /// An agent that is not there, as changes say it.
 pub(crate) fn absent(id: &str) -> ErrorShape {
-    let shown: String = id.chars().take(80).collect();
-    ErrorShape::invalid(format!("agent \"{}\" not found", shown.escape_debug()))
+    ErrorShape::invalid(format!("agent \"{}\" not found", shown(id, 80)))
 }
 
 /// An agent that is not there, as questions say it.
 pub(crate) fn unknown(version: ProtocolVersion, id: &str) -> ErrorShape {
-    let shown: String = id.chars().take(80).collect();
     match version {
-        ProtocolVersion::V3 => ErrorShape::invalid(format!("unknown agent id \"{}\"", shown.escape_debug())),
+        ProtocolVersion::V3 => ErrorShape::invalid(format!("unknown agent id \"{}\"", shown(id, 80))),
         ProtocolVersion::V4 => absent(id),
     }
 }

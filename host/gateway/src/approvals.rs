@@ -158,7 +158,7 @@ impl Question {
     /// Whether that connection is told that it is asked. Who asks in version 4 is not.
     pub(crate) fn is_announced_to(&self, session: &Session) -> bool {
         let is_asker = self.asked_by.connection == session.id;
-        self.is_told_to(session) && !(is_asker && session.version == ProtocolVersion::V4)
+        self.is_told_to(session) && !(is_asker && session.version.is_newest())
     }
 
     /// Whether somebody at that connection could decide.

@@ -16,6 +16,8 @@ use crate::shelf::{Change, Shelf};
 
 /// Decisions that are kept; beyond that the oldest that nobody decided makes room, then the oldest.
 pub(crate) const MAX_KEPT: usize = 500;
+/// What somebody may decide.
+pub(crate) const DECISIONS: [&str; 3] = ["allow-once", "allow-always", "deny"];
 /// Characters of one text of a question that are kept.
 const MAX_CHARS: usize = 4000;
 
@@ -165,7 +167,7 @@ fn presentation(question: &Question) -> Value {
     for field in also {
         put(field, text(request, field, MAX_CHARS));
     }
-    shown.insert("allowedDecisions".into(), json!(["allow-once", "allow-always", "deny"]));
+    shown.insert("allowedDecisions".into(), json!(DECISIONS));
     Value::Object(shown)
 }
 

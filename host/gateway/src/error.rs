@@ -38,7 +38,7 @@ pub(crate) fn failure_to_error(version: ProtocolVersion, failure: &Failure) -> E
         code::INVALID_INPUT | code::NOT_FOUND | code::CONFLICT | code::TOO_LARGE | code::UNSUPPORTED => {
             error_code::INVALID_REQUEST
         }
-        code::DENIED | code::AUTH_REQUIRED if version == ProtocolVersion::V4 => error_code::FORBIDDEN,
+        code::DENIED | code::AUTH_REQUIRED if version.is_newest() => error_code::FORBIDDEN,
         code::DENIED | code::AUTH_REQUIRED => error_code::INVALID_REQUEST,
         _ => error_code::UNAVAILABLE,
     };

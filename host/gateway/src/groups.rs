@@ -8,6 +8,7 @@ use leanclaw_types::frame::ErrorShape;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::{Agents, By, absent};
+use crate::phrase::shown;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;
@@ -147,8 +148,7 @@ fn row(by: &By, chat: &str, action: &str) -> AuditRecord {
 }
 
 fn unknown(chat: &str) -> ErrorShape {
-    let shown: String = chat.chars().take(80).collect();
-    ErrorShape::invalid(format!("group \"{}\" not found", shown.escape_debug()))
+    ErrorShape::invalid(format!("group \"{}\" not found", shown(chat, 80)))
 }
 
 /// What must hold of a group whatever else there is.

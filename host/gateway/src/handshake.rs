@@ -125,7 +125,7 @@ pub(crate) async fn answer(state: &State, peer: Peer, nonce: &str, text: &str) -
             tracing::info!(remote = %peer.address, code = refusal.code, "a client was refused");
             state.audit_refusal(&peer, refusal.code);
             let mut goodbye = wire::close_reason(&refusal.error.message);
-            if version == ProtocolVersion::V4
+            if version.is_newest()
                 && let Some(request) = refusal.error.details.as_ref().and_then(|details| details.get("requestId"))
             {
                 let request = request.as_str().unwrap_or_default();

@@ -10,10 +10,11 @@ use crate::gateway::State;
 use crate::hub::own_events;
 use crate::methods;
 use crate::snapshot::DEFAULT_AGENT;
+use crate::wire::joined;
 
 /// Builds `hello-ok` for one connection.
 pub(crate) fn hello(state: &State, version: ProtocolVersion, connection: &str, access: &Access) -> HelloOk {
-    let newest = version == ProtocolVersion::V4;
+    let newest = version.is_newest();
     let limits = &state.config.limits;
     HelloOk {
         kind: "hello-ok".into(),
@@ -66,7 +67,7 @@ fn events(state: &State, version: ProtocolVersion) -> Vec<String> {
 
 fn snapshot(state: &State, version: ProtocolVersion, caller: &Caller) -> Value {
     let health: Value = serde_json::from_str(state.current_health().text(version)).unwrap_or_else(|_| json!({}));
-    let mut snapshot = json!({
+    let snapshot = json!({
         "presence": state.presence(version, caller),
         "health": health,
         "stateVersion": state.state_version(),
@@ -79,11 +80,6 @@ fn snapshot(state: &State, version: ProtocolVersion, caller: &Caller) -> Value {
         },
         "authMode": state.config.auth.credential().map_or("none", |(kind, _)| kind),
     });
-    if version == ProtocolVersion::V4
-        && let Some(object) = snapshot.as_object_mut()
-    {
-        let phase = if state.draining() { "draining" } else { "accepting" };
-        object.insert("suspension".into(), json!({"phase": phase}));
-    }
-    snapshot
+    let phase = if state.draining() { "draining" } else { "accepting" };
+    joined(snapshot, version.is_newest().then(|| ("suspension", json!({"phase": phase}))))
 }

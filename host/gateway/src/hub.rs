@@ -14,6 +14,7 @@ use futures_util::task::AtomicWaker;
 use leanclaw_types::frame::{ProtocolVersion, StateVersion};
 
 use crate::handshake::Session;
+use crate::methods::READ;
 use crate::wire;
 
 /// Signals that may wait for a connection's task.
@@ -110,7 +111,7 @@ impl Event {
 
     /// Whether a connection may see it.
     fn is_for(&self, session: &Session) -> bool {
-        let newest = session.version == ProtocolVersion::V4;
+        let newest = session.version.is_newest();
         let allowed = |scope: &str| session.caller.role == "operator" && session.caller.holds(scope);
         (newest || !self.newest_only)
             && self.scope.is_none_or(allowed)
@@ -290,7 +291,7 @@ impl Hub {
         }
         event.head_v3 = v3.then(|| wire::event_head(name, &payload(ProtocolVersion::V3)));
         if v3 || v4 {
-            self.broadcast_where(event, |session| if session.version == ProtocolVersion::V4 { v4 } else { v3 });
+            self.broadcast_where(event, |session| if session.version.is_newest() { v4 } else { v3 });
         }
     }
 
@@ -358,7 +359,7 @@ impl Hub {
 }
 
 /// The scope for the events of plugins.
-pub(crate) const PLUGIN_EVENT_SCOPE: &str = "operator.read";
+pub(crate) const PLUGIN_EVENT_SCOPE: &str = READ;
 
 /// Those of the gateway's own events that version 3 is not told.
 const NEWEST_EVENTS: [&str; 1] = ["config.changed"];
@@ -366,7 +367,7 @@ const NEWEST_EVENTS: [&str; 1] = ["config.changed"];
 /// The gateway's own events that a connection of that version may be told, as far as its role, its scopes and what it
 /// asked for allow.
 pub(crate) fn own_events(version: ProtocolVersion) -> impl Iterator<Item = &'static str> {
-    let is_told = move |name: &&str| version == ProtocolVersion::V4 || !NEWEST_EVENTS.contains(name);
+    let is_told = move |name: &&str| version.is_newest() || !NEWEST_EVENTS.contains(name);
     OWN_EVENTS.into_iter().filter(is_told)
 }
 

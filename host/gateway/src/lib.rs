@@ -21,6 +21,7 @@ mod connection;
 mod crowd;
 mod decisions;
 mod devices;
+mod digest;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;

@@ -93,7 +93,7 @@ impl Shape {
         let mut lines: Vec<String> = Vec::new();
         let mut missing_at: Vec<String> = Vec::new();
         for problem in problems {
-            if problem.rank == RANK_REQUIRED && version == ProtocolVersion::V4 {
+            if problem.rank == RANK_REQUIRED && version.is_newest() {
                 if missing_at.contains(&problem.at) {
                     continue;
                 }
@@ -132,7 +132,7 @@ fn phrase(version: ProtocolVersion, error: &ValidationError<'_>) -> Vec<Problem>
         }
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
-            .map(|name| problem(RANK_UNEXPECTED, format!("at {place}: unexpected property '{}'", shown(name))))
+            .map(|name| problem(RANK_UNEXPECTED, format!("at {place}: unexpected property '{}'", shown(name, 80))))
             .collect(),
         // Version 3 spells an enumeration as a union of constants.
         ValidationErrorKind::Enum { .. } if version == ProtocolVersion::V3 => vec![
@@ -165,9 +165,9 @@ fn words(version: ProtocolVersion, kind: &ValidationErrorKind) -> String {
     }
 }
 
-/// A key the client chose, short and safe on a terminal.
-fn shown(name: &str) -> String {
-    name.chars().take(80).collect::<String>().escape_debug().to_string()
+/// What a client said, short and safe on a terminal: at most `most` characters, with escapes for those that print nothing.
+pub(crate) fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).collect::<String>().escape_debug().to_string()
 }
 
 #[cfg(test)]

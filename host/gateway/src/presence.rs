@@ -183,7 +183,7 @@ impl Presence {
 impl State {
     /// Who is here, the gateway itself first, as one who asks may see it.
     pub(crate) fn presence(&self, version: ProtocolVersion, caller: &Caller) -> Value {
-        self.presence_of_all(version == ProtocolVersion::V4 && caller.role == "operator" && caller.holds(READ))
+        self.presence_of_all(version.is_newest() && caller.role == "operator" && caller.holds(READ))
     }
 
     fn presence_of_all(&self, with_sessions: bool) -> Value {

@@ -14,6 +14,7 @@ use crate::agents::Agent;
 use crate::gateway::State;
 use crate::hub::Event;
 use crate::sessions::STORE_PATH;
+use crate::wire::joined;
 
 pub(crate) use leanclaw_types::session::DEFAULT_AGENT;
 
@@ -141,10 +142,8 @@ impl State {
             "agents": self.agents_now(&sessions),
             "sessions": self.sessions_now(sessions.iter()),
         });
-        let mut v4 = v3.clone();
-        if let Some(object) = v4.as_object_mut() {
-            object.insert("plugins".into(), json!({"loaded": loaded, "errors": errors, "unavailable": []}));
-        }
+        let plugins = json!({"loaded": loaded, "errors": errors, "unavailable": []});
+        let v4 = joined(v3.clone(), [("plugins", plugins)]);
         self.health.put(&v3, &v4)
     }
 

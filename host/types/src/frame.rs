@@ -32,6 +32,12 @@ impl ProtocolVersion {
         }
     }
 
+    /// Whether it is the newest one, which knows more than the one before.
+    #[must_use]
+    pub fn is_newest(self) -> bool {
+        self == Self::V4
+    }
+
     /// The version for a client that accepts `minimum..=maximum`: the newest one inside the range, none when there is
     /// none.
     #[must_use]

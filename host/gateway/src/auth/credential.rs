@@ -254,12 +254,12 @@ impl<'a> Knock<'a> {
         let (own, other) = if credential.0 == "password" { (password, token) } else { (token, password) };
         let any = texts(connect);
         // Version 3 reads the secret from its own field only; version 4 takes it from either.
-        let given = own.into_iter().chain(other.filter(|_| version == ProtocolVersion::V4));
+        let given = own.into_iter().chain(other.filter(|_| version.is_newest()));
         let mut given: Vec<&str> = given.filter(|text| any.contains(text)).collect();
         given.dedup();
         // Version 3 tells who shows nothing what is missing, also then.
         if let Some(left_ms) = door.locked(peer, Kind::Shared)
-            && (version == ProtocolVersion::V4 || !any.is_empty())
+            && (version.is_newest() || !any.is_empty())
         {
             return Held::without_looking(Shared::Locked(left_ms));
         }
@@ -345,7 +345,7 @@ impl<'a> Knock<'a> {
             None if own.is_named => OwnToken::Wrong(mismatch()),
             None => OwnToken::Another,
             Some(token) if covers(&token.scopes, &self.connect.scopes) => OwnToken::Right,
-            Some(_) if self.version == ProtocolVersion::V4 => OwnToken::TooLittle(device_token_refusal(
+            Some(_) if self.version.is_newest() => OwnToken::TooLittle(device_token_refusal(
                 "AUTH_SCOPE_MISMATCH",
                 "scope_mismatch",
                 "the device token is not approved for all requested scopes",

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use leanclaw_types::frame::{ConnectAuth, ConnectParams, DeviceProof};
 use ring::signature::{ED25519, UnparsedPublicKey};
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256;
 
 /// How far a signature's time may be from ours, in either direction.
 const CLOCK_SKEW_MS: u64 = 120_000;
@@ -77,7 +78,7 @@ pub(crate) fn verify(connect: &ConnectParams, proof: &DeviceProof, nonce: &str, 
 
 /// A device's id: lower-case hex SHA-256 of its raw key.
 pub(crate) fn id_of(key: &[u8]) -> String {
-    Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(key)
 }
 
 fn payload_v2(connect: &ConnectParams, proof: &DeviceProof) -> String {

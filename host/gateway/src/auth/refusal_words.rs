@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::auth::Peer;
 use crate::auth::credential::{Refusal, is_page_client};
 use crate::auth::device::Flaw;
+use crate::phrase::shown;
 
 /// What would let a caller in who has nothing to show.
 const HOW_TO_ENTER: [&str; 2] = [
@@ -93,7 +94,7 @@ pub(super) fn rate_limited(version: ProtocolVersion, left_ms: u64) -> Refusal {
             "recommendedNextStep": "wait_then_retry",
         }),
     );
-    if version == ProtocolVersion::V4 {
+    if version.is_newest() {
         refusal.error.retryable = Some(true);
         refusal.error.retry_after_ms = Some(left_ms);
     }
@@ -103,7 +104,7 @@ pub(super) fn rate_limited(version: ProtocolVersion, left_ms: u64) -> Refusal {
 pub(super) fn nothing_to_show(peer: &Peer) -> Refusal {
     let mut hints: Vec<String> = HOW_TO_ENTER.iter().map(|hint| (*hint).to_owned()).collect();
     if let Some(origin) = &peer.origin {
-        let shown = origin.chars().take(200).collect::<String>().escape_debug().to_string();
+        let shown = shown(origin, 200);
         hints.insert(0, format!("the web page {shown} may only connect with the gateway's token"));
     }
     Refusal::new(

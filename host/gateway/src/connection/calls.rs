@@ -23,7 +23,7 @@ use crate::gateway::State;
 use crate::guard;
 use crate::handshake::Session;
 use crate::methods::{self, Known, Scope};
-use crate::phrase::Shape;
+use crate::phrase::{Shape, shown};
 use crate::plugins::PluginMethod;
 use crate::rate::Class;
 use crate::wire::{self, Id, Payload};
@@ -304,7 +304,7 @@ pub(crate) const PLUGIN_ROUTE: &str = "plugins.http";
 
 /// What is said of a method that nobody serves.
 pub(super) fn unknown_method(name: &str) -> String {
-    format!("unknown method: {}", shortened(name))
+    format!("unknown method: {}", shown(name, 120))
 }
 
 fn shortened(name: &str) -> String {

@@ -9,8 +9,7 @@ use crate::auth::device::Identity;
 use crate::auth::{Access, Peer, Proven, Refusal, Role};
 use crate::gateway::State;
 use crate::hub::Event;
-
-const PAIRING: &str = "operator.pairing";
+use crate::methods::PAIRING;
 
 /// What a device wants.
 #[derive(Debug, Clone, PartialEq, Eq)]

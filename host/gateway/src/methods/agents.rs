@@ -9,14 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Nothing;
 use crate::agents::{self, Agent, By, Wish};
 use crate::connection::{Answer, Call};
 use crate::error::unavailable;
 use crate::gateway::State;
-use crate::phrase::{Shape, no_nulls};
+use crate::phrase::{Shape, no_nulls, shown};
 use crate::snapshot::DEFAULT_AGENT;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 use crate::workspace::{FILES, Found, Workspace, WorkspaceError};
 
 #[derive(Deserialize, JsonSchema)]
@@ -112,7 +111,6 @@ struct Text {
     content: String,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static IDENTITY: LazyLock<Shape> = LazyLock::new(Shape::of::<Identity>);
 static CREATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Create>);
 static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
@@ -121,23 +119,14 @@ static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 static NAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Name>);
 static TEXT: LazyLock<Shape> = LazyLock::new(Shape::of::<Text>);
 
-fn is_newest(call: &Call<'_>) -> bool {
-    call.session.version == ProtocolVersion::V4
-}
-
 /// `agents.list {}` → `{defaultId, mainKey, scope, agents}`, `main` first.
 pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let rows: Vec<Value> = call.state.agents.all().iter().map(|(id, agent)| row(call, id, agent)).collect();
-    let mut list = json!({"defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender"});
-    if let Some(list) = list.as_object_mut() {
-        if is_newest(call) {
-            list.insert("ownership".into(), json!("sole"));
-            list.insert("selectionRequired".into(), json!(false));
-        }
-        list.insert("agents".into(), json!(rows));
-    }
-    Ok(Answer::json(&list))
+    let list = json!({"defaultId": DEFAULT_AGENT, "mainKey": "main", "scope": "per-sender"});
+    let newest = [("ownership", json!("sole")), ("selectionRequired", json!(false))];
+    let newest = newest.into_iter().filter(|_| call.session.version.is_newest());
+    Ok(Answer::json(&joined(list, newest.chain([("agents", json!(rows))]))))
 }
 
 fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
@@ -149,7 +138,7 @@ fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
     if let Some(identity) = agent.identity() {
         row.insert("identity".into(), identity);
     }
-    if is_newest(call) {
+    if call.session.version.is_newest() {
         row.insert("kind".into(), json!("agent"));
         if agent.created_at_ms > 0 {
             row.insert("createdVia".into(), json!("operator"));
@@ -175,7 +164,7 @@ pub(crate) fn identity(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     };
     let mut identity = json!({"agentId": wanted, "name": agent.name.as_deref().unwrap_or("Assistant")});
     if let Some(identity) = identity.as_object_mut() {
-        if is_newest(call) {
+        if call.session.version.is_newest() {
             let source = if agent.name.is_some() { "config" } else { "default" };
             identity.insert("nameSource".into(), json!(source));
         }
@@ -227,15 +216,12 @@ pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 fn check_workspace(wanted: Option<String>, own: &Workspace) -> Result<(), ErrorShape> {
     let own = own.path();
     match wanted {
-        Some(wanted) if std::path::Path::new(wanted.trim()) != own => {
-            let shown: String = wanted.chars().take(200).collect();
-            Err(ErrorShape::invalid(format!(
-                "unsupported workspace \"{}\": every agent has its own in the gateway's data directory; leave `workspace` \
+        Some(wanted) if std::path::Path::new(wanted.trim()) != own => Err(ErrorShape::invalid(format!(
+            "unsupported workspace \"{}\": every agent has its own in the gateway's data directory; leave `workspace` \
                  out, or say {}",
-                shown.escape_debug(),
-                own.display()
-            )))
-        }
+            shown(&wanted, 200),
+            own.display()
+        ))),
         _ => Ok(()),
     }
 }
@@ -347,7 +333,7 @@ fn entry(version: ProtocolVersion, workspace: &Workspace, name: &str, found: Opt
                 entry.insert("size".into(), json!(found.bytes));
                 entry.insert("updatedAtMs".into(), json!(found.changed_at_ms));
             }
-            None if version == ProtocolVersion::V4 => {
+            None if version.is_newest() => {
                 entry.insert("expectedAbsent".into(), json!(name != "AGENTS.md"));
             }
             None => {}
@@ -358,10 +344,9 @@ fn entry(version: ProtocolVersion, workspace: &Workspace, name: &str, found: Opt
 
 /// One of the files there may be. Anything else would be a way to other files.
 fn supported(name: &str) -> Result<&'static str, ErrorShape> {
-    let shown = || name.chars().take(80).collect::<String>();
     let found = FILES.into_iter().find(|known| *known == name);
     found.ok_or_else(|| {
-        let error = ErrorShape::invalid(format!("unsupported file \"{}\"", shown().escape_debug()));
+        let error = ErrorShape::invalid(format!("unsupported file \"{}\"", shown(name, 80)));
         error.hint(format!("there are: {}; agents.workspace.get reads others", FILES.join(", ")))
     })
 }

@@ -8,12 +8,12 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
-use super::{APPROVALS, Nothing};
+use super::APPROVALS;
 use crate::approvals::{Decider, End, Kind, Question};
 use crate::connection::{Answer, Call};
-use crate::decisions;
+use crate::decisions::{self, DECISIONS};
+use crate::digest::sha256;
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
@@ -198,7 +198,6 @@ struct SetRules {
 pub(super) const WHERE: &str =
     "exec.approval.list and plugin.approval.list say what waits, approval.history what has ended";
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static ASK_COMMAND: LazyLock<Shape> = LazyLock::new(Shape::of::<AskCommand>);
 static ASK_PLUGIN: LazyLock<Shape> = LazyLock::new(Shape::of::<AskPlugin>);
 pub(super) static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
@@ -268,7 +267,7 @@ fn ask(call: &Call<'_>, (kind, id, request): (Kind, String, Value), how: &Waitin
         "status": "accepted", "id": question.id, "createdAtMs": question.created_at_ms,
         "expiresAtMs": question.expires_at_ms,
     });
-    let newest = call.session.version == ProtocolVersion::V4;
+    let newest = call.session.version.is_newest();
     if let Some(accepted) = accepted.as_object_mut().filter(|_| newest) {
         accepted.insert("deliveryRoute".into(), json!(if has_route { "approval-client" } else { "none" }));
     }
@@ -303,7 +302,7 @@ fn wait(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
     let Some(question) = call.state.approvals.find(kind, &which.id, call.session, now_ms) else {
         return Err(ErrorShape::invalid("approval expired or not found").hint(WHERE));
     };
-    let newest = call.session.version == ProtocolVersion::V4;
+    let newest = call.session.version.is_newest();
     Ok(Answer::Later(Box::pin(async move {
         let end = question.outcome(now_ms).await;
         Ok(Payload::json(&outcome(&question, &end, true, newest)))
@@ -321,7 +320,7 @@ pub(crate) fn wait_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 }
 
 fn list(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let waiting = call.state.approvals.waiting(kind, call.session, call.state.now_ms());
     Ok(Answer::json(&waiting.iter().map(|question| question.shown()).collect()))
 }
@@ -347,8 +346,8 @@ fn resolve(call: &Call<'_>, kind: Kind) -> Result<Answer, ErrorShape> {
 
 /// Decides on a question that waits, and tells those who may know. It is on disk once the question is settled.
 pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> Result<Arc<Question>, ErrorShape> {
-    if !matches!(decision, "allow-once" | "allow-always" | "deny") {
-        return Err(ErrorShape::invalid("invalid decision").hint("say allow-once, allow-always or deny"));
+    if !DECISIONS.contains(&decision) {
+        return Err(ErrorShape::invalid("invalid decision").hint(format!("say one of {}", DECISIONS.join(", "))));
     }
     let now_ms = call.state.now_ms();
     let found = call.state.approvals.find(kind, id, call.session, now_ms);
@@ -406,7 +405,7 @@ fn snapshot(state: &State, version: ProtocolVersion) -> Value {
     let mut shown = json!({
         "path": "core.db#exec-approvals", "exists": kept.is_some(), "hash": hash(&file), "file": file,
     });
-    if version == ProtocolVersion::V4 {
+    if version.is_newest() {
         let of = |name: &str, usual: Value| file.pointer(&format!("/defaults/{name}")).cloned().unwrap_or(usual);
         let resolved = json!({
             "security": of("security", json!("deny")), "ask": of("ask", json!("on-miss")),
@@ -420,20 +419,19 @@ fn snapshot(state: &State, version: ProtocolVersion) -> Value {
 }
 
 fn hash(file: &Value) -> String {
-    Sha256::digest(file.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(file.to_string().as_bytes())
 }
 
 /// `exec.approvals.get {}` → `{path, exists, hash, file, resolvedDefaults?}`.
 pub(crate) fn rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     Ok(Answer::json(&snapshot(call.state, call.session.version)))
 }
 
 /// `exec.approvals.set {file, baseHash}` → as `exec.approvals.get`. Refused when somebody changed it meanwhile.
 pub(crate) fn set_rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let set: SetRules = call.read(&SET_RULES, &[])?;
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, session| async move {
         let stored = state.approvals.rules.change(|shelf| {
             if let Some(before) = shelf.get(RULES) {
                 let again = "re-run exec.approvals.get and retry";
@@ -452,5 +450,5 @@ pub(crate) fn set_rules(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         });
         stored.await?;
         Ok(Payload::json(&snapshot(&state, session.version)))
-    })))
+    }))
 }

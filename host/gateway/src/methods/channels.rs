@@ -4,9 +4,9 @@
 //! as it was left. A plugin that is switched off as a whole is not switched on from here: whoever asks is told the setting.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::plugin::PluginState;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::connection::{Answer, Call};
 use crate::error::unavailable;
 use crate::gateway::State;
 use crate::phrase::Shape;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -173,17 +173,13 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         defaults.insert(id.clone(), json!(first.account));
     }
     let order: Vec<&String> = by_id.keys().collect();
-    let mut status = json!({
+    let status = json!({
         "ts": call.state.now_ms(), "channelOrder": order, "channelLabels": labels, "channelDetailLabels": labels,
         "channelSystemImages": {}, "channelMeta": meta, "channels": channels, "channelAccounts": accounts,
         "channelDefaultAccountId": defaults,
     });
-    if call.session.version == ProtocolVersion::V4
-        && let Some(object) = status.as_object_mut()
-    {
-        object.insert("statusIssues".into(), json!([]));
-    }
-    Ok(Answer::json(&status))
+    let issues = call.session.version.is_newest().then(|| ("statusIssues", json!([])));
+    Ok(Answer::json(&joined(status, issues)))
 }
 
 /// `channels.start {channel, accountId?}` → `{channel, accountId, started: true}`, once it runs. It stays so.
@@ -203,8 +199,7 @@ fn switch(call: &Call<'_>, on: bool) -> Result<Answer, ErrorShape> {
     if channel.running == on {
         return Ok(Answer::json(&done));
     }
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, session| async move {
         let account = Map::from_iter([(channel.account.clone(), json!({"enabled": on}))]);
         let entry = Map::from_iter([(channel.plugin.clone(), json!({"accounts": account}))]);
         config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
@@ -215,7 +210,7 @@ fn switch(call: &Call<'_>, on: bool) -> Result<Answer, ErrorShape> {
             Some(now) if on => Err(unavailable(&format!("channel {} does not run: {}", now.id, now.reason))),
             Some(now) => Err(unavailable(&format!("channel {} still runs; its account could not be stopped", now.id))),
         }
-    })))
+    }))
 }
 
 /// `channels.logout {channel, accountId?}`: how to take the login away; the gateway cannot see which secret it is.

@@ -12,10 +12,10 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use super::{Nothing, READ};
+use super::READ;
 use crate::connection::{Answer, Call, Outcome};
+use crate::digest::sha256;
 use crate::error::{failure_to_error, unavailable};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -67,7 +67,6 @@ struct Patch {
     replace_paths: Option<Vec<String>>,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static WRITE: LazyLock<Shape> = LazyLock::new(Shape::of::<Write>);
 static PATCH: LazyLock<Shape> = LazyLock::new(Shape::of::<Patch>);
 
@@ -101,7 +100,7 @@ struct Wish {
 
 /// `config.get {}` → the file, without its secrets.
 pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     with_settings(call, |state, session, settings| async move {
         let version = session.version;
         let text = load(&settings, version).await?;
@@ -132,7 +131,7 @@ fn with_settings<F: Future<Output = Outcome> + Send + 'static>(
     work: impl FnOnce(Arc<State>, Arc<Session>, Arc<dyn Settings>) -> F,
 ) -> Result<Answer, ErrorShape> {
     let settings = call.state.services.settings.clone().ok_or_else(no_settings)?;
-    Ok(Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session), settings))))
+    Ok(call.later(|state, session| work(state, session, settings)))
 }
 
 fn no_settings() -> ErrorShape {
@@ -152,7 +151,7 @@ async fn load(settings: &Arc<dyn Settings>, version: ProtocolVersion) -> Result<
 fn hash(state: &State, version: ProtocolVersion, text: Option<&str>) -> String {
     let text = text.unwrap_or_default();
     match version {
-        ProtocolVersion::V3 => Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+        ProtocolVersion::V3 => sha256(text.as_bytes()),
         // A plain hash of a short file could be used to guess a secret in it.
         ProtocolVersion::V4 => format!("hmac-sha256:v1:{}", state.keys.revision(text)),
     }
@@ -176,7 +175,7 @@ fn shown(state: &State, version: ProtocolVersion, settings: &Arc<dyn Settings>, 
         "valid": checked.issues.is_empty(), "config": parsed, "hash": hash, "issues": issues(&checked.issues),
         "warnings": issues(&[checked.covered, checked.warnings].concat()), "legacyIssues": [],
     });
-    if version == ProtocolVersion::V4
+    if version.is_newest()
         && let Some(object) = shown.as_object_mut()
     {
         object.insert("configRevisionHash".into(), json!(hash));
@@ -266,7 +265,7 @@ fn plan(
     before: Option<&str>,
     wish: &Wish,
 ) -> Result<Plan, ErrorShape> {
-    let newest_patch = wish.how == How::Patch && version == ProtocolVersion::V4;
+    let newest_patch = wish.how == How::Patch && version.is_newest();
     if !newest_patch && wish.how != How::Lay {
         check_base(state, version, before, wish, "")?;
     }

@@ -1,6 +1,6 @@
 //! What calls of a method count as, for the limits on how often may be called.
 
-use super::{Method, Scope};
+use super::{ADMIN, APPROVALS, Method, PAIRING, READ, Scope};
 use crate::rate::Class;
 
 /// Methods that make others work: plugins, channels, sums over everything that is stored.
@@ -100,8 +100,8 @@ impl Class {
     /// The class of a plugin's method with that scope.
     pub(crate) fn of_scope(scope: &str) -> Self {
         match scope {
-            "operator.read" | "operator.sessions.read" => Self::Read,
-            "operator.admin" | "operator.pairing" | "operator.approvals" => Self::Admin,
+            READ | "operator.sessions.read" => Self::Read,
+            ADMIN | PAIRING | APPROVALS => Self::Admin,
             _ => Self::Write,
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::approvals::{WHERE, WHICH, Which, decide, unknown};
 use crate::approvals::Kind;
 use crate::connection::{Answer, Call};
-use crate::decisions;
+use crate::decisions::{self, DECISIONS};
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
@@ -42,7 +42,7 @@ struct Decide {
     #[schemars(length(min = 1))]
     id: String,
     kind: About,
-    #[schemars(extend("enum" = ["allow-once", "allow-always", "deny"]))]
+    #[schemars(extend("enum" = DECISIONS))]
     decision: String,
     /// Who decided, as a channel says it; this connection answers for it.
     #[serde(default, rename = "reviewer")]
@@ -78,7 +78,7 @@ pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Some(question) = open else { return Err(unknown(call.session.version)) };
     let of = |field: &str| question.request.get(field).cloned().unwrap_or_default();
     Ok(Answer::json(&json!({
-        "id": question.id, "commandText": of("command"), "allowedDecisions": ["allow-once", "allow-always", "deny"],
+        "id": question.id, "commandText": of("command"), "allowedDecisions": DECISIONS,
         "host": of("host"), "nodeId": of("nodeId"), "agentId": of("agentId"), "expiresAtMs": question.expires_at_ms,
     })))
 }

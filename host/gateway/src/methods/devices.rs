@@ -10,8 +10,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Nothing;
-use super::sessions::later;
 use crate::auth::Role;
 use crate::connection::{Answer, Call, audit_missing_scope, how_to_get};
 use crate::devices::{Device, covers, resolved, unknown_device};
@@ -78,7 +76,6 @@ const ROTATED: &str =
     "access was taken back: this device's token was rotated (device.token.rotate); connect with the new one";
 const REVOKED: &str = "access was taken back: this device's token was revoked (device.token.revoke)";
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static REQUEST: LazyLock<Shape> = LazyLock::new(Shape::of::<Request>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
@@ -88,7 +85,7 @@ static ROTATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Rotate>);
 
 /// `device.pair.list {}` → `{pending, paired}`.
 pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let devices = &call.state.devices;
     let connected = call.state.hub.sessions();
     let row = |device: Arc<Device>| {
@@ -102,7 +99,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
                 }
             }
         }
-        if call.session.version == ProtocolVersion::V4
+        if call.session.version.is_newest()
             && let Some(shown) = shown.as_object_mut()
         {
             let here = connected.iter().any(|session| session.device.as_ref() == Some(id));
@@ -117,7 +114,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `device.pair.approve {requestId}` → `{requestId, device}`.
 pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let request: Request = call.read(&REQUEST, &[])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let now_ms = state.now_ms();
         let pending = state.devices.take(&request.request_id, now_ms, |pending| {
             if covers(&session.caller.scopes, &pending.scopes) {
@@ -137,7 +134,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `device.pair.reject {requestId}` → `{requestId, deviceId}`.
 pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let request: Request = call.read(&REQUEST, &[])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let now_ms = state.now_ms();
         let pending = state.devices.take(&request.request_id, now_ms, |_| Ok(()))?;
         let written = state.devices.rejected(&pending, &session.caller.actor(), now_ms).await;
@@ -151,7 +148,7 @@ pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `device.pair.remove {deviceId}` → `{deviceId}`. What it was approved for as a node goes with it.
 pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (id, now_ms) = (&which.device_id, state.now_ms());
         state.devices.remove(id, &state.nodes, &session.caller.actor(), now_ms).await?;
         state.hub.close_where(|other| (other.device.as_ref() == Some(id)).then_some(REMOVED));
@@ -163,7 +160,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `device.pair.rename {deviceId, label}` → `{deviceId, label}`.
 pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let rename: Rename = call.read(&RENAME, &[])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (actor, label) = (session.caller.actor(), rename.label.clone());
         let what = ("renamed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
@@ -179,7 +176,7 @@ pub(crate) fn rename(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// away. Its connections end, so that it comes back with what it may.
 pub(crate) fn set_role(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let set: SetRole = call.read(&SET_ROLE, &[])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (actor, access) = (session.caller.actor(), set.role);
         let what = ("role-changed", actor.as_str(), state.now_ms());
         let change = |device: &mut Device| {
@@ -198,7 +195,7 @@ pub(crate) fn set_role(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let rotate: Rotate = call.read(&ROTATE, &[])?;
     let unknown = unknown_token(call.session.version, "rotation");
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (actor, now_ms, salt) = (session.caller.actor(), state.now_ms(), state.devices.salt()?);
         let Rotate { device_id, role, scopes } = rotate;
         let what = ("token-rotated", actor.as_str(), now_ms);
@@ -229,7 +226,7 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         });
         let mut answer = json!({"deviceId": device_id, "role": role, "scopes": scopes, "rotatedAtMs": now_ms});
         if let Some(answer) = answer.as_object_mut() {
-            let newest = session.version == ProtocolVersion::V4;
+            let newest = session.version.is_newest();
             if own || !newest {
                 let text = state.devices.token_text(&device_id, &role).map(|(text, _)| text);
                 answer.insert("token".into(), json!(text));
@@ -247,7 +244,7 @@ pub(crate) fn rotate(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn revoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let token_of: TokenOf = call.read(&TOKEN_OF, &[])?;
     let unknown = unknown_token(call.session.version, "revocation");
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (actor, now_ms) = (session.caller.actor(), state.now_ms());
         let TokenOf { device_id, role } = token_of;
         let change = |device: &mut Device| {

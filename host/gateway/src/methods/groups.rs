@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Nothing;
 use super::agents::later;
 use crate::connection::{Answer, Call};
 use crate::groups::{Group, Wish};
@@ -57,7 +56,6 @@ struct Which {
     jid: String,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static REGISTER: LazyLock<Shape> = LazyLock::new(Shape::of::<Register>);
 static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
@@ -67,7 +65,7 @@ const ALIASES: [(&str, &str); 1] = [("chatJid", "jid")];
 
 /// `groups.list {}` → `[{jid, name, folder, isMain, trigger, requiresTrigger, agentId, addedAtMs}]`.
 pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let rows: Vec<Value> = call.state.chat_groups.all().iter().map(|(chat, group)| shown(chat, group)).collect();
     Ok(Answer::json(&json!(rows)))
 }

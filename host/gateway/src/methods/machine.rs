@@ -12,7 +12,6 @@ use crate::error::unavailable;
 use crate::phrase::Shape;
 use crate::wire::Payload;
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(|| Shape::of_properties(&[]));
 static ENVIRONMENTS: LazyLock<Shape> = LazyLock::new(|| {
     Shape::of_properties(&[("includeDesktopSetup", "boolean", false), ("projection", "string", false)])
 });
@@ -20,7 +19,7 @@ static ENVIRONMENTS: LazyLock<Shape> = LazyLock::new(|| {
 /// `system.info {}` → `{hostname, platform, cpuCount, memoryTotalBytes, …}`. Sizes the system does not tell are 0, texts
 /// are empty.
 pub(crate) fn info(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Value>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let (boot_id, uptime_ms) = (call.state.boot_id.clone(), call.state.uptime_ms());
     Ok(Answer::Later(Box::pin(async move {
         let described = tokio::task::spawn_blocking(move || described(&boot_id, uptime_ms)).await;

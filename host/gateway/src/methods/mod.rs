@@ -25,15 +25,15 @@ pub(crate) mod voicewake;
 pub(crate) mod workspace;
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::connection::{Answer, Call};
+use crate::connection::{Answer, Call, Outcome};
+use crate::gateway::State;
+use crate::handshake::Session;
 use crate::phrase::Shape;
 
 /// The scope that satisfies every other.
@@ -45,9 +45,7 @@ pub(crate) const APPROVALS: &str = "operator.approvals";
 pub(crate) const PAIRING: &str = "operator.pairing";
 
 /// The parameters of a method that takes none.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Nothing {}
+static NOTHING: LazyLock<Shape> = LazyLock::new(|| Shape::of_properties(&[]));
 
 /// What a caller needs.
 #[derive(Debug, Clone, Copy)]
@@ -334,6 +332,19 @@ impl Call<'_> {
             }
         }
         shape.read(self.session.version, value).map_err(invalid)
+    }
+
+    /// Reads the parameters of a method that takes none.
+    pub(crate) fn takes_nothing(&self) -> Result<(), ErrorShape> {
+        self.read::<Value>(&NOTHING, &[]).map(drop)
+    }
+
+    /// The answer that comes when `work` is done, which outlives the call.
+    pub(crate) fn later<F: Future<Output = Outcome> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<State>, Arc<Session>) -> F,
+    ) -> Answer {
+        Answer::Later(Box::pin(work(Arc::clone(self.state), Arc::clone(self.session))))
     }
 }
 

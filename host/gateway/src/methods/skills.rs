@@ -1,7 +1,7 @@
 //! `skills.*`: what plugins bring that agents can use. A skill is a plugin that exports tools; there are no folders with
 //! SKILL.md files.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::{PluginInfo, PluginState};
@@ -13,9 +13,9 @@ use super::config;
 use super::tools::known_agent;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
-use crate::phrase::{Shape, no_nulls};
+use crate::phrase::{self, Shape, no_nulls};
 use crate::sessions::Key;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -111,19 +111,15 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let version = call.session.version;
     let is_meant = |plugin: &&PluginInfo| asked.name.as_ref().is_none_or(|name| is_called(plugin, name));
     let skills: Vec<Value> = skills(call.state).iter().filter(is_meant).map(|plugin| shown(plugin, version)).collect();
-    let mut status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
-    if let (ProtocolVersion::V4, Some(status)) = (version, status.as_object_mut()) {
-        status.insert("agentId".into(), json!(agent));
-    }
-    Ok(Answer::json(&status))
+    let status = json!({"workspaceDir": "", "managedSkillsDir": "", "skills": skills});
+    Ok(Answer::json(&joined(status, version.is_newest().then(|| ("agentId", json!(agent))))))
 }
 
 /// `skills.update {skillKey, enabled?}` → `{ok, skillKey, config}`: switches a plugin on or off, and it stays so.
 pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Update { skill_key: skill, enabled, api_key, env } = call.read(&UPDATE, &[])?;
     if !skills(call.state).iter().any(|plugin| plugin.id.as_str() == skill) {
-        let shown: String = skill.chars().take(80).collect();
-        let message = format!("unknown skill: {}; skills.status lists those there are", shown.escape_debug());
+        let message = format!("unknown skill: {}; skills.status lists those there are", phrase::shown(&skill, 80));
         return Err(ErrorShape::invalid(message));
     }
     if api_key.is_some_and(|key| !key.is_empty()) || env.is_some_and(|env| !env.is_empty()) {
@@ -133,12 +129,11 @@ pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     }
     let enabled = enabled
         .ok_or_else(|| ErrorShape::invalid("skills.update changes whether a skill is switched on: say `enabled`"))?;
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, session| async move {
         let entry = Map::from_iter([(skill.clone(), json!({"enabled": enabled}))]);
         config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
         Ok(Payload::json(&json!({"ok": true, "skillKey": skill, "config": {"enabled": enabled}})))
-    })))
+    }))
 }
 
 /// `skills.search {query?, limit?}` → `{results}`: of the skills there are, those whose id, name or description holds the

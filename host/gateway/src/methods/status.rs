@@ -1,7 +1,7 @@
 //! `status`, heartbeats and `wake`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::PluginState;
@@ -16,7 +16,7 @@ use crate::phrase::Shape;
 use crate::pulse::Queued;
 use crate::sessions::STORE_PATH;
 use crate::snapshot::DEFAULT_AGENT;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// Sessions that are named, of each agent and together.
 const RECENT: u32 = 10;
@@ -62,19 +62,15 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let queued: Vec<String> = state.pulse.queued().iter().map(|event| event.text.clone()).collect();
     let beats = |(agent, _): &(String, _)| heartbeat(call.session.version, agent);
     let heartbeats: Vec<Value> = state.agents.all().iter().map(beats).collect();
-    let mut status = json!({
+    let status = json!({
         "runtimeVersion": state.config.version,
         "heartbeat": {"defaultAgentId": DEFAULT_AGENT, "agents": heartbeats},
         "channelSummary": if with_channels { channel_lines(state) } else { Vec::new() },
         "queuedSystemEvents": queued,
         "sessions": sessions(state),
     });
-    if call.session.version == ProtocolVersion::V4
-        && let Some(object) = status.as_object_mut()
-    {
-        object.extend(newest(state));
-    }
-    Ok(Answer::json(&status))
+    let more = if call.session.version.is_newest() { newest(state) } else { Map::new() };
+    Ok(Answer::json(&joined(status, more)))
 }
 
 /// The sessions that changed last, all together and by agent. What is left of a deleted agent is among all of them only.
@@ -132,13 +128,8 @@ fn recent(row: &SessionRow, now_ms: u64) -> Value {
 
 /// There is no agent to wake, so no heartbeat comes, whatever the switch says.
 fn heartbeat(version: ProtocolVersion, agent: &str) -> Value {
-    let mut heartbeat = json!({"agentId": agent, "enabled": false, "every": "disabled", "everyMs": null});
-    if version == ProtocolVersion::V4
-        && let Some(object) = heartbeat.as_object_mut()
-    {
-        object.insert("waitingForRoute".into(), json!(false));
-    }
-    heartbeat
+    let heartbeat = json!({"agentId": agent, "enabled": false, "every": "disabled", "everyMs": null});
+    joined(heartbeat, version.is_newest().then(|| ("waitingForRoute", json!(false))))
 }
 
 /// What version 4 adds.
@@ -178,11 +169,10 @@ pub(crate) fn last_heartbeat(_: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `set-heartbeats {enabled}` → `{ok, enabled}`. Kept for when there are heartbeats.
 pub(crate) fn set_heartbeats(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Switch { enabled } = call.read(&SWITCH, &[])?;
-    let state = Arc::clone(call.state);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, _| async move {
         state.pulse.switch(enabled).await?;
         Ok(Payload::json(&json!({"ok": true, "enabled": state.pulse.enabled()})))
-    })))
+    }))
 }
 
 /// `wake {mode, text}` → `{ok: true}`: an event waits for the agent's next turn.
@@ -192,17 +182,16 @@ pub(crate) fn wake(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         Mode::Now => "now",
         Mode::NextHeartbeat => "next-heartbeat",
     };
-    let state = Arc::clone(call.state);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, _| async move {
         let event = Queued { text: wake.text.trim().to_owned(), mode: mode.to_owned(), at_ms: state.now_ms() };
         state.pulse.queue(event).await?;
         Ok(Payload::json(&json!({"ok": true})))
-    })))
+    }))
 }
 
 fn wake_params(call: &Call<'_>) -> Result<Wake, ErrorShape> {
     let mut params: Map<String, Value> = serde_json::from_str(call.params).unwrap_or_default();
-    if call.session.version == ProtocolVersion::V4 {
+    if call.session.version.is_newest() {
         let known = WAKE.properties();
         params.retain(|name, _| known.contains(&name.as_str()));
     }

@@ -15,10 +15,10 @@ use serde_json::{Map, Value, json};
 use crate::connection::{Answer, Call};
 use crate::error::failure_details;
 use crate::once::{self, Call as OnceCall, Ended, What};
-use crate::phrase::Shape;
+use crate::phrase::{Shape, shown};
 use crate::sessions::Key;
 use crate::snapshot::DEFAULT_AGENT;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -98,19 +98,14 @@ pub(crate) fn catalog(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 }
 
 fn catalog_entry(tool: &ToolSpec, version: ProtocolVersion) -> Value {
-    let mut entry = json!({
+    let entry = json!({
         "id": tool.name, "label": tool.name, "description": tool.description,
         "source": "plugin", "pluginId": tool.plugin, "defaultProfiles": [],
     });
+    let tags: Vec<&String> = tool.effects.iter().filter(|effect| !effect.is_empty()).collect();
     // Version 3 has a closed shape without these.
-    if version == ProtocolVersion::V4
-        && let Some(object) = entry.as_object_mut()
-    {
-        object.insert("risk".into(), json!(risk(tool)));
-        let tags: Vec<&String> = tool.effects.iter().filter(|effect| !effect.is_empty()).collect();
-        object.insert("tags".into(), json!(tags));
-    }
-    entry
+    let newest = [("risk", json!(risk(tool))), ("tags", json!(tags))];
+    joined(entry, newest.into_iter().filter(|_| version.is_newest()))
 }
 
 /// `tools.effective {sessionKey, agentId?}` → `{agentId, profile, groups}`: what can be called from a session.
@@ -146,8 +141,7 @@ fn risk(tool: &ToolSpec) -> &'static str {
 pub(super) fn known_agent(call: &Call<'_>, named: Option<String>) -> Result<String, ErrorShape> {
     let agent = named.unwrap_or_else(|| DEFAULT_AGENT.to_owned());
     if call.state.agents.get(&agent).is_none() {
-        let shown: String = agent.chars().take(80).collect();
-        return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", shown.escape_debug())));
+        return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", shown(&agent, 80))));
     }
     Ok(agent)
 }
@@ -186,12 +180,8 @@ fn told(name: &str, answer: Result<ToolOutput, Failure>) -> Value {
             let failed = output.is_error.then(|| {
                 json!({"code": "tool_error", "message": output.text.clone().unwrap_or_else(|| "the tool failed".into())})
             });
-            let mut told =
-                json!({"ok": failed.is_none(), "toolName": name, "output": result(&output), "source": "plugin"});
-            if let (Some(error), Some(object)) = (failed, told.as_object_mut()) {
-                object.insert("error".into(), error);
-            }
-            told
+            let told = json!({"ok": failed.is_none(), "toolName": name, "output": result(&output), "source": "plugin"});
+            joined(told, failed.map(|error| ("error", error)))
         }
         Err(failure) => json!({
             "ok": false, "toolName": name,
@@ -211,9 +201,5 @@ pub(crate) fn result(output: &ToolOutput) -> Value {
         let kind = if file.media_type.starts_with("image/") { "image" } else { "file" };
         content.push(json!({"type": kind, "mimeType": file.media_type, "data": STANDARD.encode(&file.data)}));
     }
-    let mut result = json!({"content": content});
-    if let (Some(details), Some(object)) = (&output.structured, result.as_object_mut()) {
-        object.insert("details".into(), details.clone());
-    }
-    result
+    joined(json!({"content": content}), output.structured.clone().map(|details| ("details", details)))
 }

@@ -1,13 +1,13 @@
 //! `voicewake.*`: the words that nodes listen for. The gateway only keeps and tells them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Nothing, READ};
+use super::READ;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::hub::Event;
@@ -27,7 +27,6 @@ struct Set {
     triggers: Vec<String>,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static SET: LazyLock<Shape> = LazyLock::new(Shape::of::<Set>);
 
 /// The event that tells a node which words there are.
@@ -42,7 +41,7 @@ fn words(state: &State) -> Vec<String> {
 
 /// `voicewake.get {}` → `{triggers}`.
 pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     Ok(Answer::json(&json!({"triggers": words(call.state)})))
 }
 
@@ -51,8 +50,7 @@ pub(crate) fn set(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let set: Set = call.read(&SET, &[])?;
     let word = |word: &String| word.trim().chars().take(MAX_CHARS).collect::<String>();
     let kept: Vec<String> = set.triggers.iter().map(word).filter(|word| !word.is_empty()).take(MAX_WORDS).collect();
-    let state = Arc::clone(call.state);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, _| async move {
         let stored = state.voicewake.change(|_| {
             let change = Change::nothing();
             Ok::<_, ErrorShape>((if kept.is_empty() { change.remove(WORDS) } else { change.put(WORDS, kept) }, ()))
@@ -61,5 +59,5 @@ pub(crate) fn set(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         state.hub.broadcast(changed(&state).scope(READ));
         state.hub.tell_where(changed(&state).targeted(), |session| session.declared.is_some());
         Ok(Payload::json(&json!({"triggers": words(&state)})))
-    })))
+    }))
 }

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::agents::{blocking, later, workspace};
 use crate::connection::{Answer, Call};
-use crate::phrase::{Shape, no_nulls};
+use crate::phrase::{Shape, no_nulls, shown};
+use crate::wire::joined;
 use crate::workspace::{Found, Place, Seen, Workspace, WorkspaceError};
 
 /// Entries that are told at once when nobody says how many, and at the most.
@@ -83,13 +84,10 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let seen = blocking(move || workspace.list(&place, offset, limit)).await?;
         let Some((entries, total)) = seen else { return Err(absent("folder", &path)) };
         let entries: Vec<Value> = entries.iter().map(|seen| entry(&shown, seen)).collect();
-        let mut answer = json!({
+        let answer = json!({
             "agentId": list.agent_id, "path": path, "entries": entries, "totalEntries": total, "offset": offset,
         });
-        if let (Some(answer), Some((parent, _))) = (answer.as_object_mut(), shown.split_last()) {
-            answer.insert("parentPath".into(), json!(parent.to_string()));
-        }
-        Ok(answer)
+        Ok(joined(answer, shown.split_last().map(|(parent, _)| ("parentPath", json!(parent.to_string())))))
     }))
 }
 
@@ -140,17 +138,13 @@ fn entry(folder: &Place, seen: &Seen) -> Value {
     entry
 }
 
-fn shown(path: &str) -> String {
-    path.chars().take(200).collect::<String>().escape_debug().to_string()
-}
-
 fn place(path: &str) -> Result<Place, ErrorShape> {
     Place::of(path).ok_or_else(|| {
         let wanted = "a path begins in the workspace and leads on by names with one / between them";
-        ErrorShape::invalid(format!("unsupported path \"{}\": {wanted}", shown(path)))
+        ErrorShape::invalid(format!("unsupported path \"{}\": {wanted}", shown(path, 200)))
     })
 }
 
 fn absent(what: &str, path: &str) -> ErrorShape {
-    ErrorShape::invalid(format!("the workspace has no {what} \"{}\"", shown(path)))
+    ErrorShape::invalid(format!("the workspace has no {what} \"{}\"", shown(path, 200)))
 }

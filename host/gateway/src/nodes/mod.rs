@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
+use crate::methods::PAIRING;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use tokens::Tokens;
 
-const PAIRING: &str = "operator.pairing";
 /// Requests that may wait; the oldest makes room.
 const MAX_PENDING: usize = 64;
 /// Calls that may run on one node at once.
@@ -104,7 +104,7 @@ impl Node {
 
     /// As it is shown once it is approved. Version 3 shows it among the nodes that have a token; it has none.
     pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
-        if version == ProtocolVersion::V4 {
+        if version.is_newest() {
             let mut shown = json!(self);
             if let Some(shown) = shown.as_object_mut() {
                 shown.shift_remove("queue");
@@ -138,7 +138,7 @@ pub(crate) struct Request {
 impl Request {
     /// As it is shown. Version 3 knows less of a request.
     pub(crate) fn shown(&self, version: ProtocolVersion) -> Value {
-        if version == ProtocolVersion::V4 {
+        if version.is_newest() {
             return json!(self);
         }
         let About { node_id, display_name, platform, declared, .. } = &self.about;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::config::NodeCommands;
+use crate::methods::{ADMIN, PAIRING};
 
 /// Commands of every node with a screen and a person before it.
 const PERSONAL: &[&str] = &[
@@ -100,7 +101,7 @@ pub(crate) fn unapproved(command: &str, mut params: Value) -> Value {
 /// The scopes that approving a node with these commands takes.
 pub(crate) fn approval_scopes(commands: &[String]) -> Vec<&'static str> {
     let runs = commands.iter().any(|command| RUNS_PROGRAMS.contains(&command.as_str()));
-    if runs { vec!["operator.admin", "operator.pairing"] } else { vec!["operator.pairing"] }
+    if runs { vec![ADMIN, PAIRING] } else { vec![PAIRING] }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub(crate) fn shown(message: &TranscriptMessage, version: ProtocolVersion, caps:
             "role": message.role, "content": [{"type": "text", "text": OMITTED}], "timestamp": message.at_ms,
         });
     }
-    if version == ProtocolVersion::V4
+    if version.is_newest()
         && let Some(object) = shown.as_object_mut()
     {
         let mut about = object.get("__openclaw").and_then(Value::as_object).cloned().unwrap_or_default();

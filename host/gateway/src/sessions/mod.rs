@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::gateway::State;
 use crate::hub::Event;
+use crate::methods::READ;
 
 pub(crate) use groups::{Defaults, Groups, Kept, MAX_GROUPS};
 pub(crate) use keys::{Key, agent_id};
@@ -24,9 +25,6 @@ pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use rows::{Look, Rows};
 pub(crate) use subscriptions::Subscriptions;
 pub(crate) use view::{STORE_PATH, defaults, defaults_text, entry, listed, resolved};
-
-/// The scope for hearing of sessions.
-const EVENT_SCOPE: &str = "operator.read";
 
 impl State {
     /// Tells those who asked that a session changed; `row` is what it is now, if it still is.
@@ -60,6 +58,6 @@ impl State {
 
     /// Tells each version of a session as its lists and transcripts show sessions.
     fn tell(&self, name: &str, about: impl Fn(Event) -> Event, payload: impl Fn(ProtocolVersion) -> String) {
-        self.hub.broadcast_per_version(about(Event::new(name, "").scope(EVENT_SCOPE)), name, payload);
+        self.hub.broadcast_per_version(about(Event::new(name, "").scope(READ)), name, payload);
     }
 }

@@ -56,7 +56,7 @@ const ENTRY_ONLY: [&str; 6] =
 /// The model that new sessions use. LeanClaw has none yet to name.
 pub(crate) fn defaults(version: ProtocolVersion) -> Value {
     let mut defaults = json!({"modelProvider": null, "model": null, "contextTokens": null});
-    if version == ProtocolVersion::V4
+    if version.is_newest()
         && let Some(defaults) = defaults.as_object_mut()
     {
         let runtime = json!({
@@ -83,7 +83,7 @@ pub(crate) fn defaults_text(version: ProtocolVersion) -> &'static str {
 
 /// A row of `sessions.list`. It tells of the stored row and of nothing else, as a list keeps it until that changes.
 pub(crate) fn listed(row: &SessionRow, version: ProtocolVersion) -> Value {
-    let newest = version == ProtocolVersion::V4;
+    let newest = version.is_newest();
     let kind = match row.kind {
         SessionKind::Cron if !newest => SessionKind::Direct,
         kind => kind,
@@ -118,7 +118,7 @@ pub(crate) fn listed(row: &SessionRow, version: ProtocolVersion) -> Value {
 
 /// The entry that `sessions.patch` and its like answer with.
 pub(crate) fn entry(row: &SessionRow, version: ProtocolVersion) -> Value {
-    let newest = version == ProtocolVersion::V4;
+    let newest = version.is_newest();
     let mut shown = Map::new();
     shown.insert("sessionId".into(), json!(row.session_id));
     shown.insert("updatedAt".into(), json!(row.updated_ms));

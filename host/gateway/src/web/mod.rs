@@ -32,6 +32,7 @@ use crate::auth::{Access, Peer, decide_http};
 use crate::connection::audit_missing_scope;
 use crate::crowd::Place;
 use crate::gateway::State;
+use crate::methods::READ;
 use crate::rate::Class;
 use reply::Reply;
 
@@ -128,7 +129,7 @@ fn authorize<'a, B>(
     let access = authenticate(state, request).and_then(|access| {
         let Some(peer) = peer else { return Err(Box::new(reply::unauthorized())) };
         let who = (peer.ip(), access.caller.id.as_str(), peer.is_local());
-        let class = if scope == "operator.read" { Class::Read } else { Class::Expensive };
+        let class = if scope == READ { Class::Read } else { Class::Expensive };
         match state.rates.once(who, class, state.now_ms()) {
             Ok(()) => {
                 state.audit_login(&peer, "http", &access);

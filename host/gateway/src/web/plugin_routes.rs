@@ -16,6 +16,7 @@ use super::{authorize, body, peer_of};
 use crate::auth::credential::{bearer, same};
 use crate::connection::PLUGIN_ROUTE;
 use crate::gateway::State;
+use crate::methods::{READ, WRITE};
 use crate::plugins::WebhookRequest;
 use crate::rate::Class;
 
@@ -84,7 +85,7 @@ pub(super) async fn hook(Extract(state): Extract<Arc<State>>, request: Request) 
 /// A plugin's own HTTP route.
 pub(super) async fn route(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
     // What only reads is a matter of reading, as far as HTTP tells.
-    let scope = if request.method().is_safe() { "operator.read" } else { "operator.write" };
+    let scope = if request.method().is_safe() { READ } else { WRITE };
     if let Err(refusal) = authorize(&state, &request, PLUGIN_ROUTE, scope).await {
         return *refusal;
     }

@@ -10,6 +10,7 @@ use super::is_trusted;
 use super::reply::{Reply, json_reply};
 use crate::auth::Peer;
 use crate::gateway::State;
+use crate::wire::joined;
 
 /// The process answers.
 pub(super) async fn live() -> Reply {
@@ -42,11 +43,6 @@ pub(super) async fn ready(Extract(state): Extract<Arc<State>>, request: Request)
         return json_reply(status, &json!({"ready": ready}));
     }
     let failing: Vec<&Value> = missing.iter().filter_map(|part| part.get("name")).collect();
-    let mut body = json!({"ready": ready, "failing": failing, "uptimeMs": state.uptime_ms()});
-    if let Some(object) = body.as_object_mut()
-        && !missing.is_empty()
-    {
-        object.insert("details".into(), json!(missing));
-    }
-    json_reply(status, &body)
+    let body = json!({"ready": ready, "failing": failing, "uptimeMs": state.uptime_ms()});
+    json_reply(status, &joined(body, (!missing.is_empty()).then(|| ("details", json!(missing)))))
 }

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::reply::{Reply, json_reply};
 use super::{authorize, body, reply};
 use crate::gateway::State;
-use crate::methods::tools;
+use crate::methods::{WRITE, tools};
+use crate::phrase::shown;
 
 /// `{tool | name | toolName, args? | params?, sessionKey?, dryRun?}` → `{ok, result: {content, details?}}`.
 pub(super) async fn invoke(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
-    let access = match authorize(&state, &request, "tools.invoke", "operator.write").await {
+    let access = match authorize(&state, &request, "tools.invoke", WRITE).await {
         Ok(access) => access,
         Err(refusal) => return *refusal,
     };
@@ -73,8 +74,7 @@ pub(super) async fn invoke(Extract(state): Extract<Arc<State>>, request: Request
 }
 
 fn unknown(tool: &str) -> Reply {
-    let shown: String = tool.chars().take(200).collect();
-    refused(StatusCode::NOT_FOUND, "not_found", &format!("Tool not available: {shown}"))
+    refused(StatusCode::NOT_FOUND, "not_found", &format!("Tool not available: {}", shown(tool, 200)))
 }
 
 fn refused(status: StatusCode, kind: &str, message: &str) -> Reply {

@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, LazyLock};
 
-use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::frame::ErrorShape;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::super::Nothing;
-use super::{NOTHING, no_settings};
+use super::no_settings;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
 use crate::settings::Settings;
@@ -24,7 +23,7 @@ static LOOKUP: LazyLock<Shape> = LazyLock::new(Shape::of::<Lookup>);
 
 /// `config.schema {}` → `{schema, uiHints, version, generatedAt}`.
 pub(crate) fn schema(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let settings = call.state.services.settings.as_ref().ok_or_else(no_settings)?;
     let (schema, hints) = settings.schema();
     Ok(Answer::json(&json!({
@@ -37,7 +36,7 @@ pub(crate) fn schema(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn lookup(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Lookup = call.read(&LOOKUP, &[])?;
     let settings = call.state.services.settings.as_ref().ok_or_else(no_settings)?;
-    let found = looked_up(settings, &params.path, call.session.version == ProtocolVersion::V4);
+    let found = looked_up(settings, &params.path, call.session.version.is_newest());
     Ok(Answer::json(&found.ok_or_else(|| ErrorShape::invalid("config schema path not found"))?))
 }
 

@@ -175,7 +175,7 @@ fn check(call: &Call<'_>, node: &Session, command: &str) -> Result<(), ErrorShap
 /// # Errors
 /// It is not connected, or may not be asked for that.
 pub(super) fn ready(call: &Call<'_>, id: &str, command: &str) -> Result<Arc<Session>, ErrorShape> {
-    let newest = call.session.version == ProtocolVersion::V4;
+    let newest = call.session.version.is_newest();
     let Some(node) = connection_of(call.state, id) else {
         let is_known = call.state.devices.get(id).is_some() || call.state.nodes.tokens.get(id).is_some();
         let gone = newest && !is_known;

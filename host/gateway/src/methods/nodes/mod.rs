@@ -14,7 +14,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Nothing;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -34,7 +33,6 @@ struct Which {
     node_id: String,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 
 fn unknown_node() -> ErrorShape {
@@ -113,7 +111,7 @@ fn row(
     if !shown.permissions.is_empty() {
         put("permissions", json!(shown.permissions));
     }
-    if version == ProtocolVersion::V4 {
+    if version.is_newest() {
         put("clientId", json!(client.map(|client| &client.id).or(about.map(|about| &about.client_id))));
         put("clientMode", json!(client.map(|client| &client.mode).or(about.map(|about| &about.client_mode))));
         put("sessionHost", json!(false));
@@ -138,7 +136,7 @@ fn row(
 
 /// `node.list {}` → `{ts, nodes}`.
 pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let nodes: Vec<Value> =
         rows(call.state, call.session.version).into_iter().map(|(_, row)| Value::Object(row)).collect();
     Ok(Answer::json(&json!({"ts": call.state.now_ms(), "nodes": nodes})))

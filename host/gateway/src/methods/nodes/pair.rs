@@ -8,10 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{NOTHING, WHICH, Which, is_device, tokens, unknown_node};
+use super::{WHICH, Which, is_device, tokens, unknown_node};
 use crate::connection::{Answer, Call};
 use crate::handshake::Session;
-use crate::methods::Nothing;
 use crate::nodes::{self, Node};
 use crate::phrase::Shape;
 use crate::shelf::Change;
@@ -49,7 +48,7 @@ pub(super) fn written(session: &Session, node: &str, action: &str, commands: &[S
 
 /// `node.pair.list {}` → `{pending, paired}`, of devices and of nodes with a token.
 pub(crate) fn paired(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     let (nodes, version) = (&call.state.nodes, call.session.version);
     let mut pending: Vec<Value> = nodes.pending().iter().map(|request| request.shown(version)).collect();
     pending.extend(nodes.tokens.pending(call.state.now_ms()).iter().map(|asked| asked.shown(version)));
@@ -127,8 +126,7 @@ pub(crate) fn reject(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// for nothing, whatever version it comes back with, until it is approved.
 pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
-    let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, session| async move {
         let (id, now_ms) = (which.node_id, state.now_ms());
         let is_node = is_device(&state, &id);
         let removed = state.nodes.kept.change_with(&state.nodes.tokens.kept, |shelf, holders| {
@@ -154,7 +152,7 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let is_gone = |other: &Session| other.declared.is_some() && other.device.as_ref() == Some(&id);
         state.hub.close_where(|other| is_gone(other).then_some(REMOVED));
         Ok(Payload::json(&json!({"nodeId": id})))
-    })))
+    }))
 }
 
 /// `node.rename {nodeId, displayName}` → the same.

@@ -1,6 +1,6 @@
 //! `exec.approvals.node.*`: the rules by which a node runs commands. They are the node's own; it is asked for them.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::ErrorShape;
@@ -73,12 +73,11 @@ fn ask(call: &Call<'_>, node: &str, command: &str, params: Map<String, Value>) -
         actor,
         event: AuditEvent::NodeChanged { node, action: action.to_owned(), commands: Vec::new() },
     });
-    let state = Arc::clone(call.state);
-    Ok(Answer::Later(Box::pin(async move {
+    Ok(call.later(move |state, _| async move {
         let outcome = answer.await.outcome;
         if let Some(row) = row {
             state.services.audit.audit(row(if outcome.is_ok() { "rules-set" } else { "rules-set-unconfirmed" }));
         }
         Ok(Payload::json(&outcome?.0))
-    })))
+    }))
 }

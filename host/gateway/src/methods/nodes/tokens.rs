@@ -126,7 +126,7 @@ pub(super) fn row(holder: &Holder, version: ProtocolVersion) -> Map<String, Valu
     row.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), json!(text.as_ref()?)))));
     row.insert("caps".into(), json!(claim.caps.as_deref().unwrap_or_default()));
     row.insert("commands".into(), json!(claim.commands.as_deref().unwrap_or_default()));
-    if version == ProtocolVersion::V4 {
+    if version.is_newest() {
         row.insert("sessionHost".into(), json!(false));
         row.insert("nodePluginTools".into(), json!([]));
         row.insert("approvalState".into(), json!("approved"));

@@ -7,12 +7,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::invoke::pairing_changed;
-use super::{NOTHING, unknown_node};
-use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use super::unknown_node;
+use leanclaw_types::frame::ErrorShape;
 
 use crate::connection::{Answer, Call};
-use crate::methods::Nothing;
-use crate::methods::sessions::later;
 use crate::nodes::{Queue, Work};
 use crate::phrase::Shape;
 use crate::wire::Payload;
@@ -87,11 +85,11 @@ pub(crate) fn enqueue(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         Kind::Location => "location.request",
     };
     let priority = if enqueue.priority == Some(Priority::High) { "high" } else { "normal" };
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let (id, now_ms) = (enqueue.node_id, state.now_ms());
         let queued = state.nodes.change_queue(&id, now_ms, |queue| {
             if !state.devices.get(&id).is_some_and(|device| device.is_node()) {
-                let newest = session.version == ProtocolVersion::V4;
+                let newest = session.version.is_newest();
                 return Err(if newest { pairing_changed() } else { unknown_node() });
             }
             if let Some(same) = queue.work.iter().find(|work| work.kind == kind) {
@@ -129,7 +127,7 @@ pub(crate) fn drain(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 /// `node.pending.pull {}` → `{nodeId, actions}`: actions are for nodes in the background, and nothing here makes any.
 pub(crate) fn pull(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     Ok(Answer::json(&json!({"nodeId": own(call)?, "actions": []})))
 }
 
@@ -137,7 +135,7 @@ pub(crate) fn pull(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn ack(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let done: Done = call.read(&DONE, &[])?;
     let node = own(call)?;
-    Ok(later(call, |state, _| async move {
+    Ok(call.later(|state, _| async move {
         let acked = state.nodes.change_queue(&node, state.now_ms(), |queue| {
             let is_done = |work: &Work| done.ids.contains(&work.id);
             let acked: Vec<String> =

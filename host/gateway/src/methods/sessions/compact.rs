@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{KEY_ALIASES, change, failed, is_newest, later, touch};
+use super::{KEY_ALIASES, change, failed, touch};
 use crate::connection::{Answer, Call};
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Key, STORE_PATH};
@@ -36,8 +36,8 @@ static COMPACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Compact>);
 pub(crate) fn compact(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Compact = call.read(&COMPACT, KEY_ALIASES)?;
     let key = Key::read(&asked.key, asked.agent_id.as_deref())?;
-    Ok(later(call, move |state, session| async move {
-        let newest = is_newest(&session);
+    Ok(call.later(move |state, session| async move {
+        let newest = session.version.is_newest();
         let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
         let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
         let refused = |reason: &str| json!({"ok": !newest, "key": key.text, "compacted": false, "reason": reason});

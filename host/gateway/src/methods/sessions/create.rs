@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::patch::apply;
-use super::{KEY_ALIASES, change, fresh, later};
+use super::{KEY_ALIASES, change, fresh};
 use crate::connection::{Answer, Call};
 use crate::handshake::Session;
 use crate::methods::{ADMIN, WRITE};
@@ -89,7 +89,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     create.refuse_what_is_not_there()?;
     let (key, settings) = (create.key(call.session)?, create.settings());
     let says_something = create.message.is_some() || create.task.is_some();
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let (now_ms, version, own) = (state.now_ms(), session.version, key.clone());
         let decide = move |row| {
             if let Some(row) = row {

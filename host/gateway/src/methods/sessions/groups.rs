@@ -8,11 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{change, failed, later};
+use super::{change, failed};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
-use crate::methods::Nothing;
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Defaults, Kept, Key, MAX_GROUPS};
 use crate::wire::Payload;
@@ -62,7 +61,6 @@ struct Delete {
     name: String,
 }
 
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 static PUT: LazyLock<Shape> = LazyLock::new(Shape::of::<Put>);
 static RENAME: LazyLock<Shape> = LazyLock::new(Shape::of::<Rename>);
 static UPDATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Update>);
@@ -70,20 +68,20 @@ static DELETE: LazyLock<Shape> = LazyLock::new(Shape::of::<Delete>);
 
 /// `sessions.groups.list {}` → `{groups: [{name, position}], sectionOrder}`.
 pub(crate) fn list_groups(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     Ok(Answer::json(&Value::Object(call.state.groups.now().listed())))
 }
 
 /// `sessions.groups.defaults {}` → `{defaults: [{name, cwd?, worktree?}]}`.
 pub(crate) fn group_defaults(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     Ok(Answer::json(&json!({"defaults": call.state.groups.now().listed_defaults()})))
 }
 
 /// `sessions.groups.put {names, sectionOrder?}` → `{ok, groups, sectionOrder}`: these groups in this order.
 pub(crate) fn put_groups(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let put: Put = call.read(&PUT, &[])?;
-    Ok(later(call, |state, _| async move {
+    Ok(call.later(|state, _| async move {
         let decide = |kept: &mut Kept| {
             kept.set_names(put.names);
             kept.section_order = put.section_order.unwrap_or_else(|| std::mem::take(&mut kept.section_order));
@@ -108,7 +106,7 @@ pub(crate) fn delete_group(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `sessions.groups.update {name, cwd, worktree}` → `{ok, defaults}`: what a new session of the group begins with.
 pub(crate) fn update_group(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let update: Update = call.read(&UPDATE, &[])?;
-    Ok(later(call, |state, _| async move {
+    Ok(call.later(|state, _| async move {
         let decide = |kept: &mut Kept| {
             kept.known(&update.name)?;
             kept.defaults.insert(update.name, Defaults { cwd: update.cwd, worktree: update.worktree });
@@ -128,7 +126,7 @@ fn mutated(kept: &Kept, updated_sessions: Option<u64>) -> Payload {
 
 /// Gives a group another name or none. The group first: when that cannot be, no session changes.
 fn moved(call: &Call<'_>, name: String, to: Option<String>) -> Result<Answer, ErrorShape> {
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let kept = state.groups.change(|kept| kept.rename(&name, to.as_deref())).await?;
         let mut updated = 0;
         for key in members(&state, &session, &name).await? {

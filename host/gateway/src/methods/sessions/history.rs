@@ -8,13 +8,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{KEY_ALIASES, failed, is_newest, later};
+use super::{KEY_ALIASES, failed};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Caps, Key, defaults, kept, listed, shown};
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// Messages when no limit is named, and at most.
 const DEFAULT_MESSAGES: u64 = 200;
@@ -72,12 +72,8 @@ pub(crate) fn history(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn history_with(call: &Call<'_>, more: Vec<(&'static str, Value)>) -> Result<Answer, ErrorShape> {
     let history: History = call.read(&HISTORY, &[("chatJid", "sessionKey"), ("key", "sessionKey")])?;
     let key = Key::read(&history.session_key, history.agent_id.as_deref())?;
-    Ok(later(call, |state, session| async move {
-        let mut answer = said(&state, &session, &key, &history).await?;
-        if let Some(answer) = answer.as_object_mut() {
-            answer.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        }
-        Ok(Payload::json(&answer))
+    Ok(call.later(|state, session| async move {
+        Ok(Payload::json(&joined(said(&state, &session, &key, &history).await?, more)))
     }))
 }
 
@@ -86,7 +82,7 @@ pub(crate) fn get(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let get: Get = call.read(&GET, KEY_ALIASES)?;
     let key = Key::read(&get.key, get.agent_id.as_deref())?;
     let limit = get.limit.unwrap_or(DEFAULT_MESSAGES).min(MAX_MESSAGES);
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let query = TranscriptQuery { limit, ..TranscriptQuery::default() };
         let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
         let messages = capped(&transcript.messages, &session, &Caps::default());
@@ -110,7 +106,7 @@ async fn said(state: &State, session: &Session, key: &Key, history: &History) ->
     caps.text_chars = history.max_chars.unwrap_or(caps.text_chars);
     caps.total_bytes = history.max_bytes.unwrap_or(caps.total_bytes).min(caps.total_bytes);
     let limit = history.limit.unwrap_or(DEFAULT_MESSAGES);
-    if is_newest(session)
+    if session.version.is_newest()
         && let Some(cursor) = &history.cursor
     {
         return since(state, session, key, row.as_ref(), (cursor, limit, caps)).await;
@@ -135,7 +131,7 @@ async fn said(state: &State, session: &Session, key: &Key, history: &History) ->
     for name in ["fastMode", "verboseLevel"] {
         object.extend(own(name).map(|value| (name.to_owned(), value)));
     }
-    if is_newest(session) {
+    if session.version.is_newest() {
         let end = query.offset.saturating_add(read);
         let more = read > 0 && end < transcript.total;
         object.insert("pendingInputs".into(), json!({"items": [], "total": 0}));

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{failed, is_newest, later, shortened};
+use super::{failed, shortened};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -85,7 +85,7 @@ pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     // What was active lately changes with the time alone, and which agents there are without any session.
     let depends = list.active_minutes.is_some() || list.configured_agents_only == Some(true);
     let params = (!depends).then(|| call.params.to_owned());
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let text = answer(Arc::clone(&state), session, list).await?;
         if let Some(params) = params {
             state.lists.keep(revision, version, params, &text);
@@ -135,7 +135,7 @@ pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List)
         text.push_str(row);
     }
     text.push(']');
-    if is_newest(&session) {
+    if session.version.is_newest() {
         let end = offset.saturating_add(count);
         let more = count > 0 && end < total;
         let _ = write!(text, ",\"totalCount\":{total},\"limitApplied\":{limit},\"nextOffset\":");
@@ -214,7 +214,7 @@ impl List {
             agents,
             spoken_in: self.require_last_interaction == Some(true),
             last_spoken_first: self.sort_by.as_deref() == Some("lastInteractionAt"),
-            archived: archived.filter(|_| is_newest(session) || self.archived.is_none()),
+            archived: archived.filter(|_| session.version.is_newest() || self.archived.is_none()),
             include_global: self.include_global == Some(true),
             include_unknown: self.include_unknown == Some(true),
             label: self.label.clone(),

@@ -8,13 +8,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{KEY_ALIASES, failed, is_newest, later};
+use super::{KEY_ALIASES, failed};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Key, listed, preview as lines};
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// Sessions that one call looks into, and lines it shows of each.
 const MAX_PREVIEWS: usize = 64;
@@ -96,15 +96,14 @@ static PREVIEW: LazyLock<Shape> = LazyLock::new(Shape::of::<Preview>);
 /// `ok: false` with `allowMissing`.
 pub(crate) fn resolve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let resolve: Resolve = call.read(&RESOLVE, KEY_ALIASES)?;
-    let newest = is_newest(call.session);
+    let newest = call.session.version.is_newest();
     let missing_is_fine = newest && resolve.allow_missing == Some(true);
     match find(call, &resolve)? {
-        Found::None(what) if resolve.reference.as_ref().is_some_and(|reference| reference.slug.is_some()) => {
-            Ok(later(call, move |state, session| async move {
+        Found::None(what) if resolve.reference.as_ref().is_some_and(|reference| reference.slug.is_some()) => Ok(call
+            .later(move |state, session| async move {
                 let found = by_slug(&state, &session, &resolve, what).await?;
                 Ok(Payload::json(&answer(found, newest, missing_is_fine)?))
-            }))
-        }
+            })),
         found => Ok(Answer::json(&answer(found, newest, missing_is_fine)?)),
     }
 }
@@ -112,12 +111,9 @@ pub(crate) fn resolve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 fn answer(found: Found, newest: bool, missing_is_fine: bool) -> Result<Value, ErrorShape> {
     match found {
         Found::One(row) => {
-            let mut answer = json!({"ok": true, "key": row.key});
-            if newest && let Some(answer) = answer.as_object_mut() {
-                answer.insert("agentId".into(), json!(row.agent));
-                answer.extend(row.entry.get("displayName").map(|name| ("displayName".to_owned(), name.clone())));
-            }
-            Ok(answer)
+            let agent = Some(("agentId", json!(row.agent)));
+            let name = row.entry.get("displayName").map(|name| ("displayName", name.clone()));
+            Ok(joined(json!({"ok": true, "key": row.key}), agent.into_iter().chain(name).filter(|_| newest)))
         }
         Found::Several(rows) if missing_is_fine => {
             let candidate = |row: &SessionRow| json!({"key": row.key, "agentId": row.agent});
@@ -185,7 +181,8 @@ fn find(call: &Call<'_>, resolve: &Resolve) -> Result<Found, ErrorShape> {
         let key = Key::read(given, resolve.agent_id.as_deref())?;
         let row = sessions.get(&key.text).map_err(failed(call.session))?;
         // To version 4 the main session is always there.
-        let main = || (is_newest(call.session) && key.is_main()).then(|| super::fresh(&key, call.state.now_ms()));
+        let main =
+            || (call.session.version.is_newest() && key.is_main()).then(|| super::fresh(&key, call.state.now_ms()));
         (given, row.or_else(main).into_iter().collect())
     } else if let Some(id) = &resolve.session_id {
         (id, sessions.find(&SessionLookup::Id(id.clone())).map_err(failed(call.session))?)
@@ -220,7 +217,7 @@ pub(crate) fn describe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let row = call.state.services.sessions.get(&key.text).map_err(failed(call.session))?;
     let Some(row) = row else { return Ok(Answer::json(&json!({"session": null}))) };
     let wanted = (describe.include_derived_titles == Some(true), describe.include_last_message == Some(true));
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let mut shown = listed(&row, session.version);
         super::list::look_into(&state, &session, &row, wanted, &mut shown).await?;
         Ok(Payload::json(&json!({"session": shown})))
@@ -233,7 +230,7 @@ pub(crate) fn preview(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let single = of_one(call.params);
     let call = &Call { params: single.as_deref().unwrap_or(call.params), ..*call };
     let preview: Preview = call.read(&PREVIEW, &[("sessionKeys", "keys")])?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let mut previews = Vec::new();
         for given in preview.keys.iter().take(MAX_PREVIEWS) {
             let (status, items) = match looked(&state, &session, given, &preview).await {

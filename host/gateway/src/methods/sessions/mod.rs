@@ -16,14 +16,11 @@ mod sums;
 mod totals;
 mod usage;
 
-use std::sync::Arc;
-
 use leanclaw_types::Failure;
-use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::session::{SessionChange, SessionOutcome, SessionRow};
 use serde_json::{Map, json};
 
-use crate::connection::{Answer, Call, Outcome};
 use crate::error::{failure_to_error, unavailable};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -45,14 +42,6 @@ pub(crate) use usage::usage;
 
 /// Further names that a session's key goes by.
 pub(super) const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
-
-/// Runs a call that reads or writes the store.
-pub(super) fn later<F: Future<Output = Outcome> + Send + 'static>(
-    call: &Call<'_>,
-    work: impl FnOnce(Arc<State>, Arc<Session>) -> F,
-) -> Answer {
-    Answer::Later(Box::pin(work(Arc::clone(call.state), Arc::clone(call.session))))
-}
 
 fn failed(session: &Session) -> impl Fn(Failure) -> ErrorShape {
     let version = session.version;
@@ -145,8 +134,4 @@ fn touch(row: &mut SessionRow, now_ms: u64) {
 /// The first `max` characters.
 fn shortened(text: &str, max: usize) -> String {
     text.chars().take(max).collect()
-}
-
-fn is_newest(session: &Session) -> bool {
-    session.version == ProtocolVersion::V4
 }

@@ -7,7 +7,7 @@ use leanclaw_types::session::TranscriptQuery;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{failed, later, shortened};
+use super::{failed, shortened};
 use crate::clock_text;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
@@ -63,7 +63,7 @@ pub(crate) fn viewers(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn branches(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Branches = call.read(&BRANCHES, &[("key", "sessionKey")])?;
     let key = Key::read(&asked.session_key, asked.agent_id.as_deref())?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let query = TranscriptQuery { limit: 1, ..TranscriptQuery::default() };
         let newest = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
         let branch = newest.messages.first().map(|message| {

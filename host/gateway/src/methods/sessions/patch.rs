@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Expected, KEY_ALIASES, change, fresh, later, touch};
+use super::{Expected, KEY_ALIASES, change, fresh, touch};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -156,7 +156,7 @@ const LINEAGE: [&str; 5] = ["spawnedBy", "spawnedWorkspaceDir", "spawnDepth", "s
 pub(crate) fn patch(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let params: Map<String, Value> = call.read(&PATCH, KEY_ALIASES)?;
     call.require(needed(call.session.version, &params))?;
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let row = patched(&state, &session, params).await?;
         Ok(Payload::json(&json!({
             "ok": true, "path": STORE_PATH, "key": row.key, "entry": entry(&row, session.version),
@@ -237,7 +237,7 @@ static MANY: LazyLock<Shape> = LazyLock::new(Shape::of::<Many>);
 pub(crate) fn patch_many(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let many: Many = call.read(&MANY, &[])?;
     call.require(needed(call.session.version, &many.patch))?;
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let mut outcomes = Vec::with_capacity(many.targets.len());
         for target in many.targets {
             let mut outcome = json!({"ok": true, "key": target.key});
@@ -284,7 +284,7 @@ fn needed(version: ProtocolVersion, params: &Map<String, Value>) -> &'static str
     let harmless = |(name, value): (&String, &Value)| {
         COSMETIC.contains(&name.as_str()) || (name == "permissionMode" && !value.is_null() && value != "full")
     };
-    if version == ProtocolVersion::V4 && fields.all(harmless) { WRITE } else { ADMIN }
+    if version.is_newest() && fields.all(harmless) { WRITE } else { ADMIN }
 }
 
 /// Makes the changes, field by field.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Expected, KEY_ALIASES, begin, change, fresh, is_newest, later, touch};
+use super::{Expected, KEY_ALIASES, begin, change, fresh, touch};
 use crate::connection::{Answer, Call};
 use crate::methods::{ADMIN, WRITE};
 use crate::phrase::{Shape, no_nulls};
@@ -56,8 +56,8 @@ pub(crate) fn reset(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let reset: Reset = call.read(&RESET, KEY_ALIASES)?;
     let key = Key::read(&reset.key, reset.agent_id.as_deref())?;
     let reason = reset.reason.unwrap_or_else(|| "reset".to_owned());
-    Ok(later(call, move |state, session| async move {
-        let (now_ms, newest, own) = (state.now_ms(), is_newest(&session), key.clone());
+    Ok(call.later(move |state, session| async move {
+        let (now_ms, newest, own) = (state.now_ms(), session.version.is_newest(), key.clone());
         let decide = move |row: Option<SessionRow>| {
             let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
             begin(&mut row, now_ms);
@@ -81,7 +81,7 @@ pub(crate) fn reset(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let delete: Delete = call.read(&DELETE, KEY_ALIASES)?;
     let archived_only = delete.archived_only == Some(true);
-    let scope = if is_newest(call.session) && archived_only { WRITE } else { ADMIN };
+    let scope = if call.session.version.is_newest() && archived_only { WRITE } else { ADMIN };
     call.require(scope)?;
     let key = Key::read(&delete.key, delete.agent_id.as_deref())?;
     if key.is_main() {
@@ -93,7 +93,7 @@ pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         updated_ms: delete.expected_session_updated_at,
     };
     let transcript = delete.delete_transcript != Some(false);
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let decide = move |row: Option<SessionRow>| {
             let Some(row) = row else { return Ok((SessionChange::Nothing, false)) };
             expected.check(Some(&row))?;

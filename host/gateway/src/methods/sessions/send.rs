@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{KEY_ALIASES, change, failed, fresh, later};
+use super::{KEY_ALIASES, change, failed, fresh};
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -47,7 +47,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let send: Send = call.read(&SEND, &aliases)?;
     send.check()?;
     let key = Key::read(&send.key, send.agent_id.as_deref())?;
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let key = meant(&state, &session, key, &send)?;
         let row = existing(&state, &session, &key).await?;
         if row.entry.get("sendPolicy").and_then(Value::as_str) == Some("deny") {

@@ -7,12 +7,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{KEY_ALIASES, later, list};
+use super::{KEY_ALIASES, list};
 use crate::connection::{Answer, Call};
-use crate::methods::Nothing;
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::Key;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -37,7 +36,6 @@ struct Unfollow {
 
 static FOLLOW: LazyLock<Shape> = LazyLock::new(Shape::of::<Follow>);
 static UNFOLLOW: LazyLock<Shape> = LazyLock::new(Shape::of::<Unfollow>);
-static NOTHING: LazyLock<Shape> = LazyLock::new(Shape::of::<Nothing>);
 
 /// `sessions.subscribe {}` → `{subscribed: true}`; with parameters of `sessions.list`, its answer as `list` besides.
 pub(crate) fn subscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
@@ -49,7 +47,7 @@ pub(crate) fn subscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     if plain {
         return Ok(Answer::json(&json!({"subscribed": true})));
     }
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let list = list::answer(state, session, params).await?;
         Ok(Payload::Own(format!("{{\"subscribed\":true,\"list\":{list}}}")))
     }))
@@ -57,7 +55,7 @@ pub(crate) fn subscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 /// `sessions.unsubscribe {}` → `{subscribed: false}`.
 pub(crate) fn unsubscribe(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.read::<Nothing>(&NOTHING, &[])?;
+    call.takes_nothing()?;
     call.session.subscriptions.set_all(false);
     Ok(Answer::json(&json!({"subscribed": false})))
 }
@@ -70,14 +68,11 @@ pub(crate) fn follow(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         let message = "this connection follows too many sessions; unsubscribe from some, or use sessions.subscribe";
         return Err(ErrorShape::invalid(format!("{message} (refused: {})", key.text)));
     }
-    let mut answer = json!({"subscribed": true, "key": key.text});
-    if let Some(answer) = answer.as_object_mut().filter(|_| follow.include_approvals == Some(true)) {
-        let replay = json!({
-            "sessionKey": key.text, "updatedAtMs": call.state.now_ms(), "approvals": [], "truncated": false,
-        });
-        answer.insert("approvalReplay".into(), replay);
-    }
-    Ok(Answer::json(&answer))
+    let replay = json!({
+        "sessionKey": key.text, "updatedAtMs": call.state.now_ms(), "approvals": [], "truncated": false,
+    });
+    let replay = (follow.include_approvals == Some(true)).then_some(("approvalReplay", replay));
+    Ok(Answer::json(&joined(json!({"subscribed": true, "key": key.text}), replay)))
 }
 
 /// `sessions.messages.unsubscribe {key}` → `{subscribed: false, key}`.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::days::{Span, date};
 use super::sums::{Sums, by, money};
-use super::{failed, is_newest, later, shortened};
+use super::{failed, shortened};
 use crate::connection::{Answer, Call};
 use crate::sessions::{Key, text_of};
 use crate::wire::{Payload, joined};
@@ -26,11 +26,11 @@ fn params(call: &Call<'_>) -> Map<String, Value> {
 
 /// `usage.cost {days? | startDate, endDate, utcOffset?}` → `{updatedAt, days, daily, totals}`.
 pub(crate) fn cost(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let (params, now_ms, newest) = (params(call), call.state.now_ms(), is_newest(call.session));
+    let (params, now_ms, newest) = (params(call), call.state.now_ms(), call.session.version.is_newest());
     let text = |name: &str| params.get(name).and_then(Value::as_str);
     let days = params.get("days").and_then(Value::as_i64).unwrap_or(DEFAULT_DAYS);
     let span = Span::read((text("startDate"), text("endDate")), text("utcOffset"), days, now_ms)?;
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let (from_ms, until_ms) = span.times_ms();
         let query = UsageQuery { from_ms, until_ms, day_shift_ms: span.shift_ms, ..UsageQuery::default() };
         let cells = state.services.sessions.usage(query).await.map_err(failed(&session))?;
@@ -43,13 +43,9 @@ pub(crate) fn cost(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         };
         let daily: Vec<Value> = shown.map(day).collect();
         let days = span.days() + i64::from(!newest);
-        let mut answer =
-            json!({"updatedAt": now_ms, "days": days, "daily": daily, "totals": Sums::of(&cells).totals()});
-        if let Some(answer) = answer.as_object_mut().filter(|_| newest) {
-            let cache = json!({"status": "fresh", "cachedFiles": 0, "pendingFiles": 0, "staleFiles": 0});
-            answer.insert("cacheStatus".into(), cache);
-        }
-        Ok(Payload::json(&answer))
+        let answer = json!({"updatedAt": now_ms, "days": days, "daily": daily, "totals": Sums::of(&cells).totals()});
+        let cache = json!({"status": "fresh", "cachedFiles": 0, "pendingFiles": 0, "staleFiles": 0});
+        Ok(Payload::json(&joined(answer, newest.then_some(("cacheStatus", cache)))))
     }))
 }
 
@@ -61,7 +57,7 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 /// `sessions.usage.timeseries {key}` → `{sessionId, points}`: a point for every answer of a model.
 pub(crate) fn timeseries(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let key = key(call)?;
-    Ok(later(call, |state, session| async move {
+    Ok(call.later(|state, session| async move {
         let sessions = &state.services.sessions;
         let row = sessions.get(&key.text).map_err(failed(&session))?;
         let row = row.ok_or_else(|| ErrorShape::invalid(format!("No transcript found for session: {}", key.text)))?;
@@ -93,7 +89,7 @@ pub(crate) fn timeseries(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn logs(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let key = key(call)?;
     let limit = params(call).get("limit").and_then(Value::as_u64).unwrap_or(DEFAULT_LOGS).clamp(1, MAX_LOGS);
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let query = TranscriptQuery { limit, ..TranscriptQuery::default() };
         let transcript = state.services.sessions.transcript(&key.text, query).await.map_err(failed(&session))?;
         let line = |message: &TranscriptMessage| {

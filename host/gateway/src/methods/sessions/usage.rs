@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::days::{Span, date};
 use super::sums::{Sums, by, model_of, money};
-use super::{KEY_ALIASES, failed, is_newest, later};
+use super::{KEY_ALIASES, failed};
 use crate::connection::{Answer, Call, Outcome};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -71,7 +71,7 @@ pub(crate) fn usage(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let key = usage.key.as_deref().map(|key| Key::read(key, usage.agent_id.as_deref())).transpose()?;
     let agent = usage.agent_id.as_deref().map(agent_id).transpose()?;
     let limit = usage.limit.unwrap_or(DEFAULT_SESSIONS).min(MAX_SESSIONS);
-    Ok(later(call, move |state, session| async move {
+    Ok(call.later(move |state, session| async move {
         let (from_ms, until_ms) = span.times_ms();
         let query = UsageQuery {
             key: key.as_ref().map(|key| key.text.clone()),
@@ -96,7 +96,7 @@ pub(crate) fn usage(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 }
 
 fn answer(state: &State, session: &Session, span: &Span, (rows, cells): (&[SessionRow], &[UsageCell])) -> Outcome {
-    let newest = is_newest(session);
+    let newest = session.version.is_newest();
     let by_key = by(cells, |cell| Some(cell.key.as_str()));
     let shown = |row: &SessionRow| {
         let own = by_key.get(row.key.as_str()).map(|cells| of_session(row, cells));
@@ -114,14 +114,11 @@ fn answer(state: &State, session: &Session, span: &Span, (rows, cells): (&[Sessi
         shown
     };
     let sessions: Vec<Value> = rows.iter().map(shown).collect();
-    let mut answer = json!({
+    let answer = json!({
         "updatedAt": state.now_ms(), "startDate": date(span.first), "endDate": date(span.last), "sessions": sessions,
         "totals": Sums::of(cells).totals(), "aggregates": aggregates(cells, newest),
     });
-    if let Some(answer) = answer.as_object_mut().filter(|_| newest) {
-        answer.insert("creatorOptions".into(), json!([]));
-    }
-    Ok(Payload::json(&answer))
+    Ok(Payload::json(&joined(answer, newest.then(|| ("creatorOptions", json!([]))))))
 }
 
 /// What one session used.

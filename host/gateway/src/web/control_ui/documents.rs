@@ -9,6 +9,7 @@ use crate::gateway::State;
 use crate::sessions::agent_id;
 use crate::snapshot::DEFAULT_AGENT;
 use crate::web::reply::{self, json_reply};
+use crate::wire::joined;
 
 /// A document.
 pub(super) enum Document<'a> {
@@ -57,33 +58,29 @@ fn revalidated(body: Value) -> Reply {
 /// What version 3 reads. Strangers are not told which program this is.
 fn basics(state: &State, trusted: bool) -> Value {
     let agent = state.agents.get(DEFAULT_AGENT).unwrap_or_default();
-    let mut basics = json!({
+    let basics = json!({
         "basePath": state.live.now().control_ui.base_path,
         "assistantName": agent.name.as_deref().unwrap_or("Assistant"),
         "assistantAvatar": agent.shown_avatar(),
         "assistantAgentId": DEFAULT_AGENT,
     });
-    if let Some(basics) = basics.as_object_mut().filter(|_| trusted) {
-        basics.insert("serverVersion".into(), json!(state.config.version));
-    }
-    basics
+    joined(basics, trusted.then(|| ("serverVersion", json!(state.config.version))))
 }
 
 /// What version 4 reads. There is no build to name: the page would insist on being of the same.
 fn everything(state: &State) -> Value {
-    let mut settings = basics(state, true);
-    if let (Some(settings), Value::Object(more)) = (
-        settings.as_object_mut(),
-        json!({
-            "assistantAvatarSource": null, "assistantAvatarStatus": null, "assistantAvatarReason": null,
-            "embedSandbox": "strict", "allowExternalEmbedUrls": false, "automaticallyFetchFavicons": false,
-            "communityInvite": false, "terminalEnabled": false, "cliAgentsEnabled": false,
-            "pluginAssetsRequireAuth": true, "pluginFrameGrants": [],
-        }),
-    ) {
-        settings.extend(more);
-    }
-    settings
+    let nulls = ["assistantAvatarSource", "assistantAvatarStatus", "assistantAvatarReason"];
+    let off = [
+        "allowExternalEmbedUrls",
+        "automaticallyFetchFavicons",
+        "communityInvite",
+        "terminalEnabled",
+        "cliAgentsEnabled",
+    ];
+    let more =
+        [("embedSandbox", json!("strict")), ("pluginAssetsRequireAuth", json!(true)), ("pluginFrameGrants", json!([]))];
+    let settings = joined(basics(state, true), nulls.map(|name| (name, Value::Null)));
+    joined(settings, off.map(|name| (name, json!(false))).into_iter().chain(more))
 }
 
 /// `/avatar/<agent>?meta=1`: the agent's picture, where it is one that stands in its address. The page loads none from
