@@ -85,12 +85,16 @@ const newer = {
 const RESULTS = { "exec.approvals.get": "ExecApprovalsSnapshot", "exec.approvals.set": "ExecApprovalsSnapshot" };
 /** What release 2026.9.6 sends and the schema, which is older, does not know yet. */
 const NEWER = { "channels.status": ["statusIssues"], "plugins.list": ["generation"] };
+/** What LeanClaw says to version 4 besides: how a plugin stands. */
+const ADDED = { "plugins.inspect": ["leanclaw"] };
 /** What LeanClaw says to version 3 besides: what the next write has to name, and what counts only after a restart. */
 const BESIDES = seen.besides;
 const EVENTS = { "connect.challenge": "ChallengeEvent" };
 const VERSIONED = new Set(["presence", "health"]);
 /** Requests that are answered twice: that they were taken, and how they ended. */
 const TWICE = new Set(["agent", "exec.approval.request"]);
+
+const without = (fields, names) => Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));
 
 /** One connection as it is read again, frame by frame. */
 class Reading {
@@ -155,10 +159,10 @@ class Reading {
   #request({ text, wrong }) {
     // Whoever says what is no request gets answers to that as well.
     if (wrong) return (this.wrong = true);
-    const { id, method } = JSON.parse(text);
+    const { id, method, params } = JSON.parse(text);
     const before = this.open.get(id);
     const waiting = before ? Math.max(before.times - before.answers, 0) : 0;
-    this.open.set(id, { method, times: waiting + 1, answers: 0 });
+    this.open.set(id, { method, params, times: waiting + 1, answers: 0 });
   }
 
   #frame({ text, binary }) {
@@ -184,8 +188,13 @@ class Reading {
     if (asked.method === "connect") return this.#hello(frame.payload);
     if (!this.hello?.features.methods.includes(asked.method)) this.wonder("method", asked.method);
     let { payload } = frame;
-    const more = (this.version === 4 ? NEWER : BESIDES)[asked.method];
-    if (more) payload = Object.fromEntries(Object.entries(payload).filter(([name]) => !more.includes(name)));
+    const besides = this.version === 4 ? [NEWER, ADDED] : [BESIDES];
+    const more = besides.flatMap((names) => names[asked.method] ?? []);
+    if (more.length > 0) payload = without(payload, more);
+    // Who asks for LeanClaw's own view of each plugin knows what that is.
+    if (asked.method === "plugins.list" && asked.params?.leanclaw === true) {
+      payload = { ...payload, plugins: payload.plugins.map((row) => without(row, ["leanclaw"])) };
+    }
     const name = RESULTS[asked.method] ?? `${capitals(asked.method)}Result`;
     this.fits(this.version === 3 ? `result ${asked.method}` : name, payload, `the result of ${asked.method}`);
   }

@@ -26,7 +26,7 @@ impl Record {
         Self(CONNECTIONS.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What a client sends: of a request its id, its method and the versions it asks for; of anything else, that it is none.
+    /// What a client sends: of a request its id, its method and what the shape of the answer depends on; of anything else, that it is none.
     pub(super) fn sent(&self, message: &Message) {
         if FILE.is_some() {
             self.keep("sent", request(message).unwrap_or(Value::Null));
@@ -53,7 +53,9 @@ fn request(message: &Message) -> Option<Value> {
     let known = ["type", "id", "method", "params"];
     let is_one = frame["type"] == "req" && frame.as_object()?.keys().all(|key| known.contains(&key.as_str()));
     let (id, method) = (frame["id"].as_str()?, frame["method"].as_str()?);
-    let params = json!({"maxProtocol": frame["params"]["maxProtocol"]});
+    let params = json!({
+        "maxProtocol": frame["params"]["maxProtocol"], "leanclaw": frame["params"]["leanclaw"],
+    });
     let is_one = is_one && !id.is_empty() && !method.is_empty();
     is_one.then(|| json!({"type": "req", "id": id, "method": method, "params": params}))
 }

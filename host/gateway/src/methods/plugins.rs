@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::connection::{Answer, Call};
 use crate::error::failure_to_error;
 use crate::phrase::Shape;
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 /// A plugin may also be called `plugin` or `id`.
 const ALIASES: [(&str, &str); 3] = [("plugin", "pluginId"), ("id", "pluginId"), ("account", "accountId")];
@@ -124,13 +124,14 @@ fn diagnostics(plugins: &[PluginInfo], refused: Vec<(String, String)>) -> Vec<Va
     standing.chain(refused).collect()
 }
 
-/// `plugins.inspect {pluginId, accountId?}` → `{ok, plugin, leanclaw}`.
+/// `plugins.inspect {pluginId, accountId?}` → `{ok, plugin, declared, reviewToken, grants, leanclaw}`: what the plugin asks for,
+/// as OpenClaw's page shows it, and how it stands.
 pub(crate) fn inspect(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let named: Named = call.read(&NAMED, &ALIASES)?;
     let found = key(&named.plugin_id, named.account_id.as_deref())
         .and_then(|key| call.state.services.plugins.inspect(&key))
         .map_err(|failure| failure_to_error(call.session.version, &failure))?;
-    Ok(Answer::json(&one(&found)))
+    Ok(Answer::json(&joined(one(&found), reviewed(&found))))
 }
 
 /// `plugins.grant {pluginId, accountId?, all?, items?}` → `{ok, plugin, leanclaw}`.
@@ -276,6 +277,21 @@ fn identity(plugin: &PluginInfo) -> Value {
 /// A plugin that is not installed.
 fn absent(key: &PluginKey) -> Value {
     json!({"ok": true, "plugin": {"id": key.plugin, "installed": false, "enabled": false}, "leanclaw": null})
+}
+
+/// What OpenClaw's page looks at before a plugin is let do anything. Rights are LeanClaw's own; of those that OpenClaw gives to
+/// hooks there are none.
+fn reviewed(plugin: &PluginInfo) -> [(&'static str, Value); 3] {
+    let declared = json!({
+        "channels": plugin.channels, "providers": [], "tools": plugin.tools, "contracts": plugin.exports,
+        "hooks": plugin.requested.hooks, "mcpServers": [], "cliCommands": [], "cliBackends": [], "skills": [],
+        "dangerousConfigFlags": [],
+    });
+    // Of the very code that was looked at, where there is some.
+    let token = plugin.sha256.as_deref().unwrap_or("none");
+    let no = json!({"effective": false});
+    let grants = json!({"hooks": {"allowPromptInjection": no, "allowConversationAccess": no}});
+    [("declared", declared), ("reviewToken", json!(token)), ("grants", grants)]
 }
 
 fn one(plugin: &PluginInfo) -> Value {

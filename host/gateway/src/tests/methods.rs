@@ -122,6 +122,8 @@ async fn plugins_are_inspected_by_any_of_their_names() {
             (Some(true), Some("notes")),
             "{params}"
         );
+        assert_eq!((&payload["declared"]["contracts"], &payload["reviewToken"]), (&json!(["method"]), &json!("none")));
+        assert_eq!(payload["grants"]["hooks"]["allowPromptInjection"]["effective"], false);
     }
     let response = client.call("plugins.inspect", json!({"pluginId": "nope"})).await;
     assert_invalid(&response, "There is no plugin nope.\nleanclaw plugin list");
