@@ -175,8 +175,8 @@ class Reading {
 
   #response(frame) {
     const asked = this.open.get(frame.id);
-    // What was no request gets its id back as it was.
-    this.fits("ResponseFrame", asked || !this.wrong ? frame : { ...frame, id: String(frame.id) }, "a response");
+    // What was no request gets its id back as it was, a number or empty too.
+    this.fits("ResponseFrame", asked || !this.wrong ? frame : { ...frame, id: "as it was" }, "a response");
     if (!asked) return this.wrong || this.blame("a response that nobody asked for", frame);
     asked.answers += 1;
     this.answered.add(`v${this.version} ${asked.method}`);
