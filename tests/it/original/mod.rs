@@ -1,8 +1,8 @@
 //! What the end-to-end suite of the original LeanClaw, written in TypeScript, asserts, asked of the real program.
 //!
 //! `tests/data/original-assertions.json` names every assertion, and `tests/data/original-differences.json` those that do not
-//! hold here, each with the reason. Every check says what the original did: one that is listed as a difference has to fail,
-//! so that the list cannot outlive what it says. What those tests did to the inside of their server, plugins do here.
+//! hold here, each with the reason. Every check says what the original did: one that is listed as a difference has to fail, with
+//! the words that the list says, so that the list cannot outlive what it says and hides nothing else. What those tests did to the inside of their server, plugins do here.
 
 mod clients;
 mod errors;
@@ -12,6 +12,7 @@ mod later;
 mod methods;
 mod plugins;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Place, Program, env, eventually, install_guest, manifest};
+use crate::support::{Client, Place, Program, env, eventually, install_guest, manifest, text};
 
 /// The key of the original's tests of keys.
 const KEY: &str = "test-key-123";
@@ -115,16 +116,31 @@ fn facts() -> Value {
     serde_json::from_str(include_str!("../../data/original-assertions.json")).unwrap()
 }
 
-/// Every assertion that does not hold, with the reason.
-fn differences() -> BTreeMap<String, String> {
-    let listed: BTreeMap<String, BTreeMap<String, String>> =
+/// An assertion that does not hold.
+struct Difference {
+    reason: String,
+    /// What its check fails with.
+    fails: String,
+}
+
+/// Every assertion that does not hold.
+fn differences() -> BTreeMap<String, Difference> {
+    let listed: BTreeMap<String, BTreeMap<String, Value>> =
         serde_json::from_str(include_str!("../../data/original-differences.json")).unwrap();
     let mut all = BTreeMap::new();
-    for (name, reason) in listed.into_values().flatten() {
-        assert!(reason.len() > 20, "{name} needs a reason");
-        assert!(all.insert(name.clone(), reason).is_none(), "{name} is listed twice");
+    for (name, row) in listed.into_values().flatten() {
+        let difference = Difference { reason: text(&row["reason"]).to_owned(), fails: text(&row["fails"]).to_owned() };
+        assert!(difference.reason.len() > 20, "{name} needs a reason");
+        assert!(difference.fails.len() > 3, "{name} fails with some words");
+        assert!(all.insert(name.clone(), difference).is_none(), "{name} is listed twice");
     }
     all
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + std::marker::Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
 /// Runs checks one after the other and says which ones hold although they are listed, or do not although they are not.
@@ -132,12 +148,17 @@ async fn run(checks: &[Check]) {
     let (differences, ground) = (differences(), Ground::new().await);
     let mut wrong = Vec::new();
     for check in checks {
-        let held = AssertUnwindSafe((check.run)(Arc::clone(&ground))).catch_unwind().await.is_ok();
-        match (held, differences.get(check.name)) {
-            (true, None) | (false, Some(_)) => {}
-            (false, None) => wrong.push(format!("{}: does not hold", check.name)),
-            (true, Some(reason)) => {
-                wrong.push(format!("{}: holds, and is listed as a difference: {reason}", check.name))
+        let outcome = AssertUnwindSafe((check.run)(Arc::clone(&ground))).catch_unwind().await;
+        let failed = outcome.err().map(|panic| words(&*panic));
+        match (failed, differences.get(check.name)) {
+            (None, None) => {}
+            (Some(words), Some(difference)) if words.contains(&difference.fails) => {}
+            (Some(words), Some(Difference { fails, .. })) => {
+                wrong.push(format!("{}: fails otherwise than with `{fails}`: {words}", check.name));
+            }
+            (Some(words), None) => wrong.push(format!("{}: does not hold: {words}", check.name)),
+            (None, Some(Difference { reason, .. })) => {
+                wrong.push(format!("{}: holds, and is listed as a difference: {reason}", check.name));
             }
         }
     }
