@@ -116,7 +116,8 @@ async fn a_message_goes_out_signed_and_is_sent_again_when_the_server_says_so() {
     let refused = client.refused("send", message.clone()).await;
     assert_eq!((&refused["retryable"], &refused["retryAfterMs"]), (&json!(true), &json!(7000)), "{refused}");
     let first = server.received().await;
-    assert_eq!((first.line.as_str(), first.header("idempotency-key")), ("POST /take HTTP/1.1", Some("k1")));
+    let key = first.header("idempotency-key").unwrap().to_owned();
+    assert_eq!((first.line.as_str(), key.len()), ("POST /take HTTP/1.1", 64), "one of the caller and the message");
     let said = verified(&first, "key-1");
     assert_eq!((&said["conversation"], &said["text"]), (&json!("room"), &json!("Hello")), "{said}");
 
@@ -124,13 +125,13 @@ async fn a_message_goes_out_signed_and_is_sent_again_when_the_server_says_so() {
     assert_eq!((&sent["messageId"], &sent["channel"]), (&json!("77"), &json!("webhook")), "{sent}");
     let second = server.received().await;
     assert_eq!(verified(&second, "key-1"), said);
-    assert_eq!(second.header("idempotency-key"), Some("k1"));
+    assert_eq!(second.header("idempotency-key"), Some(key.as_str()));
 
     // It has arrived, so the same key posts nothing more: the server has no further answer.
     assert_eq!(client.ok("send", message).await["messageId"], "77");
     let fresh = json!({"to": "room", "channel": "webhook", "message": "Hello", "idempotencyKey": "k2"});
     client.refused("send", fresh).await;
-    assert_eq!(server.received().await.header("idempotency-key"), Some("k2"));
+    assert_ne!(server.received().await.header("idempotency-key"), Some(key.as_str()));
     program.stop().await;
 }
 
@@ -205,6 +206,43 @@ async fn two_accounts_of_a_plugin_share_nothing() {
     assert_eq!(hand_in(&program, "webhook-channel~work", "key-work").await, 409);
     let other = place.run(&["channels", "stop", "nope"]).await.failed(1);
     assert!(other.contains("invalid channels.stop channel"), "{other}");
+    program.stop().await;
+}
+
+/// Nothing takes its key any more, and the other account goes on.
+#[tokio::test]
+async fn an_account_that_is_logged_out_stays_so() {
+    let server = Recorder::start(&[]).await;
+    let place = channel(&server, json!({"config": {"url": server.origin() + "/take"}, "accounts": {"work": {}}})).await;
+    let program = place.start().await;
+    for (account, plugin, key) in [
+        ("webhook-channel", "webhook-channel", "key-home"),
+        ("webhook-channel/work", "webhook-channel~work", "key-work"),
+    ] {
+        open_account(&place, account, key).await;
+        assert_eq!(hand_in(&program, plugin, key).await, 202);
+    }
+    let switch = async |what: &str| place.run(&["channels", what, "webhook", "--account", "work"]).await.ok();
+    assert_eq!(switch("logout").await, "webhook, account work, is logged out\n");
+    let left = async |account: &str| {
+        let secrets = place.run(&["plugin", "secret", "list", account, "--json"]).await.json();
+        secrets.as_array().unwrap().iter().any(|secret| secret["stored"] == true)
+    };
+    assert_eq!((left("webhook-channel").await, left("webhook-channel/work").await), (true, false));
+    let refused = hand_in(&program, "webhook-channel~work", "key-work").await;
+    assert!(![202, 409].contains(&refused), "{refused}");
+    assert_eq!(hand_in(&program, "webhook-channel", "key-home").await, 409);
+    let rows = place.run(&["audit", "tail", "--kind", "secret-changed", "--json"]).await.json();
+    let row = rows.as_array().unwrap().last().unwrap();
+    assert_eq!((&row["plugin"], &row["action"]), (&json!("webhook-channel/work"), &json!("removed")), "{rows}");
+    assert!(row["actor"].as_str().unwrap().starts_with("client:"), "{rows}");
+    program.stop().await;
+    let program = place.start().await;
+    program.plugin_until("webhook-channel", "it is loaded", |found| found["state"] == "ready").await;
+    assert_eq!(hand_in(&program, "webhook-channel~work", "key-work").await, refused);
+    assert_eq!(switch("logout").await, "webhook, account work, is logged out: it had no secrets\n");
+    let other = place.run(&["channels", "logout", "nope"]).await.failed(1);
+    assert!(other.contains("invalid channels.logout channel"), "{other}");
     program.stop().await;
     let program = place.start().await;
     let both = [(json!("default"), true), (json!("work"), true)];

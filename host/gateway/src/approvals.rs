@@ -16,7 +16,7 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::decisions::Decisions;
+use crate::decisions::{DECISIONS, Decisions};
 use crate::handshake::Session;
 use crate::methods::{ADMIN, APPROVALS};
 use crate::services::Records;
@@ -24,6 +24,8 @@ use crate::shelf::Shelf;
 
 /// Questions that may wait at once.
 const MAX_OPEN: usize = 256;
+/// Those of one device, or of one caller without, so that none keeps others from asking.
+const MAX_OPEN_OF_ONE: usize = 64;
 /// The longest id that who asks may choose.
 const MAX_ID_CHARS: usize = 128;
 /// The most that one question may take, as JSON.
@@ -101,12 +103,21 @@ pub(crate) struct Decider {
     pub(crate) actor: String,
 }
 
-/// Who asked: a connection, the device it is of, and the version it speaks.
+/// Who asked: a connection, the device it is of, the caller, and the version it speaks.
 #[derive(Debug)]
 struct Asker {
     connection: String,
     device: Option<String>,
+    /// As in audit rows.
+    caller: String,
     version: ProtocolVersion,
+}
+
+impl Asker {
+    /// Whether both are one who asks: the same device, or without one the same caller.
+    fn is_one_with(&self, other: &Self) -> bool {
+        self.device == other.device && (self.device.is_some() || self.caller == other.caller)
+    }
 }
 
 /// One question.
@@ -127,9 +138,22 @@ impl Question {
     pub(crate) fn new(kind: Kind, id: String, request: Value, (now_ms, for_ms): (u64, u64), asker: &Session) -> Self {
         let (end, _) = watch::channel(None);
         let expires_at_ms = now_ms.saturating_add(for_ms);
-        let asked_by = Asker { connection: asker.id.clone(), device: asker.device.clone(), version: asker.version };
+        let asked_by = Asker {
+            connection: asker.id.clone(),
+            device: asker.device.clone(),
+            caller: format!("{}:{}", asker.caller.kind, asker.caller.id),
+            version: asker.version,
+        };
         let settled = watch::Sender::new(false);
         Self { kind, id, request, created_at_ms: now_ms, expires_at_ms, asked_by, end, settled }
+    }
+
+    /// What may be decided: all, where who asked did not say.
+    pub(crate) fn allowed(&self) -> Vec<&str> {
+        match self.request.get("allowedDecisions").and_then(Value::as_array) {
+            Some(allowed) => allowed.iter().filter_map(Value::as_str).collect(),
+            None => DECISIONS.to_vec(),
+        }
     }
 
     /// Whether that is who asked.
@@ -266,6 +290,12 @@ impl Approvals {
         let mut questions = self.swept(now_ms);
         if questions.contains_key(&question.id) {
             return Err(ErrorShape::invalid("approval id already used"));
+        }
+        let of_one = |old: &Question| old.is_open(now_ms) && old.asked_by.is_one_with(&question.asked_by);
+        if questions.values().filter(|old| of_one(old)).count() >= MAX_OPEN_OF_ONE {
+            let message =
+                format!("{MAX_OPEN_OF_ONE} approvals that you asked for wait already; retry when some were decided");
+            return Err(crate::error::unavailable(&message));
         }
         if questions.len() >= MAX_OPEN {
             questions.retain(|_, old| old.is_open(now_ms));

@@ -167,7 +167,10 @@ fn presentation(question: &Question) -> Value {
     for field in also {
         put(field, text(request, field, MAX_CHARS));
     }
-    shown.insert("allowedDecisions".into(), json!(DECISIONS));
+    if let Some(scope) = request.get("scope") {
+        shown.insert("scope".into(), scope.clone());
+    }
+    shown.insert("allowedDecisions".into(), json!(question.allowed()));
     Value::Object(shown)
 }
 

@@ -74,9 +74,9 @@ impl ChatGroups {
         by: &By,
     ) -> Result<Group, ErrorShape> {
         check_alone(chat, &group)?;
-        check(&group, agents)?;
         self.shelf
             .change(|shelf| {
+                check(&group, agents)?;
                 if shelf.get(chat).is_some() {
                     return Err(ErrorShape::invalid(format!("group \"{chat}\" is registered already")));
                 }

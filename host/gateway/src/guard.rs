@@ -49,29 +49,39 @@ pub(crate) async fn ask(state: &State, session: &Session, method: &str, only_rea
         },
         "device": session.device, "remote": session.peer.ip().to_string(), "protocol": session.version.number(),
     });
-    let asked = put(state, Arc::clone(&session.caller), question, only_reads).await;
+    let asked = put(state, Arc::clone(&session.caller), method, question, only_reads).await;
     asked.map_err(|failure| failure_to_error(session.version, &failure))
 }
 
-/// Asks whether a request over HTTP may run.
+/// Asks whether a request over HTTP that needs `scope` may run.
 ///
 /// # Errors
 /// A plugin refuses it; that is written down.
-pub(crate) async fn ask_http(state: &State, caller: &Caller, method: &str, remote: &str) -> Result<(), Failure> {
+pub(crate) async fn ask_http(
+    state: &State,
+    caller: &Caller,
+    (method, scope): (&str, &str),
+    remote: &str,
+) -> Result<(), Failure> {
     let question = json!({
         "method": method, "role": caller.role, "scopes": caller.scopes, "remote": remote,
         "client": {"id": "http", "mode": "http", "version": "", "platform": ""},
     });
-    put(state, Arc::new(caller.clone()), question, false).await
+    put(state, Arc::new(caller.clone()), method, question, scope == methods::READ).await
 }
 
-async fn put(state: &State, caller: Arc<Caller>, question: Value, only_reads: bool) -> Result<(), Failure> {
-    let method = question.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
+async fn put(
+    state: &State,
+    caller: Arc<Caller>,
+    method: &str,
+    question: Value,
+    only_reads: bool,
+) -> Result<(), Failure> {
     let asked = state.services.plugins.authorize(question, only_reads, Arc::clone(&caller)).await;
     asked.inspect_err(|failure| {
         let reason = failure.message.clone();
         state.audit_denial(&caller, &format!("guard {method}"), |repeated| AuditEvent::CallRefused {
-            method: method.clone(),
+            method: method.to_owned(),
             reason,
             repeated,
         });

@@ -29,6 +29,7 @@ const MEANWHILE: &str = "access was changed while this client connected; connect
 /// One event, written once for all who get it.
 #[derive(Debug)]
 pub(crate) struct Event {
+    name: String,
     head_v3: Option<String>,
     head_v4: String,
     /// The scope a connection needs to get it.
@@ -53,6 +54,7 @@ impl Event {
     /// An event that must arrive. `payload` is a JSON text.
     pub(crate) fn new(name: &str, payload: &str) -> Self {
         Self {
+            name: name.to_owned(),
             head_v3: None,
             head_v4: wire::event_head(name, payload),
             scope: None,
@@ -67,8 +69,8 @@ impl Event {
     }
 
     /// Another payload for version 3.
-    pub(crate) fn payload_v3(mut self, name: &str, payload: &str) -> Self {
-        self.head_v3 = Some(wire::event_head(name, payload));
+    pub(crate) fn payload_v3(mut self, payload: &str) -> Self {
+        self.head_v3 = Some(wire::event_head(&self.name, payload));
         self
     }
 
@@ -260,10 +262,14 @@ impl Hub {
 
     /// Sends an event to everyone who may see it and for whom `wanted` holds.
     pub(crate) fn broadcast_where(&self, event: Event, wanted: impl Fn(&Session) -> bool) {
+        self.send(event, |event, session| event.is_for(session) && wanted(session));
+    }
+
+    /// Sends an event to the connections for whom `wanted` holds. One that matters and does not fit ends a connection.
+    fn send(&self, event: Event, wanted: impl Fn(&Event, &Session) -> bool) {
         let event = Arc::new(event);
         for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            let is_for = event.is_for(&member.session) && wanted(&member.session);
-            let sent = !is_for || member.mail.put(Signal::Event(Arc::clone(&event)));
+            let sent = !wanted(&event, &member.session) || member.mail.put(Signal::Event(Arc::clone(&event)));
             if !sent && !event.droppable {
                 member.mail.lagged.store(true, Ordering::Release);
             }
@@ -272,12 +278,7 @@ impl Hub {
 
     /// As [`Self::broadcast`], of an event that each version is told in a payload of its own. None is made for a version that
     /// nobody speaks who may see it.
-    pub(crate) fn broadcast_per_version(
-        &self,
-        mut event: Event,
-        name: &str,
-        payload: impl Fn(ProtocolVersion) -> String,
-    ) {
+    pub(crate) fn broadcast_per_version(&self, mut event: Event, payload: impl Fn(ProtocolVersion) -> String) {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let spoken = |version| {
             let mut sessions = members.values().map(|member| &member.session);
@@ -287,9 +288,9 @@ impl Hub {
         drop(members);
         // Whoever asks for such events from here on need not hear of what was done before.
         if v4 {
-            event.head_v4 = wire::event_head(name, &payload(ProtocolVersion::V4));
+            event.head_v4 = wire::event_head(&event.name, &payload(ProtocolVersion::V4));
         }
-        event.head_v3 = v3.then(|| wire::event_head(name, &payload(ProtocolVersion::V3)));
+        event.head_v3 = v3.then(|| wire::event_head(&event.name, &payload(ProtocolVersion::V3)));
         if v3 || v4 {
             self.broadcast_where(event, |session| if session.version.is_newest() { v4 } else { v3 });
         }
@@ -302,14 +303,9 @@ impl Hub {
         member.is_some_and(|member| member.mail.put(Signal::Event(Arc::new(event))))
     }
 
-    /// Sends an event to the connections for whom `wanted` holds; who cannot take it goes without.
+    /// Sends an event to the connections for whom `wanted` holds, whatever else they may see.
     pub(crate) fn tell_where(&self, event: Event, wanted: impl Fn(&Session) -> bool) {
-        let event = Arc::new(event);
-        for member in self.members.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            if wanted(&member.session) {
-                member.mail.put(Signal::Event(Arc::clone(&event)));
-            }
-        }
+        self.send(event, |_, session| wanted(session));
     }
 
     /// Closes the connections for which `unwanted` gives a reason: what they were let in by is gone. The reason is what they

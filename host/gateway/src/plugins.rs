@@ -103,6 +103,13 @@ pub trait PluginHost: Send + Sync + 'static {
     /// `conflict` while it is installed; `unavailable` when it does not end, or nothing could be deleted.
     async fn purge(&self, caller: &Caller, plugin: &PluginId) -> Result<Purged, Failure>;
 
+    /// Deletes the secrets of a plugin and account, each with a row in the audit log, and ends what runs of it, so that nothing
+    /// goes on with them; then it is loaded anew. Whether there were any.
+    ///
+    /// # Errors
+    /// `not-found`; `unavailable` when not all of them could be deleted: then the same call deletes the rest.
+    async fn log_out(&self, caller: &Caller, key: &PluginKey) -> Result<bool, Failure>;
+
     /// Reads one plugin, or all of them, from the folder again; returns where they stand now.
     ///
     /// # Errors

@@ -210,7 +210,7 @@ impl State {
             let payload = |with_sessions| json!({"presence": self.presence_of_all(with_sessions)}).to_string();
             // Version 3 tells everyone, also who may not list sessions.
             let event = Event::new("presence", &payload(true))
-                .payload_v3("presence", &payload(false))
+                .payload_v3(&payload(false))
                 .scope_v4(READ)
                 .droppable()
                 .state_version(self.state_version());

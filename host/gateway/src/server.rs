@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, shutdown: Cancellati
     state.draining.store(true, Ordering::Release);
     tracing::info!(connected = state.hub.len(), "the gateway stops");
     let event = Event::new("shutdown", "{\"reason\":\"gateway stopping\"}")
-        .payload_v3("shutdown", "{\"reason\":\"gateway stopping\",\"restartExpectedMs\":null}");
+        .payload_v3("{\"reason\":\"gateway stopping\",\"restartExpectedMs\":null}");
     state.hub.broadcast(event);
     state.hub.stop();
     timers.cancel();

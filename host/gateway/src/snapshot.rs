@@ -151,7 +151,7 @@ impl State {
     pub(crate) fn broadcast_health(&self) {
         let health = self.refresh_health();
         let event = Event::new("health", health.text(ProtocolVersion::V4))
-            .payload_v3("health", health.text(ProtocolVersion::V3))
+            .payload_v3(health.text(ProtocolVersion::V3))
             .droppable()
             .state_version(self.state_version());
         self.hub.broadcast(event);

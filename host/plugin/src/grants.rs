@@ -5,6 +5,7 @@ use leanclaw_types::permission::{GrantChange, Permissions};
 use leanclaw_types::plugin::PluginInfo;
 use leanclaw_types::{Caller, Failure, PluginKey};
 
+use crate::installed::Loss;
 use crate::runtime::{Plugins, actor};
 use crate::services::{Services, StoredGrant};
 
@@ -47,7 +48,7 @@ impl Plugins {
             let decision = plugins.inner.decisions.lock().await;
             let left = revoke(&plugins.inner.loader.services, &caller, &key, &change).await?;
             plugins.inner.note_guard(&key, &left);
-            let wish = plugins.inner.rights_changed(&key, Some(&left), &actor(&caller));
+            let wish = plugins.inner.rights_changed(&key, Some(Loss::Rights { left: &left }), &actor(&caller));
             drop(decision);
             plugins.inner.fulfil_all(wish.into_iter().collect()).await;
             Ok(plugins.inspect(&key).ok())

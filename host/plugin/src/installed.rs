@@ -25,7 +25,7 @@ use crate::package::Package;
 use crate::runtime::{CHANGED, Inner, Listing, Mode};
 use crate::stats::Stats;
 use crate::table::Table;
-use crate::unit::{Faulted, Unit};
+use crate::unit::{Faulted, Lost, Unit};
 
 /// Plugins that are loaded side by side. Compiling is one at a time anyway; the rest is waiting for the disk.
 const LOADED_AT_ONCE: usize = 8;
@@ -91,17 +91,20 @@ impl Entry {
         }
     }
 
-    /// Takes what serves for an account out of the table, because no more rights than `left` are there.
-    fn withdraw(&mut self, account: &AccountId, left: &Permissions) {
+    /// Takes what serves for an account out of the table, because of what was taken away.
+    fn withdraw(&mut self, account: &AccountId, loss: Loss<'_>) {
         let Some(slot) = self.slots.get_mut(account) else { return };
         let Some(ready) = slot.ready.take() else { return };
         slot.withdrawn = Some(ready);
-        let asked = self.package.manifest.asked();
-        let effective = asked.intersection(left);
-        slot.missing = asked.missing_from(&effective);
-        slot.granted = Some(effective);
+        if let Loss::Rights { left } = loss {
+            let asked = self.package.manifest.asked();
+            let effective = asked.intersection(left);
+            slot.missing = asked.missing_from(&effective);
+            slot.granted = Some(effective);
+        }
         slot.state = PluginState::Loading;
-        slot.reason = "rights were taken back; it is being loaded with those that are left".into();
+        let (what, became, then) = loss.of_units().words();
+        slot.reason = format!("{} {became}; it is being loaded {then}", what.to_lowercase());
     }
 
     /// Has the plugin loaded anew, as it lies on disk when that was read (`next`), else as it runs. When the folder and a
@@ -113,6 +116,27 @@ impl Entry {
         self.wished = WISHES.fetch_add(1, Ordering::Relaxed);
         self.next = next.or(self.next.take());
         Wish { plugin: self.package.manifest.id.clone(), number: self.wished, at_start: false }
+    }
+}
+
+/// What was taken from a plugin and account.
+#[derive(Clone, Copy)]
+pub(crate) enum Loss<'a> {
+    /// Rights; no more than these are left.
+    Rights {
+        /// What the grant still says.
+        left: &'a Permissions,
+    },
+    /// Its login; it has the rights it had.
+    Login,
+}
+
+impl Loss<'_> {
+    fn of_units(self) -> Lost {
+        match self {
+            Self::Rights { .. } => Lost::Rights,
+            Self::Login => Lost::Login,
+        }
     }
 }
 
@@ -165,24 +189,24 @@ impl Inner {
         accounts
     }
 
-    /// Has the running version loaded anew with the rights that are stored now. With `left`, some were taken back: what
-    /// served with them is out of the table at once, and whatever still runs with them ends.
-    pub(crate) fn rights_changed(&self, key: &PluginKey, left: Option<&Permissions>, by: &str) -> Option<Wish> {
+    /// Has the running version loaded anew with the rights that are stored now. With a loss, what served with what was taken
+    /// away is out of the table at once, and whatever still runs with it ends.
+    pub(crate) fn rights_changed(&self, key: &PluginKey, loss: Option<Loss<'_>>, by: &str) -> Option<Wish> {
         let mut installed = self.lock();
         let entry = installed.plugins.get_mut(&key.plugin);
         let wish = entry.map(|entry| {
             entry.rights = WISHES.fetch_add(1, Ordering::Relaxed);
             entry.rights_by = by.into();
-            if let Some(left) = left {
-                entry.withdraw(&key.account, left);
+            if let Some(loss) = loss {
+                entry.withdraw(&key.account, loss);
             }
             Wish { plugin: key.plugin.clone(), number: entry.wished, at_start: false }
         });
-        if left.is_some() {
+        if let Some(loss) = loss {
             // Not only what serves: calls may still run and wait in a version that was replaced, removed or given up, or is
             // being loaded. Under the lock, so that nothing is among them that is made with the rights that are left.
             for (_, unit) in self.units(&key.plugin).filter(|(account, _)| account == &key.account) {
-                unit.revoke();
+                unit.revoke(loss.of_units());
             }
             drop(installed);
             self.publish();

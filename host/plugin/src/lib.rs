@@ -27,6 +27,7 @@ mod installed;
 mod invoke;
 mod linker;
 mod loader;
+mod login;
 mod logs;
 mod package;
 mod purge;

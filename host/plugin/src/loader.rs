@@ -43,7 +43,7 @@ pub(crate) struct Slot {
     pub(crate) remembered_exports: Vec<String>,
     /// Whether the reason may pass by itself, so that loading is tried again.
     pub(crate) is_transient: bool,
-    /// What served until rights were taken back: it keeps the code of the version that ran until that is loaded anew,
+    /// What served until rights or its login were taken away: it keeps the code of the version that ran until that is loaded anew,
     /// because its file may hold another version by then.
     pub(crate) withdrawn: Option<Ready>,
 }

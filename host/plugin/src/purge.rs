@@ -18,7 +18,7 @@ use crate::folder;
 use crate::grants::finished;
 use crate::package;
 use crate::runtime::{Inner, Plugins, actor};
-use crate::unit::Unit;
+use crate::unit::{Lost, Unit};
 
 /// How long the instances of a plugin may take to end. What runs is ended at its next pause, so this is plenty.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -117,7 +117,7 @@ impl Inner {
         for (account, unit) in self.loader.units(plugin) {
             accounts.push(account);
             if let Some(unit) = unit.upgrade() {
-                unit.revoke();
+                unit.revoke(Lost::Rights);
             }
             units.push(unit);
         }

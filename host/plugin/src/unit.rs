@@ -4,8 +4,8 @@
 //! ([`crate::actor`]). Whether a caller may call at all is decided before this.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -54,6 +54,25 @@ pub(crate) struct Faulted {
     pub(crate) key: leanclaw_types::PluginKey,
     pub(crate) unit: u64,
     pub(crate) reason: String,
+}
+
+/// What a unit had and has lost, so that nothing may go on in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Rights were taken back.
+    Rights,
+    /// Its login was taken away.
+    Login,
+}
+
+impl Lost {
+    /// What it was, what became of it, and how the plugin is loaded then.
+    pub(crate) fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Rights => ("Rights", "were taken back", "with the rights that are left"),
+            Self::Login => ("The login", "was taken away", "without it"),
+        }
+    }
 }
 
 /// The resident instances of one unit, one per role.
@@ -105,8 +124,8 @@ pub(crate) struct Unit {
     pub(crate) stop: CancellationToken,
     /// How many of its drivers keep failing.
     pub(crate) cut_off: AtomicU32,
-    /// Whether rights of this unit were taken back.
-    is_revoked: AtomicBool,
+    /// What this unit lost, once it has.
+    lost: OnceLock<Lost>,
     /// Cancelled after that: what runs in it ends.
     revoked: CancellationToken,
     /// Whether rights were taken back or the plugin was unloaded: nothing begins in it any more.
@@ -129,7 +148,7 @@ impl Unit {
             number: UNITS.fetch_add(1, Ordering::Relaxed),
             stop: CancellationToken::new(),
             cut_off: AtomicU32::new(0),
-            is_revoked: AtomicBool::new(false),
+            lost: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             revoked: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -266,10 +285,11 @@ impl Unit {
         }
     }
 
-    /// Rights of this unit were taken back: what waits is turned away, what runs is ended, and nothing polls or listens
-    /// for it any more. Whoever revokes takes it out of the table first.
-    pub(crate) fn revoke(&self) {
-        self.is_revoked.store(true, Ordering::SeqCst);
+    /// Rights of this unit were taken back, or its login was: what waits is turned away, what runs is ended, and nothing
+    /// polls or listens for it any more. Whoever revokes takes it out of the table first.
+    pub(crate) fn revoke(&self, lost: Lost) {
+        // What came first is the reason; all ends by it.
+        let _ = self.lost.set(lost);
         self.is_closed.store(true, Ordering::SeqCst);
         self.revoked.cancel();
         self.closed.cancel();
@@ -288,35 +308,46 @@ impl Unit {
     /// Whether a call may begin.
     ///
     /// # Errors
-    /// `unavailable`, to be tried again, when rights were taken back or the plugin was unloaded.
+    /// `unavailable`, to be tried again, when something was taken from it or the plugin was unloaded.
     pub(crate) fn check_open(&self) -> Result<(), Failure> {
         if self.is_closed.load(Ordering::SeqCst) { Err(self.refusal()) } else { Ok(()) }
     }
 
     /// Why nothing begins in it any more.
     fn refusal(&self) -> Failure {
-        if self.is_revoked.load(Ordering::SeqCst) { self.withdrawn() } else { crate::actor::gone(self) }
+        if self.lost.get().is_some() { self.withdrawn() } else { crate::actor::gone(self) }
     }
 
     pub(crate) fn withdrawn(&self) -> Failure {
+        let (what, became, then) = self.lost().words();
         let key = &self.parts.shared.key;
-        Failure::unavailable(format!("Rights of the plugin `{key}` were taken back before this call began."))
-            .hint("call again: it is being loaded with the rights that are left")
+        Failure::unavailable(format!("{what} of the plugin `{key}` {became} before this call began."))
+            .hint(format!("call again: it is being loaded {then}"))
             .retry_after(250)
+    }
+
+    fn lost(&self) -> Lost {
+        self.lost.get().copied().unwrap_or(Lost::Rights)
     }
 
     /// Runs the call in the frame of a live instance. After an error the instance has to be dropped.
     ///
     /// # Errors
-    /// `unavailable` when rights were taken back before or meanwhile: a guest that could go on would keep using them.
+    /// `unavailable` when something was taken from it before or meanwhile: a guest that could go on would keep using it.
     pub(crate) async fn run(&self, live: &mut Live, export: &'static str) -> Result<Outcome, Failure> {
         self.check_open()?;
         let wall_clock = self.parts.shared.limits.wall_clock;
         let work = pin!(live.run(export, wall_clock, calls::run));
         let Some(result) = self.unless_revoked(work).await else {
             let shared = &self.parts.shared;
-            shared.logs.write(Level::Warn, "host", "", &format!("{export} was ended: rights were taken back"));
-            let message = format!("Rights of the plugin `{}` were taken back while this call ran.", shared.key);
+            let (what, became, _) = self.lost().words();
+            shared.logs.write(
+                Level::Warn,
+                "host",
+                "",
+                &format!("{export} was ended: {} {became}", what.to_lowercase()),
+            );
+            let message = format!("{what} of the plugin `{}` {became} while this call ran.", shared.key);
             return Err(
                 Failure::new(code::UNAVAILABLE, message).hint("it was ended; it may have done a part of its work")
             );

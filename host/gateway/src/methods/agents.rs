@@ -242,6 +242,11 @@ pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             let at_ms = by.at_ms;
             let folder = workspace.path();
             let discarded = blocking(move || workspace.discard(at_ms)).await;
+            if let Err(error) = &discarded {
+                let (agent, path) = (&params.agent_id, folder.display());
+                tracing::warn!(agent, %path, error = error.message, "the files of a deleted agent stay where they are; an \
+                    agent of that name would have them");
+            }
             let (key, said) = match &discarded {
                 Ok((path, true)) => ("removed", json!([{"path": path, "method": "trash"}])),
                 Ok((path, false)) => ("removed", json!([{"path": path, "method": "missing"}])),

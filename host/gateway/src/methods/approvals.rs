@@ -7,9 +7,10 @@ use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::APPROVALS;
+use super::questions::{AskCommand, AskPlugin, Waiting};
 use crate::approvals::{Decider, End, Kind, Question};
 use crate::connection::{Answer, Call};
 use crate::decisions::{self, DECISIONS};
@@ -25,78 +26,6 @@ use crate::wire::Payload;
 const USUAL_MS: u64 = 120_000;
 const MOST_MS: u64 = 600_000;
 const RULES: &str = "file";
-
-/// Fields of a command that approvers are shown, in their order; what was not given is shown as null.
-const SHOWN: [&str; 15] = [
-    "command",
-    "systemRunBinding",
-    "systemRunPlan",
-    "cwd",
-    "nodeId",
-    "host",
-    "security",
-    "ask",
-    "agentId",
-    "resolvedPath",
-    "sessionKey",
-    "turnSourceChannel",
-    "turnSourceTo",
-    "turnSourceAccountId",
-    "turnSourceThreadId",
-];
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-struct AskCommand {
-    #[serde(default)]
-    #[schemars(with = "String", length(min = 1))]
-    id: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "String", length(min = 1))]
-    command: Option<String>,
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    command_argv: Option<Vec<String>>,
-    #[serde(default)]
-    #[schemars(with = "u64", range(min = 1))]
-    timeout_ms: Option<u64>,
-    #[serde(default)]
-    two_phase: bool,
-    /// Said to be false, it waits although nobody is there who could answer.
-    #[serde(default)]
-    #[schemars(with = "bool")]
-    require_delivery_route: Option<bool>,
-    /// Nobody is told that it waits.
-    #[serde(default)]
-    suppress_delivery: bool,
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-struct AskPlugin {
-    #[schemars(length(min = 1, max = 80))]
-    title: String,
-    #[schemars(length(min = 1, max = 512))]
-    description: String,
-    #[serde(default)]
-    #[schemars(with = "u64", range(min = 1, max = 600_000))]
-    timeout_ms: Option<u64>,
-    #[serde(default)]
-    two_phase: bool,
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
-
-/// How a question waits for its answer.
-struct Waiting {
-    timeout_ms: Option<u64>,
-    two_phase: bool,
-    /// Whether it ends at once when nobody is told of it who could answer.
-    needs_route: bool,
-    is_quiet: bool,
-}
 
 /// The question that is meant.
 #[derive(Deserialize, JsonSchema)]
@@ -212,40 +141,18 @@ fn actor(session: &Session) -> String {
 /// → `{id, decision, createdAtMs, expiresAtMs}`; with `twoPhase`, where it waits, first `{status: "accepted", id, ...}`, in
 /// version 4 with `deliveryRoute`.
 pub(crate) fn request_exec(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let asked: AskCommand = call.read(&ASK_COMMAND, &[])?;
-    let command = asked.command.or_else(|| asked.command_argv.as_ref().map(|words| words.join(" ")));
-    let Some(command) = command.filter(|command| !command.trim().is_empty()) else {
-        return Err(ErrorShape::invalid("command is required"));
-    };
-    let mut given = asked.more;
-    given.insert("command".into(), json!(command));
-    let mut request = Map::new();
-    for field in SHOWN {
-        request.insert(field.to_owned(), given.shift_remove(field).unwrap_or(Value::Null));
-    }
-    if let Some(words) = asked.command_argv {
-        request.insert("commandArgv".into(), json!(words));
-    }
-    let id = asked.id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let waiting = Waiting {
-        timeout_ms: asked.timeout_ms,
-        two_phase: asked.two_phase,
-        needs_route: asked.require_delivery_route != Some(false),
-        is_quiet: asked.suppress_delivery,
-    };
-    ask(call, (Kind::Exec, id, Value::Object(request)), &waiting)
+    let mut asked: AskCommand = call.read(&ASK_COMMAND, &[])?;
+    let id = asked.id.take().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let waiting = asked.waiting();
+    ask(call, (Kind::Exec, id, asked.request(call.session.version)?), &waiting)
 }
 
 /// `plugin.approval.request {title, description, timeoutMs?, twoPhase?, ...}`, as `exec.approval.request`.
 pub(crate) fn request_plugin(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: AskPlugin = call.read(&ASK_PLUGIN, &[])?;
-    let mut request = asked.more;
-    request.insert("title".into(), json!(asked.title));
-    request.insert("description".into(), json!(asked.description));
+    let waiting = asked.waiting();
     let id = format!("plugin:{}", uuid::Uuid::new_v4());
-    let (timeout_ms, two_phase) = (asked.timeout_ms, asked.two_phase);
-    let waiting = Waiting { timeout_ms, two_phase, needs_route: true, is_quiet: false };
-    ask(call, (Kind::Plugin, id, Value::Object(request)), &waiting)
+    ask(call, (Kind::Plugin, id, asked.request()), &waiting)
 }
 
 fn ask(call: &Call<'_>, (kind, id, request): (Kind, String, Value), how: &Waiting) -> Result<Answer, ErrorShape> {
@@ -358,6 +265,10 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
             "who asks for an approval cannot give it; another device or client with operator.admin has to",
         ));
     }
+    let allowed = question.allowed();
+    if !allowed.contains(&decision) {
+        return Err(unavailable_decision(kind, decision, &allowed));
+    }
     let decider = Decider { device: call.session.device.clone(), actor: actor(call.session) };
     if !question.finish(End::Decided(decision.to_owned(), decider)) {
         return Err(unknown(call.session.version));
@@ -375,6 +286,16 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
     let event = Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS);
     call.state.hub.broadcast_where(event, |session| question.is_told_to(session));
     Ok(question)
+}
+
+/// What to answer when who asked left a decision out.
+fn unavailable_decision(kind: Kind, decision: &str, allowed: &[&str]) -> ErrorShape {
+    let (what, details) = match kind {
+        Kind::Exec => ("command", json!({"reason": "APPROVAL_ALLOW_ALWAYS_UNAVAILABLE", "allowedDecisions": allowed})),
+        Kind::Plugin => ("plugin approval", json!({"allowedDecisions": allowed})),
+    };
+    let others = allowed.join(" or ");
+    ErrorShape::invalid(format!("{decision} is unavailable for this {what}; decide {others}")).details(details)
 }
 
 /// `exec.approval.resolve {id, decision}` → `{ok}`.

@@ -2,19 +2,21 @@
 //!
 //! One account of a channel is started and stopped by the setting that says whether the account is loaded, so that it stays
 //! as it was left. A plugin that is switched off as a whole is not switched on from here: whoever asks is told the setting.
+//! Which of a plugin's secrets are its login the gateway cannot see, so a logout takes all that its account has.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use leanclaw_types::frame::ErrorShape;
 use leanclaw_types::plugin::PluginState;
+use leanclaw_types::{AccountId, PluginKey};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::config;
 use crate::connection::{Answer, Call};
-use crate::error::unavailable;
+use crate::error::{failure_to_error, unavailable};
 use crate::gateway::State;
 use crate::phrase::Shape;
 use crate::wire::{Payload, joined};
@@ -52,8 +54,7 @@ static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 pub(crate) struct Shown {
     pub(crate) id: String,
     pub(crate) label: String,
-    plugin: String,
-    account: String,
+    key: PluginKey,
     /// Whether nothing in the configuration keeps it from running.
     enabled: bool,
     /// Whether an admin decided on it.
@@ -71,7 +72,7 @@ impl Shown {
 
     /// How it is asked for: with the account where that is not the usual one.
     fn named(&self) -> String {
-        match self.account.as_str() {
+        match self.key.account.as_str() {
             "default" => self.id.clone(),
             account => format!("{} (accountId {account})", self.id),
         }
@@ -89,7 +90,7 @@ impl Shown {
     fn to_json(&self) -> Value {
         let error = if self.reason.is_empty() { Value::Null } else { json!(self.reason) };
         json!({
-            "accountId": self.account, "enabled": self.enabled, "configured": self.configured,
+            "accountId": self.key.account, "enabled": self.enabled, "configured": self.configured,
             "running": self.running, "lastStartAt": null, "lastStopAt": null, "lastError": error,
             "lastInboundAt": null, "lastOutboundAt": null,
         })
@@ -119,8 +120,7 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
                 .cloned()
                 .unwrap_or_else(|| plugin.id.to_string()),
             label: named.map(|channel| channel.title.clone()).filter(|title| !title.is_empty()).unwrap_or(plugin.name),
-            plugin: plugin.id.to_string(),
-            account: plugin.account.to_string(),
+            key: PluginKey { plugin: plugin.id, account: plugin.account },
             enabled: plugin.state != PluginState::Disabled,
             configured: plugin.state != PluginState::NeedsGrant,
             running: own.is_some(),
@@ -142,7 +142,7 @@ fn by_id(state: &State, only: Option<&str>) -> BTreeMap<String, Vec<Shown>> {
 
 /// The account that stands for a channel.
 fn usual(accounts: &[Shown]) -> Option<&Shown> {
-    accounts.iter().find(|channel| channel.account == "default").or(accounts.first())
+    accounts.iter().find(|channel| channel.key.account == AccountId::default()).or(accounts.first())
 }
 
 /// Summaries, order and labels, as the health snapshot shows them.
@@ -170,7 +170,7 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         meta.push(json!({"id": id, "label": first.label, "detailLabel": first.label}));
         channels.insert(id.clone(), first.summary());
         accounts.insert(id.clone(), own.iter().map(Shown::to_json).collect());
-        defaults.insert(id.clone(), json!(first.account));
+        defaults.insert(id.clone(), json!(first.key.account));
     }
     let order: Vec<&String> = by_id.keys().collect();
     let status = json!({
@@ -194,32 +194,40 @@ pub(crate) fn stop(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 fn switch(call: &Call<'_>, on: bool) -> Result<Answer, ErrorShape> {
     let channel = which(call)?;
-    let word = if on { "started" } else { "stopped" };
-    let done = json!({"channel": channel.id, "accountId": channel.account, word: true});
-    if channel.running == on {
-        return Ok(Answer::json(&done));
-    }
     Ok(call.later(move |state, session| async move {
-        let account = Map::from_iter([(channel.account.clone(), json!({"enabled": on}))]);
-        let entry = Map::from_iter([(channel.plugin.clone(), json!({"accounts": account}))]);
+        let Shown { id, key, running, .. } = channel;
+        let PluginKey { plugin, account } = &key;
+        let word = if on { "started" } else { "stopped" };
+        let done = Payload::json(&json!({"channel": id, "accountId": account, word: true}));
+        // How it stands says nothing about how it will stand after the next start: an account may be stopped while it fails.
+        let setting = ["plugins", "entries", plugin.as_str(), "accounts", account.as_str(), "enabled"];
+        let said = config::said(&state, &session, &setting).await?;
+        let is_on = said.is_none_or(|said| said != json!(false));
+        if running == on && is_on == on {
+            return Ok(done);
+        }
+        let accounts = Map::from_iter([(account.to_string(), json!({"enabled": on}))]);
+        let entry = Map::from_iter([(plugin.to_string(), json!({"accounts": accounts}))]);
         config::lay_over(&state, &session, &json!({"plugins": {"entries": entry}})).await?;
         state.broadcast_health();
-        let now = all(&state).into_iter().find(|own| own.plugin == channel.plugin && own.account == channel.account);
-        match now.filter(|now| now.running != on) {
-            None => Ok(Payload::json(&done)),
+        match all(&state).into_iter().find(|own| own.key == key).filter(|now| now.running != on) {
+            None => Ok(done),
             Some(now) if on => Err(unavailable(&format!("channel {} does not run: {}", now.id, now.reason))),
             Some(now) => Err(unavailable(&format!("channel {} still runs; its account could not be stopped", now.id))),
         }
     }))
 }
 
-/// `channels.logout {channel, accountId?}`: how to take the login away; the gateway cannot see which secret it is.
+/// `channels.logout {channel, accountId?}` → `{channel, accountId, cleared, loggedOut: true}`, once the secrets of the
+/// account's plugin are gone and nothing goes on with them. `cleared` says whether there were any.
 pub(crate) fn logout(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let Shown { id, plugin, .. } = which(call)?;
-    Err(ErrorShape::invalid(format!(
-        "channel {id} keeps its login in the secrets of its plugin\nto see them: leanclaw plugin secret list {plugin}\nto \
-         take one away: leanclaw plugin secret remove {plugin} NAME"
-    )))
+    let Shown { id, key, .. } = which(call)?;
+    Ok(call.later(move |state, session| async move {
+        let cleared = state.services.plugins.log_out(&session.caller, &key).await;
+        state.broadcast_health();
+        let cleared = cleared.map_err(|failure| failure_to_error(session.version, &failure))?;
+        Ok(Payload::json(&json!({"channel": id, "accountId": key.account, "cleared": cleared, "loggedOut": true})))
+    }))
 }
 
 /// The channel and account that are meant. A plugin's own name is one of its channel as well: while none of its accounts is
@@ -227,7 +235,7 @@ pub(crate) fn logout(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 fn which(call: &Call<'_>) -> Result<Shown, ErrorShape> {
     let which: Which = call.read(&WHICH, &[])?;
     let account = which.account_id.as_deref().filter(|account| !account.is_empty()).unwrap_or("default");
-    let is_meant = |channel: &Shown| channel.id == which.channel || channel.plugin == which.channel;
+    let is_meant = |channel: &Shown| channel.id == which.channel || channel.key.plugin.as_str() == which.channel;
     let known = all(call.state);
     let hint = match known.iter().map(Shown::named).collect::<Vec<_>>() {
         none if none.is_empty() => {
@@ -235,6 +243,6 @@ fn which(call: &Call<'_>) -> Result<Shown, ErrorShape> {
         }
         named => format!("there are: {}", named.join(", ")),
     };
-    let found = known.into_iter().find(|channel| is_meant(channel) && channel.account == account);
+    let found = known.into_iter().find(|channel| is_meant(channel) && channel.key.account.as_str() == account);
     found.ok_or_else(|| ErrorShape::invalid(format!("invalid {} channel", call.method)).hint(hint))
 }

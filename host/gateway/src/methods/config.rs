@@ -208,6 +208,17 @@ pub(super) async fn lay_over(state: &State, session: &Session, patch: &Value) ->
     store(state, session, &settings, &wish).await.map(drop)
 }
 
+/// What the configuration says at this path; none when it says nothing, or there is no file of it.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) async fn said(state: &State, session: &Session, path: &[&str]) -> Result<Option<Value>, ErrorShape> {
+    let Some(settings) = state.services.settings.clone() else { return Ok(None) };
+    let text = load(&settings, session.version).await?;
+    let all = settings.check(text.as_deref().unwrap_or("{}")).resolved;
+    Ok(path.iter().try_fold(&all, |at, name| at.get(name)).cloned())
+}
+
 /// Carries out a wish; gives what was stored.
 async fn store(
     state: &State,

@@ -78,7 +78,7 @@ pub(crate) fn waiting(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Some(question) = open else { return Err(unknown(call.session.version)) };
     let of = |field: &str| question.request.get(field).cloned().unwrap_or_default();
     Ok(Answer::json(&json!({
-        "id": question.id, "commandText": of("command"), "allowedDecisions": DECISIONS,
+        "id": question.id, "commandText": of("command"), "allowedDecisions": question.allowed(),
         "host": of("host"), "nodeId": of("nodeId"), "agentId": of("agentId"), "expiresAtMs": question.expires_at_ms,
     })))
 }

@@ -15,6 +15,7 @@ pub(crate) mod machine;
 pub(crate) mod nodes;
 pub(crate) mod none;
 pub(crate) mod plugins;
+mod questions;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod skills;

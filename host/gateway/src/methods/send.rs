@@ -2,7 +2,8 @@
 //!
 //! The answer comes after the channel has taken the message, so nothing is promised that is not done. Sending the same
 //! idempotency key again is safe: while what became of it is known the channel is not asked again, and a channel sends each
-//! key once.
+//! key once. The key that the channel is given is therefore one of the caller and the message, so that nobody else's message,
+//! and no other one, passes for it there.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::connection::{Answer, Call};
+use crate::connection::{Answer, Call, Outcome};
 use crate::error::failure_to_error;
 use crate::once::{self, Call as OnceCall, Ended, What};
 use crate::phrase::{Shape, no_nulls};
@@ -62,6 +63,8 @@ struct Act {
     #[schemars(length(min = 1))]
     action: String,
     params: Map<String, Value>,
+    #[serde(default)]
+    #[schemars(with = "Reply")]
     reply: Option<Reply>,
     account_id: Option<String>,
     requester_account_id: Option<String>,
@@ -77,14 +80,36 @@ struct Act {
     idempotency_key: String,
 }
 
+/// What is answered, as version 4 says it: `mode` goes with a `source` of `implicit`.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = no_nulls)]
 struct Reply {
     #[schemars(length(min = 1))]
     reply_to_id: String,
+    #[serde(rename = "source")]
+    #[schemars(extend("enum" = ["explicit", "implicit"]))]
+    _source: Option<String>,
+    #[serde(rename = "mode")]
+    #[schemars(extend("enum" = ["first", "all"]))]
+    _mode: Option<String>,
 }
 
 static ACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Act>);
+
+/// What a message cannot hold, in either method's parameters: it is text only.
+const NOT_TEXT: [&str; 8] = ["media", "mediaUrl", "mediaUrls", "buffer", "parseMode", "poll", "buttons", "card"];
+
+/// # Errors
+/// These name something of that.
+fn check_is_text(params: &Map<String, Value>) -> Result<(), ErrorShape> {
+    let is_empty = |value: &Value| value.is_null() || value == "" || value == &json!([]);
+    let given = |name: &&str| params.get(*name).is_some_and(|value| !is_empty(value));
+    match NOT_TEXT.into_iter().find(given) {
+        Some(name) => Err(ErrorShape::invalid(format!("`{name}` cannot be sent: a message is text only"))),
+        None => Ok(()),
+    }
+}
 
 /// `send {to, message, channel?, accountId?, threadId?, replyToId?, idempotencyKey}` → `{runId, messageId, channel}`.
 /// Also `send {chatJid, text}`, as the original LeanClaw has it: each such call is a message of its own.
@@ -92,9 +117,27 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let original = original(call.params);
     let call = &Call { params: original.as_deref().unwrap_or(call.params), ..*call };
     let send: Send = call.read(&SEND, &[("text", "message"), ("chatJid", "to")])?;
-    send.is_text()?;
+    send.check()?;
     let channel = choose(call.state.services.plugins.channels(), &send)?;
-    carry(call, send, channel, None)
+    carry(call, send, channel)
+}
+
+impl Send {
+    /// # Errors
+    /// It is more than a text, or less.
+    fn check(&self) -> Result<(), ErrorShape> {
+        let given = [
+            ("mediaUrl", json!(self.media_url)),
+            ("mediaUrls", json!(self.media_urls)),
+            ("buffer", json!(self.buffer)),
+            ("parseMode", json!(self.parse_mode)),
+        ];
+        check_is_text(&given.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())?;
+        if self.message.trim().is_empty() {
+            return Err(ErrorShape::invalid("invalid send params: text is required; a message is text only"));
+        }
+        Ok(())
+    }
 }
 
 /// `message.action {channel, action: "send", params: {to | target, message | text, …}, accountId?, idempotencyKey}` →
@@ -102,32 +145,22 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn act(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let send = call.read::<Act>(&ACT, &[])?.send()?;
     let channel = choose(call.state.services.plugins.channels(), &send)?;
-    let more = json!({"ok": true, "action": "send", "to": send.to});
-    carry(call, send, channel, Some(more))
+    let to = send.to.clone();
+    Ok(match carry(call, send, channel)? {
+        Answer::Now(outcome) => Answer::Now(acted(outcome, &to)),
+        Answer::Later(sent) => Answer::Later(Box::pin(async move { acted(sent.await, &to) })),
+        other => other,
+    })
 }
 
-impl Send {
-    /// # Errors
-    /// It is more than a text.
-    fn is_text(&self) -> Result<(), ErrorShape> {
-        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let has_urls = self.media_urls.as_ref().is_some_and(|urls| !urls.is_empty());
-        for (name, is_given) in [
-            ("mediaUrl", given(&self.media_url)),
-            ("mediaUrls", has_urls),
-            ("buffer", given(&self.buffer)),
-            ("parseMode", given(&self.parse_mode)),
-        ] {
-            if is_given {
-                return Err(text_only(name));
-            }
-        }
-        Ok(())
+/// What became of a message, as `message.action` tells it.
+fn acted(outcome: Outcome, to: &str) -> Outcome {
+    let sent = outcome?;
+    let mut acted: Map<String, Value> = serde_json::from_str(sent.as_str()).unwrap_or_default();
+    for (name, value) in [("ok", json!(true)), ("action", json!("send")), ("to", json!(to))] {
+        acted.insert(name.into(), value);
     }
-}
-
-fn text_only(name: &str) -> ErrorShape {
-    ErrorShape::invalid(format!("`{name}` cannot be sent: a message is text only"))
+    Ok(Payload::json(&Value::Object(acted)))
 }
 
 impl Act {
@@ -138,17 +171,12 @@ impl Act {
             return Err(ErrorShape::invalid(message));
         }
         let text = |names: &[&str]| {
-            let found = names.iter().find_map(|name| self.params.get(*name)?.as_str());
-            found.filter(|text| !text.is_empty()).map(str::to_owned)
+            let mut found = names.iter().filter_map(|name| self.params.get(*name)?.as_str());
+            found.find(|text| !text.is_empty()).map(str::to_owned)
         };
-        for name in ["media", "mediaUrl", "buffer", "poll", "buttons", "card"] {
-            let is_empty = |value: &Value| value.is_null() || value == "" || value == &json!([]);
-            if self.params.get(name).is_some_and(|value| !is_empty(value)) {
-                return Err(text_only(name));
-            }
-        }
+        check_is_text(&self.params)?;
         let to = text(&["to", "target"]).ok_or_else(|| ErrorShape::invalid("message.action send: `to` is required"))?;
-        let message = text(&["message", "text"]);
+        let message = text(&["message", "text"]).filter(|message| !message.trim().is_empty());
         Ok(Send {
             to,
             message: message.ok_or_else(|| ErrorShape::invalid("message.action send: `message` is required"))?,
@@ -163,25 +191,22 @@ impl Act {
     }
 }
 
-/// Hands a message to its channel, once per key. `more` is a part of what is answered.
-fn carry(call: &Call<'_>, send: Send, channel: Channel, more: Option<Value>) -> Result<Answer, ErrorShape> {
+/// Hands a message to its channel, once per key, by whichever of the two methods: `{runId, messageId, channel}`.
+fn carry(call: &Call<'_>, send: Send, channel: Channel) -> Result<Answer, ErrorShape> {
     let (state, version) = (Arc::clone(call.state), call.session.version);
     let mut caller = Caller::clone(&call.session.caller);
     caller.session_key.clone_from(&send.session_key);
     let key = send.idempotency_key.clone();
     let asked = json!([send.to, send.message, send.thread_id, send.reply_to_id, send.session_key]);
     let what = What::of(&[&asked.to_string()]);
-    let this = OnceCall::of(&caller, call.method, &channel.key.to_string(), &key);
+    let this = OnceCall::of(&caller, "send", &channel.key.to_string(), &key);
+    let key_of_channel = this.key_for_others(what);
     once::run(call.state, this, what, || {
         Ok(async move {
-            let receipt = state.services.plugins.deliver(&channel.key, outbound(send), caller).await;
+            let receipt = state.services.plugins.deliver(&channel.key, outbound(send, key_of_channel), caller).await;
             let sent = receipt.map(|receipt| {
                 let message_id = receipt.message_id.unwrap_or_else(|| key.clone());
-                let mut sent = json!({"runId": key, "messageId": message_id, "channel": channel.id});
-                if let (Some(sent), Some(Value::Object(more))) = (sent.as_object_mut(), more) {
-                    sent.extend(more);
-                }
-                Payload::json(&sent)
+                Payload::json(&json!({"runId": key, "messageId": message_id, "channel": channel.id}))
             });
             // What was not sent may be sent with the same key: whether it was after all, its channel knows.
             let is_final = sent.is_ok();
@@ -192,6 +217,10 @@ fn carry(call: &Call<'_>, send: Send, channel: Channel, more: Option<Value>) -> 
 
 /// Parameters of the original LeanClaw, which know no idempotency key, with one; none when they are others.
 fn original(params: &str) -> Option<String> {
+    // Read once more only where the name is somewhere in it.
+    if !params.contains("\"chatJid\"") {
+        return None;
+    }
     let mut params: Map<String, Value> = serde_json::from_str(params).ok()?;
     if !params.contains_key("chatJid") || params.contains_key("idempotencyKey") {
         return None;
@@ -240,13 +269,13 @@ fn named(channel: &Channel) -> String {
     if key.account == AccountId::default() { id.clone() } else { format!("{id} (accountId {})", key.account) }
 }
 
-fn outbound(send: Send) -> Outbound {
+fn outbound(send: Send, idempotency_key: String) -> Outbound {
     let text = Part { kind: "text".into(), text: Some(send.message), blob: None, extra: None };
     Outbound {
         place: Place { id: send.to, kind: "direct".into(), thread: send.thread_id, title: None, extra: None },
         parts: vec![text],
         reply_to: send.reply_to_id,
-        idempotency_key: send.idempotency_key,
+        idempotency_key,
         extra: None,
     }
 }

@@ -40,13 +40,30 @@ struct Search {
 
 /// In each of the forms a client may have: they all name something to fetch.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = no_nulls)]
+#[expect(dead_code, reason = "how something is fetched matters to nobody where nothing is")]
 struct Install {
     #[schemars(length(min = 1))]
     name: Option<String>,
     #[schemars(length(min = 1))]
     slug: Option<String>,
+    #[schemars(length(min = 1))]
+    agent_id: Option<String>,
+    #[schemars(length(min = 1))]
+    install_id: Option<String>,
+    dangerously_force_unsafe_install: Option<bool>,
+    #[schemars(extend("enum" = ["clawhub", "upload"]))]
+    source: Option<String>,
+    #[schemars(length(min = 1))]
+    version: Option<String>,
+    #[schemars(length(min = 1))]
+    upload_id: Option<String>,
+    #[schemars(length(min = 64, max = 64))]
+    sha256: Option<String>,
+    force: Option<bool>,
+    #[schemars(range(min = 1000))]
+    timeout_ms: Option<u64>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -156,15 +173,24 @@ pub(crate) fn search(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(Answer::json(&json!({"results": results})))
 }
 
-/// `skills.install {…}`: fine for a skill that is there, as it needs nothing else; other ones are not fetched.
+/// `skills.install {name, installId, …}` or `{source, slug, …}` → `{ok, message, stdout, stderr, code}`: fine for a skill that
+/// is there, as it needs nothing else; other ones are not fetched.
 pub(crate) fn install(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    let install: Install = call.read(&INSTALL, &[])?;
-    let wanted = install.name.or(install.slug).unwrap_or_default();
+    let Install { name, slug, .. } = call.read(&INSTALL, &[])?;
+    let Some(wanted) = name.or(slug) else {
+        return Err(ErrorShape::invalid(
+            "skills.install: `name` or `slug` is required; skills.status lists the skills",
+        ));
+    };
     if skills(call.state).iter().any(|plugin| is_called(plugin, &wanted)) {
         let message = "it is there, and needs nothing else installed";
         return Ok(Answer::json(&json!({"ok": true, "message": message, "stdout": "", "stderr": "", "code": 0})));
     }
-    Err(ErrorShape::invalid(
-        "skills are plugins, and none is fetched from elsewhere: `leanclaw plugin install PATH` puts one into the plugin folder",
-    ))
+    let shown: String = wanted.chars().take(80).collect();
+    Err(ErrorShape::invalid(format!(
+        "there is no skill {} here, and none is fetched from elsewhere: skills are plugins
+to install one from this \
+         machine: leanclaw plugin install PATH",
+        shown.escape_debug()
+    )))
 }

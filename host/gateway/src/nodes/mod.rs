@@ -422,7 +422,7 @@ pub(crate) fn came(state: &State, session: &Session) {
 pub(crate) fn requested(state: &State, shown: impl Fn(ProtocolVersion) -> Value) {
     const NAME: &str = "node.pair.requested";
     let [old, new] = [ProtocolVersion::V3, ProtocolVersion::V4].map(|version| shown(version).to_string());
-    state.hub.broadcast(Event::new(NAME, &new).payload_v3(NAME, &old).scope(PAIRING));
+    state.hub.broadcast(Event::new(NAME, &new).payload_v3(&old).scope(PAIRING));
 }
 
 /// A node has gone: nothing that runs on it will be answered.

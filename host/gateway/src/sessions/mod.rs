@@ -58,6 +58,6 @@ impl State {
 
     /// Tells each version of a session as its lists and transcripts show sessions.
     fn tell(&self, name: &str, about: impl Fn(Event) -> Event, payload: impl Fn(ProtocolVersion) -> String) {
-        self.hub.broadcast_per_version(about(Event::new(name, "").scope(READ)), name, payload);
+        self.hub.broadcast_per_version(about(Event::new(name, "").scope(READ)), payload);
     }
 }

@@ -8,10 +8,10 @@ use super::devices::Phone;
 use super::{Client, TOKEN, assert_invalid, start, start_on, with_token};
 use crate::approvals::{End, Kind};
 
-const APPROVALS: &[&str] = &["operator.approvals"];
-const ADMIN: &[&str] = &["operator.admin"];
+pub(super) const APPROVALS: &[&str] = &["operator.approvals"];
+pub(super) const ADMIN: &[&str] = &["operator.admin"];
 
-async fn ask(client: &mut Client, id: &str, method: &str, params: Value) {
+pub(super) async fn ask(client: &mut Client, id: &str, method: &str, params: Value) {
     client.send(json!({"type": "req", "id": id, "method": method, "params": params})).await;
 }
 

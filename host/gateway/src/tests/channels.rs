@@ -65,12 +65,11 @@ async fn what_cannot_be_done_here_says_where_it_is_done() {
     let mut admin = server.admin().await;
     let started = admin.call("channels.start", json!({"channel": "hook"})).await;
     assert_eq!(started["payload"], json!({"channel": "hook", "accountId": "default", "started": true}));
-    let stopped = admin.call("channels.stop", json!({"channel": "mail", "accountId": "default"})).await;
-    assert_eq!(stopped["payload"], json!({"channel": "mail", "accountId": "default", "stopped": true}));
+    // What does not run now will after the next start, unless it is said in the file.
     for (method, channel, remedy) in [
         ("channels.start", "mail", "this program has no configuration file"),
+        ("channels.stop", "mail", "this program has no configuration file"),
         ("channels.stop", "hook", "this program has no configuration file"),
-        ("channels.logout", "hook", "leanclaw plugin secret remove hook NAME"),
     ] {
         let response = admin.call(method, json!({"channel": channel})).await;
         assert!(response["error"]["message"].as_str().unwrap().contains(remedy), "{response}");
@@ -81,6 +80,43 @@ async fn what_cannot_be_done_here_says_where_it_is_done() {
     let mut reader = server.connect(4, &["operator.write"]).await;
     let response = reader.call("channels.stop", json!({"channel": "hook"})).await;
     assert_eq!(response["error"]["details"]["missingScope"], "operator.admin");
+}
+
+#[tokio::test]
+async fn a_logout_is_carried_out_for_the_account_that_is_meant_and_others_see_that() {
+    let server = with_channels().await;
+    let mut work = plugin("hook", "ready", "");
+    (work.account, work.exports) = ("work".parse().unwrap(), vec!["channel".into()]);
+    server.host.more.lock().unwrap().push(work);
+    *server.host.logins.lock().unwrap() = vec!["hook".into(), "hook/work".into()];
+    let mut admin = server.admin().await;
+    let mut other = server.connect(3, &["operator.read"]).await;
+    for cleared in [true, false] {
+        let out = admin.call("channels.logout", json!({"channel": "hook", "accountId": "work"})).await;
+        let expected = json!({"channel": "hook", "accountId": "work", "cleared": cleared, "loggedOut": true});
+        assert_eq!(out["payload"], expected, "{out}");
+        let health = other.event("health").await["payload"].clone();
+        assert_eq!(health["channelOrder"], json!(["hook", "mail"]), "{health}");
+    }
+    assert_eq!(*server.host.logins.lock().unwrap(), ["hook"], "the other account keeps its own");
+    // A plugin's own name is one of its channel, also where the channel does not run.
+    assert_eq!(admin.call("channels.logout", json!({"channel": "mail"})).await["payload"]["cleared"], false);
+    let asked: Vec<_> = server
+        .host
+        .changes
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(what, key, _, by)| format!("{what} {key} {}", by.id))
+        .collect();
+    assert_eq!(asked, ["log-out hook/work token", "log-out hook/work token", "log-out mail token"]);
+    for (channel, account) in [("nope", "default"), ("hook", "none")] {
+        let unknown = admin.call("channels.logout", json!({"channel": channel, "accountId": account})).await;
+        assert_invalid(&unknown, "invalid channels.logout channel");
+    }
+    let refused = other.call("channels.logout", json!({"channel": "hook"})).await;
+    assert_eq!(refused["error"]["message"], "missing scope: operator.admin");
+    assert_eq!(server.host.changes.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -112,8 +148,8 @@ async fn a_message_without_a_number_of_the_channel_has_that_of_its_sender() {
     let sent = client.call("send", send).await["payload"].clone();
     assert_eq!(sent, json!({"runId": "k", "messageId": "k", "channel": "hook"}));
     let params = json!({"to": "silent", "message": "hi"});
-    let act = json!({"channel": "hook", "action": "send", "params": params, "idempotencyKey": "k"});
-    assert_eq!(client.call("message.action", act).await["payload"]["messageId"], "k");
+    let act = json!({"channel": "hook", "action": "send", "params": params, "idempotencyKey": "a"});
+    assert_eq!(client.call("message.action", act).await["payload"]["messageId"], "a");
     let mut own = Vec::new();
     for _ in 0..2 {
         let sent = client.call("send", json!({"chatJid": "silent", "text": "hi"})).await["payload"].clone();

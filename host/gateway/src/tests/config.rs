@@ -494,8 +494,15 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     assert_eq!(admin.call("skills.search", json!({"query": "zz"})).await["payload"]["results"], json!([]));
     let there = admin.call("skills.install", json!({"name": "tools", "installId": "x"})).await;
     assert_eq!(there["payload"]["code"], 0);
-    let elsewhere = admin.call("skills.install", json!({"source": "clawhub", "slug": "x"})).await;
-    assert!(elsewhere["error"]["message"].as_str().unwrap().contains("leanclaw plugin install"), "{elsewhere}");
+    for (params, why) in [
+        (json!({"source": "clawhub", "slug": "x"}), "leanclaw plugin install PATH"),
+        (json!({"name": "x", "installId": "x", "timeoutMs": 1000}), "there is no skill x here"),
+        (json!({"slug": "tools", "from": "afar"}), "unexpected property 'from'"),
+        (json!({"timeoutMs": 1000}), "`name` or `slug` is required"),
+    ] {
+        let refused = admin.call("skills.install", params).await;
+        assert!(refused["error"]["message"].as_str().unwrap().contains(why), "{refused}");
+    }
 
     // The host of this test goes on whatever the file says, and that is said.
     let stop = admin.call("channels.stop", json!({"channel": "hook"})).await;
@@ -506,4 +513,22 @@ async fn a_skill_and_a_channel_are_switched_in_the_file_and_stay_so() {
     let entries = read(&mut server.admin().await).await["parsed"]["plugins"]["entries"].clone();
     let account = |on: bool| json!({"accounts": {"default": {"enabled": on}}});
     assert_eq!(entries, json!({"tools": {"enabled": false}, "hook": account(false), "mail": account(true)}));
+}
+
+/// It would be tried again with the next start or load.
+#[tokio::test]
+async fn a_channel_that_fails_is_stopped_in_the_file_and_once() {
+    let (server, settings) = start(Some("{}")).await;
+    let mut broken = super::fake::plugin("fax", "faulted", "it traps");
+    broken.channels = vec!["fax".into()];
+    *server.host.more.lock().unwrap() = vec![broken];
+    let mut admin = server.admin().await;
+    for _ in 0..2 {
+        let stop = admin.call("channels.stop", json!({"channel": "fax"})).await["payload"].clone();
+        assert_eq!(stop, json!({"channel": "fax", "accountId": "default", "stopped": true}));
+        assert_eq!(*settings.applied.lock().unwrap(), ["plugins.entries.fax.accounts.default.enabled"]);
+    }
+    let server = restarted(server, &settings).await;
+    let entries = read(&mut server.admin().await).await["parsed"]["plugins"]["entries"].clone();
+    assert_eq!(entries["fax"]["accounts"]["default"], json!({"enabled": false}));
 }

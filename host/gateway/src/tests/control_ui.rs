@@ -249,6 +249,10 @@ async fn the_page_learns_how_it_is_to_be_shown() {
     assert_eq!(get(&server, "/claw/avatar/main").await.status, 404);
     assert_eq!(get(&server, "/claw/avatar/..?meta=1").await.status, 404);
     assert_eq!(get(&server, "/claw/avatar/nobody?meta=1").await.status, 404);
+    for agent in ["main", "nobody"] {
+        let line = format!("GET /claw/avatar/{agent}?meta=1");
+        assert_eq!(request(&server, &line, &[far], "").await.status, 401, "a stranger learns nothing about {agent}");
+    }
     let mut admin = server.admin().await;
     let picture = "data:image/png;base64,AAAA";
     let update = json!({"agentId": "main", "name": "Ada", "avatar": picture});

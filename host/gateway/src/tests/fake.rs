@@ -103,6 +103,10 @@ pub(super) struct FakeHost {
     pub(super) webhooks: Mutex<Vec<WebhookRequest>>,
     /// Tools that were called and places that messages were sent to.
     pub(super) done: Mutex<Vec<String>>,
+    /// Messages that were sent.
+    pub(super) sent: Mutex<Vec<leanclaw_types::message::Outbound>>,
+    /// Plugins and accounts that have a secret.
+    pub(super) logins: Mutex<Vec<String>>,
     pub(super) unready: AtomicBool,
     /// Listed after the others.
     pub(super) more: Mutex<Vec<PluginInfo>>,
@@ -120,6 +124,8 @@ impl Default for FakeHost {
             changes: Mutex::default(),
             webhooks: Mutex::default(),
             done: Mutex::default(),
+            sent: Mutex::default(),
+            logins: Mutex::default(),
             unready: AtomicBool::new(false),
             more: Mutex::default(),
             guard: Mutex::default(),
@@ -218,6 +224,14 @@ impl PluginHost for FakeHost {
         }
         self.changes.lock().unwrap().push(("purge".into(), plugin.to_string(), GrantChange::default(), caller.clone()));
         Ok(Purged { grants: 1, secrets: 2, messages: 3, kv_entries: 4 })
+    }
+
+    async fn log_out(&self, caller: &Caller, key: &PluginKey) -> Result<bool, Failure> {
+        self.note("log-out", key, GrantChange::default(), caller)?;
+        let mut logins = self.logins.lock().unwrap();
+        let before = logins.len();
+        logins.retain(|login| *login != key.to_string());
+        Ok(logins.len() < before)
     }
 
     async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {
@@ -364,6 +378,7 @@ impl PluginHost for FakeHost {
         _caller: Caller,
     ) -> Result<leanclaw_types::message::Receipt, Failure> {
         self.done.lock().unwrap().push(message.place.id.clone());
+        self.sent.lock().unwrap().push(message.clone());
         if message.place.id.starts_with("slow") {
             self.gates.gate(&message.place.id).acquire().await.unwrap().forget();
         }

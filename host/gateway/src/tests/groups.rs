@@ -67,3 +67,26 @@ async fn groups_are_registered_changed_and_removed_for_good() {
     assert_eq!((left.as_array().unwrap().len(), &left[0]["jid"]), (1, &json!("tg:2")), "it stays away: {left}");
     server.stop().await;
 }
+
+/// The agent goes while the registration waits for its turn.
+#[tokio::test]
+async fn a_group_never_gets_an_agent_that_is_gone() {
+    let (folder, records) = (tempfile::tempdir().unwrap(), Arc::new(MemoryRecords::default()));
+    let server = super::agents::over(&records, folder.path()).await;
+    let (mut admin, mut other) = (server.admin().await, server.admin().await);
+    assert_eq!(admin.call("agents.create", json!({"name": "Ada"})).await["ok"], true);
+    let held = server.records.changed.lock().await;
+    let call = |method: &str, params: Value| json!({"type": "req", "id": "c", "method": method, "params": params});
+    admin.send(call("agents.delete", json!({"agentId": "ada"}))).await;
+    while crate::Records::load(&*server.records, "agent").unwrap().iter().any(|(id, _)| id == "ada") {
+        tokio::task::yield_now().await;
+    }
+    let mut of_ada = team("tg:1", "team");
+    of_ada["agentId"] = json!("ada");
+    other.send(call("groups.register", of_ada)).await;
+    other.send(json!({"type": "req", "id": "after", "method": "health"})).await;
+    assert_eq!(other.response(&json!("after")).await["ok"], true);
+    drop(held);
+    assert_eq!(admin.response(&json!("c")).await["ok"], true);
+    assert_invalid(&other.response(&json!("c")).await, "agent \"ada\" not found");
+}

@@ -60,6 +60,14 @@ async fn a_plugin_is_asked_about_requests_over_http_too() {
     assert_eq!((&question["client"]["id"], &question["remote"]), (&json!("http"), &json!("127.0.0.1")));
     *server.host.guard.lock().unwrap() = Some("nothing".into());
     assert_eq!(convert(&server).await.status, 200);
+    // Whether it only reads goes by the scope that is asked for, as over a socket.
+    server.host.questions.lock().unwrap().clear();
+    for method in ["GET", "POST"] {
+        let line = format!("{method} /plugins/notes/http/x");
+        assert_eq!(request(&server, &line, &[("authorization", &bearer)], "").await.status, 200);
+    }
+    let reads: Vec<_> = server.host.questions.lock().unwrap().iter().map(|asked| asked["reads"] == true).collect();
+    assert_eq!(reads, [true, false]);
 }
 
 #[tokio::test]

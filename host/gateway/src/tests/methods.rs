@@ -236,7 +236,8 @@ async fn send_goes_through_a_channel_and_says_what_became_of_it() {
     let mut client = server.connect(4, &["operator.write"]).await;
     let sent = client.call("send", json!({"to": "ada", "message": "hi", "idempotencyKey": "k1"})).await;
     assert_eq!(sent["payload"], json!({"runId": "k1", "messageId": "sent-to-ada", "channel": "hook"}));
-    let busy = client.call("send", json!({"to": "busy", "channel": "hook", "idempotencyKey": "k2"})).await;
+    let busy = json!({"to": "busy", "message": "hi", "channel": "hook", "idempotencyKey": "k2"});
+    let busy = client.call("send", busy).await;
     assert_eq!((&busy["error"]["code"], &busy["error"]["retryAfterMs"]), (&json!("UNAVAILABLE"), &json!(700)));
     let original = client.call("send", json!({"chatJid": "ada", "text": "hi"})).await;
     assert_eq!(original["payload"]["messageId"], "sent-to-ada", "as the original LeanClaw spells it: {original}");
@@ -247,7 +248,8 @@ async fn send_goes_through_a_channel_and_says_what_became_of_it() {
     );
     let signed = client.call("send", json!({"chatJid": "ada", "text": "hi", "sender": "s", "senderName": "S"})).await;
     assert_eq!(signed["ok"], true, "{signed}");
-    let unknown = client.call("send", json!({"to": "a", "channel": "whatsapp", "idempotencyKey": "k3"})).await;
+    let unknown =
+        client.call("send", json!({"to": "a", "message": "hi", "channel": "whatsapp", "idempotencyKey": "k3"})).await;
     assert_invalid(&unknown, "unsupported channel: whatsapp; ready are: hook");
     // What OpenClaw's schemas name besides.
     let all = json!({

@@ -27,6 +27,7 @@ mod nodes;
 mod once;
 mod page;
 mod presence;
+mod questions;
 mod rates;
 mod roles;
 mod scopes;

@@ -113,6 +113,17 @@ async fn a_flood_of_progress_between_two_looks_closes_nobody_and_loses_only_prog
     assert_eq!(client.call("health", json!({})).await["ok"], true);
 }
 
+/// As above: who did not hear what matters must not go on as if it had.
+#[tokio::test]
+async fn a_flood_of_what_matters_sends_away_who_cannot_take_it() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    for _ in 0..1000 {
+        server.gateway.state.hub.tell_where(Event::new("voicewake.changed", "{}").targeted(), |_| true);
+    }
+    assert_eq!(client.closed().await.0, 1008);
+}
+
 #[tokio::test]
 async fn a_call_that_took_long_is_told_again_also_without_the_node() {
     let server = start(with_token()).await;

@@ -87,6 +87,36 @@ async fn an_action_is_done_once_per_key() {
     runs_once("message.action", "slow-ada", act("hi"), act("ho")).await;
 }
 
+/// A channel knows no callers, and sends each key that it is given once.
+#[tokio::test]
+async fn a_channel_is_given_a_key_of_the_caller_and_the_message() {
+    let server = with_ann().await;
+    let mut one = server.connect(4, &["operator.write"]).await;
+    let mut ann = ann(&server).await;
+    let send = |text: &str| json!({"to": "ada", "message": text, "idempotencyKey": "1"});
+    let act = |text: &str| {
+        let params = json!({"to": "ada", "message": text});
+        json!({"channel": "hook", "action": "send", "params": params, "idempotencyKey": "1"})
+    };
+    assert_eq!(one.call("send", send("hi")).await["payload"]["runId"], "1");
+    assert_eq!(ann.call("send", send("ho")).await["ok"], true);
+    // The other method is no other key.
+    assert_invalid(&one.call("message.action", act("ho")).await, OTHER_CALL);
+    let again = one.call("message.action", act("hi")).await["payload"].clone();
+    assert_eq!((&again["ok"], &again["messageId"]), (&json!(true), &json!("sent-to-ada")), "{again}");
+    assert_eq!(done(&server).len(), 2, "it was sent already");
+    // Once it is forgotten here, the channel still tells one message from another.
+    server.clock.advance(300_001);
+    for text in ["hi", "ha"] {
+        assert_eq!(one.call("send", send(text)).await["ok"], true);
+        server.clock.advance(300_001);
+    }
+    let sent = server.host.sent.lock().unwrap().clone();
+    let keys: Vec<&str> = sent.iter().map(|message| message.idempotency_key.as_str()).collect();
+    assert_eq!(keys[0], keys[2], "the same message of the same caller");
+    assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{keys:?}");
+}
+
 #[tokio::test]
 async fn what_was_not_done_can_be_asked_for_with_the_same_key() {
     let server = start(with_token()).await;

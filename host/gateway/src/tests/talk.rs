@@ -48,6 +48,9 @@ async fn a_message_is_stored_once_and_told_to_who_follows_the_session() {
 
     let again = writer.call("sessions.send", send).await["payload"].clone();
     assert_eq!(again["messageId"], sent["messageId"]);
+    let other = json!({"key": "main", "message": "another", "idempotencyKey": "k1"});
+    let used = "this idempotencyKey was used for another message of this session; use a new one";
+    assert_invalid(&writer.call("sessions.send", other).await, used);
     for bad in [json!({"message": " "}), json!({"message": "a\u{0}b"}), json!({"message": "a", "attachments": [{}]})] {
         let mut params = json!({"key": "main"});
         params.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
@@ -239,11 +242,38 @@ async fn an_action_sends_through_a_channel_and_others_are_refused() {
         ("react", json!({}), "unsupported action: react"),
         ("send", json!({"message": "hi"}), "`to` is required"),
         ("send", json!({"to": "ada"}), "`message` is required"),
+        ("send", json!({"to": "ada", "message": " \n"}), "`message` is required"),
         ("send", json!({"to": "ada", "message": "hi", "media": "/etc/passwd"}), "`media` cannot be sent"),
+        ("send", json!({"to": "ada", "message": "hi", "mediaUrls": ["https://x"]}), "`mediaUrls` cannot be sent"),
+        ("send", json!({"to": "ada", "message": "hi", "parseMode": "html"}), "`parseMode` cannot be sent"),
     ] {
         let refused = client.call("message.action", act(action, params)).await;
         assert!(refused["error"]["message"].as_str().unwrap().contains(why), "{refused}");
     }
+    for (more, why) in [
+        (json!({"message": "hi", "mediaUrls": ["https://x"]}), "`mediaUrls` cannot be sent"),
+        (json!({"message": "hi", "mediaUrl": "https://x"}), "`mediaUrl` cannot be sent"),
+        (json!({"message": "hi", "buffer": "AA=="}), "`buffer` cannot be sent"),
+        (json!({"message": "hi", "parseMode": "html"}), "`parseMode` cannot be sent"),
+        (json!({"message": " \n", "mediaUrl": ""}), "text is required"),
+        (json!({}), "text is required"),
+    ] {
+        let mut params = json!({"to": "ada", "idempotencyKey": "s"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let refused = client.call("send", params).await;
+        assert!(refused["error"]["message"].as_str().unwrap().contains(why), "{refused}");
+    }
+    let replies = |reply: Value| {
+        let mut act = act("send", json!({"to": "ada", "message": "yes"}));
+        (act["reply"], act["idempotencyKey"]) = (reply, json!("r"));
+        act
+    };
+    let unknown = client.call("message.action", replies(json!({"replyToId": "7", "to": "bob"}))).await;
+    assert!(unknown["error"]["message"].as_str().unwrap().contains("unexpected property 'to'"), "{unknown}");
+    let reply = json!({"replyToId": "7", "source": "implicit", "mode": "first"});
+    assert_eq!(client.call("message.action", replies(reply)).await["ok"], true);
+    assert_eq!(server.host.done.lock().unwrap().len(), 2, "and nothing else went out");
+    assert_eq!(server.host.sent.lock().unwrap()[1].reply_to.as_deref(), Some("7"));
     let mut busy = act("send", json!({"to": "busy", "message": "hi"}));
     busy["idempotencyKey"] = json!("busy");
     let busy = client.call("message.action", busy).await;

@@ -122,7 +122,7 @@ fn authorize<'a, B>(
     state: &'a State,
     request: &http::Request<B>,
     what: &'a str,
-    scope: &str,
+    scope: &'a str,
 ) -> impl Future<Output = Result<Access, Box<Reply>>> + Send + use<'a, B> {
     let peer = peer_of(state, request);
     let remote = peer.as_ref().map(|peer| peer.ip().to_string()).unwrap_or_default();
@@ -150,7 +150,7 @@ fn authorize<'a, B>(
     async move {
         let access = access?;
         if state.services.plugins.guards_calls() {
-            let asked = crate::guard::ask_http(state, &access.caller, what, &remote).await;
+            let asked = crate::guard::ask_http(state, &access.caller, (what, scope), &remote).await;
             asked.map_err(|failure| Box::new(reply::failed(&failure)))?;
         }
         Ok(access)

@@ -1,4 +1,4 @@
-//! `leanclaw channels ...`: the channels that plugins serve, and starting and stopping their accounts.
+//! `leanclaw channels ...`: the channels that plugins serve, and starting, stopping and logging out their accounts.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Start(One),
     /// Stop an account of a channel; it stays stopped, and its settings, rights and secrets are kept
     Stop(One),
-    /// Say how the login of a channel is taken away
+    /// Log an account of a channel out: the secrets of its plugin are deleted, and it starts anew without them
     Logout(One),
 }
 
@@ -39,17 +39,20 @@ pub(crate) struct One {
 pub(crate) fn run(flags: Flags, arguments: Arguments) -> Result<()> {
     match arguments.command(Command::List) {
         Command::List(plain) => plain.call(flags, "channels.status", json!({}), |payload, _| list(payload)),
-        Command::Start(one) => one.call(flags, "channels.start", "runs"),
-        Command::Stop(one) => one.call(flags, "channels.stop", "is stopped"),
-        Command::Logout(one) => one.call(flags, "channels.logout", "is logged out"),
+        Command::Start(one) => one.call(flags, "channels.start", |_| "runs"),
+        Command::Stop(one) => one.call(flags, "channels.stop", |_| "is stopped"),
+        Command::Logout(one) => one.call(flags, "channels.logout", |payload| {
+            if flag(payload, "cleared") { "is logged out" } else { "is logged out: it had no secrets" }
+        }),
     }
 }
 
 impl One {
-    fn call(self, flags: Flags, method: &str, done: &str) -> Result<()> {
+    fn call(self, flags: Flags, method: &str, done: fn(&Value) -> &'static str) -> Result<()> {
         let params = json!({"channel": self.channel, "accountId": self.account});
         self.plain.call(flags, method, params, |payload, _| {
-            output::text(&format!("{}, account {}, {done}", text(payload, "channel"), text(payload, "accountId")))
+            let (channel, account, done) = (text(payload, "channel"), text(payload, "accountId"), done(payload));
+            output::text(&format!("{channel}, account {account}, {done}"))
         })
     }
 }

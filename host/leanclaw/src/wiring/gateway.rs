@@ -18,7 +18,7 @@ use leanclaw_types::plugin::{LogLine, MethodSpec, PluginEvent, PluginInfo, Purge
 use leanclaw_types::{Caller, Failure, PluginId, PluginKey, call};
 use tokio::sync::broadcast;
 
-use super::purge;
+use super::{log_out, purge};
 
 /// The plugin runtime and the audit log, as the gateway sees them.
 pub(crate) struct PluginGateway {
@@ -93,6 +93,10 @@ impl PluginHost for PluginGateway {
 
     async fn purge(&self, caller: &Caller, plugin: &PluginId) -> Result<Purged, Failure> {
         purge(&self.plugins, (&self.store, &self.kv), caller, plugin).await
+    }
+
+    async fn log_out(&self, caller: &Caller, key: &PluginKey) -> Result<bool, Failure> {
+        log_out(&self.plugins, &self.store, caller, key).await
     }
 
     async fn reload(&self, caller: &Caller, plugin: Option<&PluginId>) -> Result<Vec<PluginInfo>, Failure> {

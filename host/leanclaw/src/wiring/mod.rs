@@ -3,6 +3,7 @@
 //! No decision is taken here; a rule that can only be found in this folder is in the wrong place.
 
 mod gateway;
+mod logout;
 mod plugins;
 mod purge;
 mod ready;
@@ -10,6 +11,7 @@ mod sessions;
 mod settings;
 
 pub(crate) use gateway::PluginGateway;
+pub(crate) use logout::log_out;
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};
 pub(crate) use purge::purge;
 pub(crate) use ready::readiness;

@@ -10,7 +10,7 @@ use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
 
 use super::servers::Gate;
-use super::support::{Bench, asking, assert_failed, context, manifest, poll_once, with};
+use super::support::{Bench, asking, assert_failed, caller, context, manifest, poll_once, with};
 use crate::Recycling;
 use crate::actor::{MAILBOX, Role, WEBHOOKS};
 use crate::calls::{GuestCall, GuestReply};
@@ -70,6 +70,19 @@ async fn counted(bench: &Bench, id: &str, calls: usize) -> Vec<String> {
         counts.push(bench.run(id, "{}").await.unwrap());
     }
     counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_may_know_the_login_is_replaced_when_it_is_taken_away() {
+    let bench = Bench::with_witness().await;
+    bench.install(&resident(manifest("stays")), &counts()).await;
+    let (admin, key) = (caller(), "stays".parse().unwrap());
+    for _ in 0..2 {
+        assert_eq!(counted(&bench, "stays", 2).await, ["1", "2"]);
+        bench.plugins.log_out(&admin, &key, async |_| Ok(())).await.unwrap();
+    }
+    assert_eq!(bench.inspect("stays").stats.restarts, 0, "that is no fault");
+    bench.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

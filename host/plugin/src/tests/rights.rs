@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leanclaw_test_guests as guests;
 use leanclaw_test_guests::Guest;
+use leanclaw_types::Failure;
 use leanclaw_types::permission::GrantChange;
 use leanclaw_types::plugin::PluginState;
 use serde_json::{Value, json};
@@ -108,6 +109,43 @@ async fn calls_that_run_or_wait_end_when_a_right_is_taken_back() {
         assert_eq!(bench.run("waits", &url).await.unwrap(), "7", "{lifecycle}");
         assert_eq!(gate.server.requests().len(), 2, "{lifecycle}: what waited was never sent");
         removed(&bench, "waits").await;
+    }
+    bench.close().await;
+}
+
+/// What runs may know the login or have something that it got with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_run_or_wait_end_when_the_login_is_taken_away() {
+    let bench = Bench::with_witness().await;
+    let key = "waits".parse().unwrap();
+    let plugins = bench.plugins.clone();
+    let log_out = async |works: bool| {
+        let deleted = move |by: String| async move {
+            assert_eq!(by, "client:test");
+            works.then_some(7).ok_or_else(|| Failure::unavailable("the disk is full"))
+        };
+        plugins.log_out(&caller(), &key, deleted).await
+    };
+    assert_failed(&log_out(true).await.unwrap_err(), "not-found");
+    for lifecycle in ["per-call", "resident"] {
+        for works in [true, false] {
+            let gate = Gate::start("7").await;
+            let url = gate.install(&bench, one_at_a_time(lifecycle)).await;
+            let rights = bench.inspect("waits").granted;
+            let (first, second) = gate.occupy(&bench, &url).await;
+            let done = log_out(works).await;
+            assert_eq!(done.map_err(|failure| failure.code), works.then_some(7).ok_or("unavailable".to_owned()));
+            let (first, second) = (first.await.unwrap().unwrap_err(), second.await.unwrap_err());
+            assert!(!first.retryable && second.retryable && second.retry_after_ms.is_some(), "{lifecycle}");
+            for failure in [first, second] {
+                assert_failed(&failure, "unavailable");
+                assert!(failure.message.contains("The login of the plugin `waits` was taken away"), "{failure}");
+            }
+            assert_eq!(bench.inspect("waits").granted, rights, "it has the rights it had");
+            gate.open(2);
+            assert_eq!(bench.run("waits", &url).await.unwrap(), "7", "{lifecycle}");
+            removed(&bench, "waits").await;
+        }
     }
     bench.close().await;
 }

@@ -247,8 +247,13 @@ pub(crate) fn preview(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 
 /// Parameters that name one session, as the original LeanClaw has it, with a list of it; none when they are others.
 fn of_one(params: &str) -> Option<String> {
+    const NAMES: [&str; 2] = ["chatJid", "sessionKey"];
+    // Read once more only where one of the names is somewhere in it.
+    if !NAMES.iter().any(|name| params.contains(name)) {
+        return None;
+    }
     let mut params: Map<String, Value> = serde_json::from_str(params).ok()?;
-    let name = ["chatJid", "sessionKey"].into_iter().find(|name| params.contains_key(*name))?;
+    let name = NAMES.into_iter().find(|name| params.contains_key(*name))?;
     if params.contains_key("keys") {
         return None;
     }

@@ -40,7 +40,8 @@ struct Send {
 static SEND: LazyLock<Shape> = LazyLock::new(Shape::of::<Send>);
 
 /// `sessions.send {key, message, idempotencyKey?, …}` → `{ok, key, sessionId, messageId, messageSeq, runId, status, runStarted,
-/// runError}`. The same idempotency key stores it once. Clients of the original name a session by its id, as `sessionId`.
+/// runError}`. The same idempotency key in a session stores it once, and stands for that message. Clients of the original name a
+/// session by its id, as `sessionId`.
 pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let aliases: Vec<(&str, &str)> =
         KEY_ALIASES.iter().copied().chain([("sessionId", "key"), ("text", "message")]).collect();
@@ -54,14 +55,18 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             let hint = "an admin lifts that: leanclaw call sessions.patch '{\"key\": \"…\", \"sendPolicy\": null}'";
             return Err(ErrorShape::invalid("send blocked by session policy").hint(hint));
         }
-        let mut body = Map::new();
-        body.insert("content".into(), json!([{"type": "text", "text": send.message}]));
+        let content = json!([{"type": "text", "text": send.message}]);
+        let mut body = Map::from_iter([("content".to_owned(), content.clone())]);
         // Only a key that the client gave can come again; the store need not look for one made up here.
         body.extend(send.idempotency_key.iter().map(|given| ("idempotencyKey".to_owned(), json!(given))));
         let run = send.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let message = NewMessage { role: "user".to_owned(), body, at_ms: state.now_ms() };
         let appended = state.services.sessions.append(&row.key, message).await.map_err(failed(&session))?;
         let appended = appended.ok_or_else(|| missing(&key))?;
+        if appended.repeated && appended.message.body.get("content") != Some(&content) {
+            let used = "this idempotencyKey was used for another message of this session; use a new one";
+            return Err(ErrorShape::invalid(used));
+        }
         if !appended.repeated {
             // It is stored: who follows the session is told, with the row at hand where the newest cannot be read.
             let row = state.services.sessions.get(&row.key).ok().flatten().unwrap_or_else(|| row.clone());
