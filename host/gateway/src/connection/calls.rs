@@ -332,21 +332,13 @@ pub(crate) fn audit_missing_scope(state: &State, caller: &Caller, method: &str, 
 fn missing_scope(state: &State, session: &Session, method: &str, scope: &str) -> ErrorShape {
     audit_missing_scope(state, &session.caller, method, scope);
     let message = format!("missing scope: {scope}");
-    let error = match session.version {
+    // Byte for byte what OpenClaw answers; what helps is said by the client that shows it.
+    match session.version {
         ProtocolVersion::V3 => ErrorShape::invalid(message),
         ProtocolVersion::V4 => ErrorShape::new(error_code::FORBIDDEN, message).details(json!({
             "code": "MISSING_SCOPE", "missingScope": scope, "requiredScopes": [scope],
         })),
-    };
-    error.hint(how_to_get(scope))
-}
-
-/// What helps who lacks a scope.
-pub(crate) fn how_to_get(scope: &str) -> String {
-    format!(
-        "connect again and ask for {scope}: a device that does not have it waits for `leanclaw devices approve`, and one \
-         whose role does not allow it needs another role (`leanclaw devices role`)"
-    )
+    }
 }
 
 enum Routed {

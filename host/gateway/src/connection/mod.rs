@@ -32,7 +32,7 @@ use crate::wire;
 use calls::Said;
 use socket::{Ending, Incoming, Socket};
 
-pub(crate) use calls::{Answer, Call, Outcome, PLUGIN_ROUTE, audit_missing_scope, bad_frame, how_to_get};
+pub(crate) use calls::{Answer, Call, Outcome, PLUGIN_ROUTE, audit_missing_scope, bad_frame};
 
 /// Requests read before the answers so far are written.
 const READS_PER_TURN: usize = 64;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Role;
-use crate::connection::{Answer, Call, audit_missing_scope, how_to_get};
+use crate::connection::{Answer, Call, audit_missing_scope};
 use crate::devices::{Device, covers, resolved, unknown_device};
 use crate::phrase::Shape;
 use crate::wire::Payload;
@@ -122,7 +122,7 @@ pub(crate) fn approve(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             }
             let missing = missing(&session.caller.scopes, &pending.scopes);
             audit_missing_scope(&state, &session.caller, "device.pair.approve", &missing);
-            Err(ErrorShape::invalid(format!("missing scope: {missing}")).hint(how_to_get(&missing)))
+            Err(ErrorShape::invalid(format!("missing scope: {missing}")))
         })?;
         let approved = state.devices.approve(pending.clone().into(), "owner", &session.caller.actor(), now_ms).await;
         let device = approved.inspect_err(|_| state.devices.put_back(pending.clone()))?;

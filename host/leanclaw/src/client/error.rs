@@ -206,8 +206,14 @@ impl ClientError {
             Self::ConnectRefused { refusal, token_from, .. } => connect_hints(refusal, token_from.as_deref()),
             Self::Refused { method, refusal } => {
                 let mut hints = refusal.hints();
-                if hints.is_empty() && refusal.message.starts_with("unknown method") {
+                if !hints.is_empty() {
+                    return hints;
+                }
+                if refusal.message.starts_with("unknown method") {
                     hints.extend(about_unknown(method));
+                }
+                if let Some(scope) = refusal.message.strip_prefix("missing scope: ") {
+                    hints.push(how_to_get(scope));
                 }
                 hints
             }
@@ -237,6 +243,14 @@ fn about_unknown(method: &str) -> Option<String> {
     })
 }
 
+/// What helps who lacks a scope.
+fn how_to_get(scope: &str) -> String {
+    format!(
+        "use a credential or a device that has {scope}: `leanclaw devices` shows what each may do, `leanclaw devices role` \
+         changes it"
+    )
+}
+
 fn connect_hints(refusal: &Refusal, token_from: Option<&str>) -> Vec<String> {
     let mut hints = refusal.hints();
     match (refusal.detail_code(), token_from) {
@@ -256,6 +270,16 @@ fn connect_hints(refusal: &Refusal, token_from: Option<&str>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_lacks_a_scope_hears_what_gives_it() {
+        let refusal = Refusal { message: "missing scope: operator.admin".to_owned(), ..Refusal::default() };
+        let hints = ClientError::Refused { method: "wake".to_owned(), refusal: Box::new(refusal) }.hints();
+        assert!(
+            hints.len() == 1 && hints[0].contains("operator.admin") && hints[0].contains("devices role"),
+            "{hints:?}"
+        );
+    }
 
     #[test]
     fn a_plugin_is_suggested_only_where_a_plugin_can_be_meant() {
