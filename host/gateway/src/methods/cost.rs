@@ -121,6 +121,7 @@ mod tests {
         assert_eq!(listed, CONTROL_PLANE);
         let cost = |name: &str| super::super::find(name).unwrap().cost;
         assert_eq!(cost("status").class, Class::Read);
+        assert_eq!(cost("environments.list").class, Class::Read);
         assert_eq!(cost("wake").class, Class::Write);
         assert_eq!(cost("device.pair.list").class, Class::Admin);
         assert_eq!(cost("tools.invoke").class, Class::Expensive);

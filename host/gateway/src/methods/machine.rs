@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use leanclaw_types::frame::ErrorShape;
 use serde_json::{Value, json};
 
-use super::READ;
 use crate::connection::{Answer, Call};
 use crate::error::unavailable;
 use crate::phrase::Shape;
@@ -74,7 +73,6 @@ fn described(boot_id: &str, uptime_ms: u64) -> Value {
 /// `environments.list {}` → `{environments, profiles}`: the gateway's own machine, on which sessions live and tools run.
 /// None is made on demand, so there are no profiles of such.
 pub(crate) fn environments(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.require(READ)?;
     call.read::<Value>(&ENVIRONMENTS, &[])?;
     Ok(Answer::json(&json!({"environments": [{
         "id": "gateway", "type": "local", "label": host_name(), "status": "available",

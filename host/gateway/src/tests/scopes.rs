@@ -41,8 +41,17 @@ pub(super) fn facts() -> Facts {
 }
 
 /// Where the gateway asks for something else than OpenClaw 2026.9 does, and why.
-const DIFFERENCES: &[(&str, &str)] =
-    &[("health", "asks for nothing in both: OpenClaw lists it under read and answers it to everyone all the same")];
+const DIFFERENCES: &[(&str, &str)] = &[
+    (
+        "environments.list",
+        "read, whatever is asked: OpenClaw asks for more where machines are rented, and there are none here",
+    ),
+    ("health", "asks for nothing in both: OpenClaw lists it under read and answers it to everyone all the same"),
+    (
+        "node.invoke",
+        "write, whatever is asked: the commands for which OpenClaw asks for more are refused to everybody here",
+    ),
+];
 
 /// Methods that are LeanClaw's own, or that OpenClaw 2026.9 no longer has.
 const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
@@ -65,7 +74,6 @@ const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
 const DIFFERENCES_IN_VERSION_3: &[(&str, &str)] = &[
     ("config.schema", "a description without any value; what it describes is under read as well"),
     ("health", "asks for nothing in both"),
-    ("node.invoke", "write as well, and admin for commands that change what a node lets others run"),
     ("sessions.delete", "archived sessions only need write"),
     ("sessions.patch", "a name or a colour only needs write"),
 ];

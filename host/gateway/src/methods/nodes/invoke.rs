@@ -15,7 +15,6 @@ use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::hub::Event;
-use crate::methods::WRITE;
 use crate::nodes::{Follower, policy};
 use crate::once::{self, Call as OnceCall, Ended, What};
 use crate::phrase::Shape;
@@ -257,7 +256,6 @@ impl Order {
 /// `node.invoke {nodeId, command, params?, timeoutMs?, idempotencyKey}` → `{ok, nodeId, command, payload, payloadJSON}`. The
 /// same idempotency key of the same caller runs it once. How it gets on is told to the caller as `node.invoke.progress`.
 pub(crate) fn invoke(call: &Call<'_>) -> Result<Answer, ErrorShape> {
-    call.require(WRITE)?;
     let invoke: Invoke = call.read(&INVOKE, &[])?;
     let Invoke { node_id, command, params, timeout_ms, idempotency_key, .. } = invoke;
     if policy::is_about_rules(&command) {
