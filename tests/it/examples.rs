@@ -207,6 +207,10 @@ async fn two_accounts_of_a_plugin_share_nothing() {
     let other = place.run(&["channels", "stop", "nope"]).await.failed(1);
     assert!(other.contains("invalid channels.stop channel"), "{other}");
     program.stop().await;
+    let program = place.start().await;
+    let both = [(json!("default"), true), (json!("work"), true)];
+    eventually("both accounts run", async || (accounts().await == both).then_some(())).await;
+    program.stop().await;
 }
 
 /// Nothing takes its key any more, and the other account goes on.
@@ -243,10 +247,6 @@ async fn an_account_that_is_logged_out_stays_so() {
     assert_eq!(switch("logout").await, "webhook, account work, is logged out: it had no secrets\n");
     let other = place.run(&["channels", "logout", "nope"]).await.failed(1);
     assert!(other.contains("invalid channels.logout channel"), "{other}");
-    program.stop().await;
-    let program = place.start().await;
-    let both = [(json!("default"), true), (json!("work"), true)];
-    eventually("both accounts run", async || (accounts().await == both).then_some(())).await;
     program.stop().await;
 }
 
