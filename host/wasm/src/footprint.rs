@@ -117,20 +117,17 @@ mod tests {
     #[test]
     fn the_program_goes_on_with_less_in_memory() {
         const ALONE: &str = "LEANCLAW_TEST_FOOTPRINT_ALONE";
-        if std::env::var_os(ALONE).is_some() {
-            return less_is_in_memory();
+        if std::env::var_os(ALONE).is_none() {
+            let this = concat!(module_path!(), "::the_program_goes_on_with_less_in_memory").split_once("::").unwrap().1;
+            let outcome = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", this, "--nocapture"])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&outcome.stdout);
+            assert!(outcome.status.success() && said.contains("1 passed"), "{said}");
+            return;
         }
-        let this = concat!(module_path!(), "::the_program_goes_on_with_less_in_memory").split_once("::").unwrap().1;
-        let outcome = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", this, "--nocapture"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&outcome.stdout);
-        assert!(outcome.status.success() && said.contains("1 passed"), "{said}");
-    }
-
-    fn less_is_in_memory() {
         let resident = || -> usize {
             let status = fs::read_to_string("/proc/self/status").unwrap();
             let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
