@@ -6,13 +6,13 @@
 use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::text::shown;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 use crate::connection::Call;
 use crate::groups::ChatGroups;
-use crate::phrase::shown;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;

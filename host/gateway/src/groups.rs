@@ -5,10 +5,10 @@ use std::sync::Arc;
 use leanclaw_types::Failure;
 use leanclaw_types::audit::{AuditEvent, AuditRecord};
 use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::text::shown;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::{Agents, By, absent};
-use crate::phrase::shown;
 use crate::services::Records;
 use crate::shelf::{Change, Shelf};
 use crate::snapshot::DEFAULT_AGENT;

@@ -1,11 +1,11 @@
-//! Naming what is wrong with a frame or with parameters, in the words the real clients and their users know.
+//! The schemas of frames and parameters, and what is wrong with those that do not meet them.
 //!
 //! The schema comes from the Rust type. It runs only where a shape is not already known to be good, or where reading is
 //! rare, so its cost does not matter.
 
-use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{ValidationError, Validator};
+use jsonschema::Validator;
 use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::problems::in_words;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -87,87 +87,10 @@ impl Shape {
         if validator.is_valid(value) {
             return None;
         }
-        let mut problems: Vec<Problem> =
-            validator.iter_errors(value).take(200).flat_map(|error| phrase(version, &error)).collect();
-        problems.sort_by_key(|problem| (problem.depth, problem.rank));
-        let mut lines: Vec<String> = Vec::new();
-        let mut missing_at: Vec<String> = Vec::new();
-        for problem in problems {
-            if problem.rank == RANK_REQUIRED && version.is_newest() {
-                if missing_at.contains(&problem.at) {
-                    continue;
-                }
-                missing_at.push(problem.at.clone());
-            }
-            if !lines.contains(&problem.line) {
-                lines.push(problem.line);
-            }
-        }
+        let mut lines = in_words(version, value, validator.iter_errors(value).take(200));
         lines.truncate(MAX_PROBLEMS);
         (!lines.is_empty()).then(|| lines.join("; "))
     }
-}
-
-struct Problem {
-    at: String,
-    depth: usize,
-    rank: u8,
-    line: String,
-}
-
-const RANK_REQUIRED: u8 = 0;
-const RANK_UNEXPECTED: u8 = 1;
-const RANK_OTHER: u8 = 2;
-
-fn phrase(version: ProtocolVersion, error: &ValidationError<'_>) -> Vec<Problem> {
-    let at = error.instance_path().to_string();
-    let depth = at.matches('/').count();
-    let problem = |rank: u8, line: String| Problem { at: at.clone(), depth, rank, line };
-    let place = if at.is_empty() { "root".to_owned() } else { at.clone() };
-    match error.kind() {
-        ValidationErrorKind::Required { property } => {
-            let line = format!("must have required property '{}'", property.as_str().unwrap_or_default());
-            let line = if at.is_empty() { line } else { format!("at {at}: {line}") };
-            vec![problem(RANK_REQUIRED, line)]
-        }
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
-            .iter()
-            .map(|name| problem(RANK_UNEXPECTED, format!("at {place}: unexpected property '{}'", shown(name, 80))))
-            .collect(),
-        // Version 3 spells an enumeration as a union of constants.
-        ValidationErrorKind::Enum { .. } if version == ProtocolVersion::V3 => vec![
-            problem(RANK_OTHER, format!("at {place}: must be equal to constant")),
-            problem(RANK_OTHER, format!("at {place}: must match a schema in anyOf")),
-        ],
-        kind => vec![problem(RANK_OTHER, format!("at {place}: {}", words(version, kind)))],
-    }
-}
-
-fn words(version: ProtocolVersion, kind: &ValidationErrorKind) -> String {
-    let not = if version == ProtocolVersion::V3 { "NOT" } else { "not" };
-    match kind {
-        ValidationErrorKind::Type { kind: TypeKind::Single(kind) } => format!("must be {kind}"),
-        ValidationErrorKind::Type { kind: TypeKind::Multiple(kinds) } => {
-            let names: Vec<String> = kinds.iter().map(|kind| kind.to_string()).collect();
-            format!("must be {}", names.join(","))
-        }
-        ValidationErrorKind::Enum { .. } => "must be equal to one of the allowed values".into(),
-        ValidationErrorKind::Constant { .. } => "must be equal to constant".into(),
-        ValidationErrorKind::Minimum { limit } => format!("must be >= {limit}"),
-        ValidationErrorKind::Maximum { limit } => format!("must be <= {limit}"),
-        ValidationErrorKind::MinLength { limit } => format!("must {not} have fewer than {limit} characters"),
-        ValidationErrorKind::MaxLength { limit } => format!("must {not} have more than {limit} characters"),
-        ValidationErrorKind::MinItems { limit } => format!("must {not} have fewer than {limit} items"),
-        ValidationErrorKind::MaxItems { limit } => format!("must {not} have more than {limit} items"),
-        ValidationErrorKind::Pattern { pattern } => format!("must match pattern \"{pattern}\""),
-        ValidationErrorKind::AnyOf { .. } => "must match a schema in anyOf".into(),
-        other => format!("must satisfy {}", other.keyword()),
-    }
-}
-
-/// What a client said, short and safe on a terminal: at most `most` characters, with escapes for those that print nothing.
-pub(crate) fn shown(text: &str, most: usize) -> String {
-    text.chars().take(most).collect::<String>().escape_debug().to_string()
 }
 
 #[cfg(test)]

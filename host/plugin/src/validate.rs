@@ -1,4 +1,4 @@
-//! JSON Schemas that plugins declare, compiled once, with errors that name the place.
+//! JSON Schemas that plugins declare, compiled once, with errors in the words of the protocol's own.
 //!
 //! Nothing is ever fetched: a `$ref` outside the document is refused. What a schema may be at all is in
 //! [`crate::schema_bounds`].
@@ -6,13 +6,20 @@
 use std::fmt::Display;
 
 use leanclaw_types::Failure;
+use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::problems::in_words;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::logs::{cut, escape};
 use crate::schema_bounds::{Bounds, examine, nesting};
 
 /// Problems named in one error.
 const MAX_PROBLEMS: usize = 8;
+/// Problems among which those are chosen.
+const MAX_FOUND: usize = 64;
+/// How long one problem may be.
+const MAX_PROBLEM_BYTES: usize = 500;
 /// The most bytes that listing problems may take. Each problem may hold a copy of the value and of a part of the schema,
 /// and all of them are found before the first one is named.
 const MAX_LISTING_BYTES: u64 = 16 * 1024 * 1024;
@@ -54,7 +61,7 @@ impl Schema {
         let options = jsonschema::options().with_pattern_options(patterns).should_validate_formats(false);
         let validator = options.build(schema).map_err(|error| {
             // It quotes what it was given.
-            crate::logs::escape(crate::logs::cut(&error.to_string(), 500))
+            escape(cut(&error.to_string(), MAX_PROBLEM_BYTES))
         })?;
         Ok(Self(Some(Compiled { validator, bounds, bytes: size(schema) })))
     }
@@ -64,7 +71,7 @@ impl Schema {
         self.0.is_none()
     }
 
-    /// Checks `value`; the error lists what is wrong, each as `at /pointer: problem`.
+    /// Checks `value`; the error lists what is wrong, as [`in_words`] puts it.
     pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
         let Some(Compiled { validator, bounds, bytes }) = &self.0 else { return Ok(()) };
         if let Some(most) = bounds.value_nesting.filter(|most| nesting(value) > *most) {
@@ -80,15 +87,11 @@ impl Schema {
                 "it does not fit its schema; it and the schema are too large for what is wrong to be listed".into()
             );
         }
-        let problems: Vec<String> = validator
-            .iter_errors(value)
-            .take(MAX_PROBLEMS)
-            .map(|error| {
-                let pointer = error.instance_path().to_string();
-                let place = if pointer.is_empty() { "root".to_owned() } else { pointer };
-                crate::logs::escape(crate::logs::cut(&format!("at {place}: {error}"), 500))
-            })
-            .collect();
+        // Methods of plugins are no part of OpenClaw's protocol, so every client hears the newest words.
+        let mut problems = in_words(ProtocolVersion::V4, value, validator.iter_errors(value).take(MAX_FOUND));
+        problems.truncate(MAX_PROBLEMS);
+        // A place is named by keys that the caller chose, and a pattern by whoever wrote the plugin.
+        let problems: Vec<String> = problems.iter().map(|line| escape(cut(line, MAX_PROBLEM_BYTES))).collect();
         Err(problems.join("; "))
     }
 
@@ -179,7 +182,7 @@ mod tests {
             Schema::compile(&json!({"type": "object", "required": ["text"], "properties": {"n": {"type": "integer"}}}))
                 .unwrap();
         let problem = schema.check(&json!({"n": "x"})).unwrap_err();
-        assert!(problem.contains("text") && problem.contains("at /n"), "{problem}");
+        assert_eq!(problem, "must have required property 'text'; at /n: must be integer");
         assert!(schema.check(&json!({"text": 1, "n": 2})).is_ok());
     }
 

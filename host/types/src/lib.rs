@@ -4,6 +4,7 @@
 //! Plain data and its grammar only. This crate knows nothing of tokio, wasmtime, SQLite or HTTP servers; whatever needs
 //! one of those lives in the crate that owns it.
 
+pub mod agent;
 pub mod allowlist;
 pub mod audit;
 pub mod call;
@@ -14,9 +15,12 @@ pub mod id;
 pub mod limits;
 pub mod manifest;
 pub mod message;
+pub mod model;
 pub mod net;
 pub mod permission;
 pub mod plugin;
+#[cfg(feature = "problems")]
+pub mod problems;
 pub mod redact;
 pub mod session;
 pub mod text;

@@ -28,6 +28,12 @@ pub fn escape_lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
+/// What somebody said, short and safe on a terminal: at most `most` characters, with escapes for those that print nothing.
+#[must_use]
+pub fn shown(text: &str, most: usize) -> String {
+    text.chars().take(most).collect::<String>().escape_debug().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ async fn a_call_prints_the_result_and_nothing_else() {
     let refused = place.run(&["call", "notes.add", "{}"]).await.failed(1);
     assert_eq!(
         refused,
-        "error: invalid notes.add params: at root: \"text\" is a required property (INVALID_REQUEST, invalid-input)\n"
+        "error: invalid notes.add params: must have required property 'text' (INVALID_REQUEST, invalid-input)\n"
     );
     let wrong = place.run(&["call", "notes.add", "{text: milk}"]).await.failed(1);
     assert!(wrong.contains("hint: quote them for the shell"), "{wrong}");

@@ -1,12 +1,12 @@
 //! What a caller is told who is not let in: the codes and words that clients know, and what would help.
 
 use leanclaw_types::frame::{ClientInfo, ConnectParams, ProtocolVersion, error_code};
+use leanclaw_types::text::shown;
 use serde_json::json;
 
 use crate::auth::Peer;
 use crate::auth::credential::{Refusal, is_page_client};
 use crate::auth::device::Flaw;
-use crate::phrase::shown;
 
 /// What would let a caller in who has nothing to show.
 const HOW_TO_ENTER: [&str; 2] = [

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use leanclaw_types::audit::AuditEvent;
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
+use leanclaw_types::text::shown;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use crate::agents::{self, Agent, By, Wish};
 use crate::connection::{Answer, Call};
 use crate::error::unavailable;
 use crate::gateway::State;
-use crate::phrase::{Shape, no_nulls, shown};
+use crate::phrase::{Shape, no_nulls};
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::{Payload, joined};
 use crate::workspace::{FILES, Found, Workspace, WorkspaceError};

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::plugin::{PluginInfo, PluginState};
+use leanclaw_types::text;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use super::config;
 use super::tools::known_agent;
 use crate::connection::{Answer, Call};
 use crate::gateway::State;
-use crate::phrase::{self, Shape, no_nulls};
+use crate::phrase::{Shape, no_nulls};
 use crate::sessions::Key;
 use crate::wire::{Payload, joined};
 
@@ -136,7 +137,7 @@ pub(crate) fn status(call: &Call<'_>) -> Result<Answer, ErrorShape> {
 pub(crate) fn update(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Update { skill_key: skill, enabled, api_key, env } = call.read(&UPDATE, &[])?;
     if !skills(call.state).iter().any(|plugin| plugin.id.as_str() == skill) {
-        let message = format!("unknown skill: {}; skills.status lists those there are", phrase::shown(&skill, 80));
+        let message = format!("unknown skill: {}; skills.status lists those there are", text::shown(&skill, 80));
         return Err(ErrorShape::invalid(message));
     }
     if api_key.is_some_and(|key| !key.is_empty()) || env.is_some_and(|env| !env.is_empty()) {

@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::text::shown;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::agents::{blocking, later, workspace};
 use crate::connection::{Answer, Call};
-use crate::phrase::{Shape, no_nulls, shown};
+use crate::phrase::{Shape, no_nulls};
 use crate::wire::joined;
 use crate::workspace::{Found, Place, Seen, Workspace, WorkspaceError};
 

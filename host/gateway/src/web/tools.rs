@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State as Extract};
 use http::StatusCode;
 use leanclaw_types::failure::code;
+use leanclaw_types::text::shown;
 use serde_json::{Value, json};
 
 use super::reply::{Reply, json_reply};
 use super::{authorize, body, reply};
 use crate::gateway::State;
 use crate::methods::{WRITE, tools};
-use crate::phrase::shown;
 
 /// `{tool | name | toolName, args? | params?, sessionKey?, dryRun?}` → `{ok, result: {content, details?}}`.
 pub(super) async fn invoke(Extract(state): Extract<Arc<State>>, request: Request) -> Reply {
