@@ -62,11 +62,22 @@ const CONFINED: &[(&str, &[&str])] = &[
 /// Clients that could leave the machine by a second way, past [`EGRESS`].
 const OTHER_WAYS_OUT: &[&str] = &["reqwest", "ureq", "isahc", "curl", "attohttpc", "native-tls", "openssl"];
 
+/// The same as a part of a library that does other things as well: the library, the part, and who may have it.
+const WAYS_OUT_IN_PARTS: &[(&str, &str, &[&str])] = &[
+    ("hyper", "client", &[EGRESS, "leanclaw-tests"]),
+    ("hyper-util", "client", &[]),
+    ("hyper-util", "client-legacy", &[]),
+    // The command line is a client of the gateway, and of nothing else.
+    ("tokio-tungstenite", "connect", &[EGRESS, "leanclaw", "leanclaw-tests", "leanclaw-bench"]),
+    ("wasmtime-wasi-http", "default-send-request", &[]),
+];
+
 /// One dependency as it stands in a manifest.
 #[derive(Debug, PartialEq, Eq)]
 struct Edge {
     from: String,
     to: String,
+    features: Vec<String>,
     normal: bool,
 }
 
@@ -92,6 +103,7 @@ fn read(metadata: &Value) -> (Vec<String>, Vec<Edge>) {
         dependencies.iter().map(|dependency| Edge {
             from: text(package, "name"),
             to: text(dependency, "name"),
+            features: serde_json::from_value(dependency["features"].clone()).expect("a list of features"),
             normal: dependency["kind"].is_null(),
         })
     });
@@ -104,7 +116,7 @@ fn violations(packages: &[String], edges: &[Edge]) -> Vec<String> {
     let without_row = packages.iter().filter(|package| row(package).is_none());
     let mut found: Vec<String> =
         without_row.map(|package| format!("{package} has no row in the table of tests/it/crate_edges.rs")).collect();
-    for Edge { from, to, normal } in edges {
+    for Edge { from, to, features, normal } in edges {
         let inside = packages.contains(to);
         if let (true, Some(May::Use(allowed))) = (inside, row(from))
             && !allowed.contains(&to.as_str())
@@ -117,6 +129,13 @@ fn violations(packages: &[String], edges: &[Edge]) -> Vec<String> {
             && !homes.contains(&from.as_str())
         {
             found.push(format!("{from} depends on {to}, which only {homes:?} may"));
+        }
+        for (name, part, homes) in WAYS_OUT_IN_PARTS {
+            if *normal && name == to && features.iter().any(|own| own == part) && !homes.contains(&from.as_str()) {
+                found.push(format!(
+                    "{from} has `{part}` of {to}; everything that leaves the machine goes through {EGRESS}"
+                ));
+            }
         }
         if *normal && OTHER_WAYS_OUT.contains(&to.as_str()) {
             found.push(format!("{from} depends on {to}; everything that leaves the machine goes through {EGRESS}"));
@@ -138,7 +157,8 @@ fn the_workspace_has_only_the_edges_of_the_table() {
 fn a_wrong_edge_is_found() {
     let packages: Vec<String> =
         ["leanclaw-store", "leanclaw-gateway", TYPES, GUESTS].into_iter().map(str::to_owned).collect();
-    let edge = |from: &str, to: &str, normal| Edge { from: from.to_owned(), to: to.to_owned(), normal };
+    let edge =
+        |from: &str, to: &str, normal| Edge { from: from.to_owned(), to: to.to_owned(), features: Vec::new(), normal };
     let good = || vec![edge("leanclaw-store", TYPES, true), edge(TYPES, "serde", true)];
     let one_wrong = |wrong: Edge| violations(&packages, &good().into_iter().chain([wrong]).collect::<Vec<_>>());
 
@@ -147,6 +167,9 @@ fn a_wrong_edge_is_found() {
     assert_eq!(one_wrong(edge("leanclaw-gateway", "leanclaw-store", false)).len(), 1, "dev dependencies count too");
     assert_eq!(one_wrong(edge(TYPES, "wasmtime", true)).len(), 1);
     assert_eq!(one_wrong(edge("leanclaw-gateway", "reqwest", true)).len(), 1);
+    let part = |from: &str, part: &str| Edge { features: vec![part.to_owned()], ..edge(from, "hyper", true) };
+    assert_eq!(one_wrong(part("leanclaw-gateway", "client")).len(), 1);
+    assert_eq!(one_wrong(part("leanclaw-gateway", "server")).len(), 0);
 
     assert_eq!(one_wrong(edge("leanclaw-store", GUESTS, true)).len(), 1);
     assert_eq!(one_wrong(edge("leanclaw-store", GUESTS, false)).len(), 0, "tests may run guests");

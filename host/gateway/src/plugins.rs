@@ -52,6 +52,8 @@ pub struct Channel {
     pub id: String,
     /// Its name for people; may be empty.
     pub title: String,
+    /// Whether it runs and its service has not been reached for a while.
+    pub cut_off: bool,
 }
 
 /// A method as it was found: whoever holds its scope may call this version of it, whatever takes its place meanwhile.

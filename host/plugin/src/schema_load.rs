@@ -296,7 +296,7 @@ mod tests {
             assert!(problem.contains("could take more than"), "{schema}: {problem}");
             // Its innermost text is wrong, which is found out by checking.
             let problem = compiled.check(&small).unwrap_err();
-            assert!(problem.contains("\"x\""), "{schema}: {problem}");
+            assert!(problem.starts_with("at "), "{schema}: {problem}");
         }
     }
 

@@ -59,6 +59,12 @@ pub fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
+/// MiB in MB.
+#[must_use]
+pub fn megabytes(mib: f64) -> f64 {
+    mib * 1024.0 * 1024.0 / 1e6
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

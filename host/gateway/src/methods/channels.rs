@@ -50,6 +50,9 @@ struct Which {
 static STATUS: LazyLock<Shape> = LazyLock::new(Shape::of::<Status>);
 static WHICH: LazyLock<Shape> = LazyLock::new(Shape::of::<Which>);
 
+/// What is said of a channel whose service is not reached.
+const CUT_OFF: &str = "its service cannot be reached; `leanclaw plugin logs` shows why";
+
 /// A channel of one account.
 pub(crate) struct Shown {
     pub(crate) id: String,
@@ -60,14 +63,16 @@ pub(crate) struct Shown {
     /// Whether an admin decided on it.
     configured: bool,
     running: bool,
-    /// Why it does not run; empty when it does.
+    /// Whether it reaches its service, as far as it is known.
+    connected: bool,
+    /// Why it does not run or reach its service; empty when it does.
     reason: String,
 }
 
 impl Shown {
     /// How it stands, in a word or a line.
     pub(crate) fn state(&self) -> String {
-        if self.running { "running".to_owned() } else { self.reason.lines().next().unwrap_or("stopped").to_owned() }
+        if self.connected { "running".to_owned() } else { self.reason.lines().next().unwrap_or("stopped").to_owned() }
     }
 
     /// How it is asked for: with the account where that is not the usual one.
@@ -91,7 +96,7 @@ impl Shown {
         let error = if self.reason.is_empty() { Value::Null } else { json!(self.reason) };
         json!({
             "accountId": self.key.account, "enabled": self.enabled, "configured": self.configured,
-            "running": self.running, "lastStartAt": null, "lastStopAt": null, "lastError": error,
+            "running": self.running, "connected": self.connected, "lastStartAt": null, "lastStopAt": null, "lastError": error,
             "lastInboundAt": null, "lastOutboundAt": null,
         })
     }
@@ -113,6 +118,7 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
         let own = of_plugin().find(|channel| channel.key.account == plugin.account);
         // Every account of a plugin serves the same channel.
         let named = own.or_else(|| of_plugin().next());
+        let cut_off = own.is_some_and(|channel| channel.cut_off);
         shown.push(Shown {
             id: named
                 .map(|channel| &channel.id)
@@ -124,7 +130,8 @@ pub(crate) fn all(state: &State) -> Vec<Shown> {
             enabled: plugin.state != PluginState::Disabled,
             configured: plugin.state != PluginState::NeedsGrant,
             running: own.is_some(),
-            reason: plugin.reason,
+            connected: own.is_some_and(|channel| !channel.cut_off),
+            reason: if cut_off { CUT_OFF.to_owned() } else { plugin.reason },
         });
     }
     shown

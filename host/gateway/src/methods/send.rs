@@ -287,7 +287,12 @@ mod tests {
     fn channels(names: &[(&str, &str)]) -> Vec<Channel> {
         names
             .iter()
-            .map(|(key, id)| Channel { key: key.parse().unwrap(), id: (*id).into(), title: String::new() })
+            .map(|(key, id)| Channel {
+                key: key.parse().unwrap(),
+                id: (*id).into(),
+                title: String::new(),
+                cut_off: false,
+            })
             .collect()
     }
 

@@ -1,8 +1,11 @@
 //! Channels, which plugins serve.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use super::fake::plugin;
+use super::web::request;
 use super::{Server, assert_invalid, start, with_token};
 
 async fn with_channels() -> Server {
@@ -56,6 +59,23 @@ async fn every_channel_is_shown_with_how_it_stands() {
         let status = client.call("channels.status", json!({})).await["payload"].clone();
         assert_eq!(status["channelOrder"], json!(["hook"]));
         server.host.more.lock().unwrap()[1].exports = vec!["channel".into()];
+    }
+}
+
+#[tokio::test]
+async fn a_channel_whose_service_cannot_be_reached_runs_and_is_not_connected() {
+    let server = with_channels().await;
+    let mut client = server.connect(4, &["operator.read"]).await;
+    for cut_off in [true, false] {
+        server.host.cut_off.store(cut_off, Ordering::SeqCst);
+        let status = client.call("channels.status", json!({})).await["payload"].clone();
+        let hook = &status["channels"]["hook"];
+        assert_eq!((&hook["running"], &hook["connected"]), (&json!(true), &json!(!cut_off)));
+        assert_eq!(hook["lastError"].as_str().is_some_and(|why| why.contains("plugin logs")), cut_off, "{hook}");
+        let lines = client.call("status", json!({})).await["payload"]["channelSummary"].clone();
+        assert_eq!(lines[0] == "Webhook: running", !cut_off, "{lines}");
+        let figures = request(&server, "GET /metrics", &[], "").await.json();
+        assert_eq!(figures["connectedChannels"], json!(u8::from(!cut_off)));
     }
 }
 

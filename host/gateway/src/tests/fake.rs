@@ -108,6 +108,8 @@ pub(super) struct FakeHost {
     /// Plugins and accounts that have a secret.
     pub(super) logins: Mutex<Vec<String>>,
     pub(super) unready: AtomicBool,
+    /// Whether its channel cannot reach its service.
+    pub(super) cut_off: AtomicBool,
     /// Listed after the others.
     pub(super) more: Mutex<Vec<PluginInfo>>,
     /// When there is one, calls are asked about, and the one of that method is refused.
@@ -127,6 +129,7 @@ impl Default for FakeHost {
             sent: Mutex::default(),
             logins: Mutex::default(),
             unready: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             more: Mutex::default(),
             guard: Mutex::default(),
             questions: Mutex::default(),
@@ -368,7 +371,8 @@ impl PluginHost for FakeHost {
     }
 
     fn channels(&self) -> Vec<crate::Channel> {
-        vec![crate::Channel { key: "hook".parse().unwrap(), id: "hook".into(), title: "Webhook".into() }]
+        let cut_off = self.cut_off.load(Ordering::SeqCst);
+        vec![crate::Channel { key: "hook".parse().unwrap(), id: "hook".into(), title: "Webhook".into(), cut_off }]
     }
 
     async fn deliver(

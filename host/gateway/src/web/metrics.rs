@@ -72,7 +72,7 @@ impl Now {
             uptime_seconds: state.started.elapsed().as_secs_f64(),
             resident_bytes: resident_bytes(),
             connections: state.hub.len(),
-            channels: services.plugins.channels().len(),
+            channels: services.plugins.channels().iter().filter(|channel| !channel.cut_off).count(),
             queued: state.pulse.queued().len(),
             sessions: sessions.iter().map(|agent| agent.count).sum(),
             plugins: services.plugins.list(),
@@ -105,7 +105,7 @@ impl Now {
             page.one("leanclaw_resident_memory_bytes", "gauge", "Memory of the process.", bytes);
         }
         page.one("leanclaw_connections", "gauge", "Clients past their handshake.", self.connections);
-        page.one("leanclaw_channels", "gauge", "Channels that run.", self.channels);
+        page.one("leanclaw_channels", "gauge", "Channels that run and reach their service.", self.channels);
         page.one("leanclaw_queued_system_events", "gauge", "Events that wait for an agent.", self.queued);
         page.one("leanclaw_sessions", "gauge", "Sessions that are not put away.", self.sessions);
         page.head("leanclaw_plugins", "gauge", "Plugins and accounts by state.");

@@ -71,7 +71,7 @@ const READY: &[Answered] = &[
     (200, "Every part can serve.", Some(of::<shapes::Ready>)),
     (
         503,
-        "A part (database, plugins, channels) cannot serve; who is local or shows the credential is told which and why.",
+        "A part (database, plugins, channels, sandbox) cannot serve; who is local or shows the credential is told which and why.",
         Some(of::<shapes::Ready>),
     ),
 ];

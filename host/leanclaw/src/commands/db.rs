@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use leanclaw_store::{CheckedFile, CopiedFile, Store};
-use leanclaw_types::audit::{AuditEvent, AuditRecord};
-use leanclaw_types::clock::{Clock as _, SystemClock};
+use leanclaw_store::{CheckedFile, CopiedFile};
+use leanclaw_types::audit::AuditEvent;
 use serde_json::{Value, json};
 
-use super::{ACTOR, block_on, configure};
+use super::{block_on, configure};
 use crate::config::Flags;
 use crate::report::Advice;
 use crate::{data_dir, lock, output};
@@ -177,11 +176,5 @@ fn stamp() -> String {
 /// Secrets went somewhere, or what holds changed: the audit log of the data directory tells of it.
 fn write_down(data_dir: &Path, action: &str, path: &Path) -> Result<()> {
     let event = AuditEvent::DatabasesCopied { action: action.to_owned(), path: path.display().to_string() };
-    let record = AuditRecord { at_ms: SystemClock.now_ms(), actor: ACTOR.to_owned(), event };
-    let store = Store::open(data_dir)?;
-    block_on(async {
-        store.append_audit(record).await?;
-        store.close().await;
-        Ok(())
-    })
+    block_on(super::write_down(data_dir, event))
 }

@@ -1,6 +1,11 @@
 //! One module per command: its arguments and what it does. Only these modules print, through [`crate::output`].
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
+use leanclaw_store::Store;
+use leanclaw_types::audit::{AuditEvent, AuditRecord};
+use leanclaw_types::clock::{Clock as _, SystemClock};
 
 use crate::config::{self, Flags, Resolution, Sources};
 use crate::output;
@@ -29,6 +34,15 @@ pub(crate) mod version;
 
 /// Who acts in the audit rows of commands that work on the stored data themselves.
 pub(crate) const ACTOR: &str = "client:cli";
+
+/// Adds a row to the audit log of a data directory, for a command that changed something there itself.
+async fn write_down(data_dir: &Path, event: AuditEvent) -> Result<()> {
+    let record = AuditRecord { at_ms: SystemClock.now_ms(), actor: ACTOR.to_owned(), event };
+    let store = Store::open(data_dir)?;
+    store.append_audit(record).await?;
+    store.close().await;
+    Ok(())
+}
 
 /// Resolves the settings of this process; warnings are left to the caller.
 fn resolve(flags: Flags) -> Result<Resolution> {

@@ -10,24 +10,25 @@ use anyhow::Result;
 use leanclaw_gateway::{
     Settings, SettingsIssue, changed_keys, merge_settings, settings_refusal, settings_text, without_secrets,
 };
+use leanclaw_types::audit::AuditEvent;
 use serde_json::{Value, json};
 
 use super::gateway::Which;
-use super::{block_on, sources};
+use super::{block_on, resolve, sources, write_down};
 use crate::admin::{self, Online};
 use crate::client::ClientError;
 use crate::config::{self, Flags, json5_tree, variables};
 use crate::locate::Named;
-use crate::output;
 use crate::report::Advice;
 use crate::wiring::{SettingsFile, set};
+use crate::{data_dir, output};
 
 /// Whose settings are meant.
 enum Whose {
     /// A gateway's.
     Gateway(Box<Online>),
-    /// Those that a program started from here would have: none runs.
-    File(Arc<dyn Settings>),
+    /// Those that a program started from here, with these flags, would have: none runs.
+    File(Arc<dyn Settings>, Flags),
 }
 
 async fn meant(flags: Flags, gateway: Which) -> Result<Whose> {
@@ -37,14 +38,14 @@ async fn meant(flags: Flags, gateway: Which) -> Result<Whose> {
         return Ok(Whose::Gateway(Box::new(Online::new(found.connect().await?))));
     }
     let named = Named::by(&flags);
-    let sources = sources(flags)?;
+    let sources = sources(flags.clone())?;
     // What is set may be what repairs the file.
     if let Ok(resolution) = config::resolve(&sources)
         && let Some(online) = admin::running_here(&resolution.config, named, timeout).await?
     {
         return Ok(Whose::Gateway(Box::new(online)));
     }
-    Ok(Whose::File(Arc::new(SettingsFile::new(sources))))
+    Ok(Whose::File(Arc::new(SettingsFile::new(sources)), flags))
 }
 
 /// Prints what is in effect at a key of the configuration file or for a variable.
@@ -52,7 +53,7 @@ pub(crate) fn get(flags: Flags, gateway: Which, key: &str, as_json: bool) -> Res
     let shown = block_on(async {
         match meant(flags, gateway).await? {
             Whose::Gateway(mut online) => in_effect(&online.call("config.get", json!({})).await?),
-            Whose::File(settings) => {
+            Whose::File(settings, _) => {
                 let text = settings.load()?;
                 let checked = settings.check(text.as_deref().unwrap_or("{}"));
                 let hint = "`leanclaw config check` names everything that is wrong";
@@ -111,7 +112,14 @@ pub(crate) fn put(flags: Flags, gateway: Which, key: &str, value: &str, as_json:
     let Done { answer, place, warnings } = block_on(async {
         match meant(flags, gateway).await? {
             Whose::Gateway(mut online) => through(&mut online, &patch).await,
-            Whose::File(settings) => directly(&settings, &patch),
+            Whose::File(settings, flags) => {
+                let (done, changed) = directly(&settings, &patch)?;
+                // It is set; that it cannot be written down is no reason to call it failed.
+                if let Err(error) = note_change(flags, changed).await {
+                    output::warning(&format!("{path} is set, but the audit log cannot tell of it: {error:#}"));
+                }
+                Ok(done)
+            }
         }
     })?;
     if as_json {
@@ -162,7 +170,8 @@ async fn through(online: &mut Online, patch: &Value) -> Result<Done> {
     Ok(Done { answer, place: "in the program that runs", warnings })
 }
 
-fn directly(settings: &Arc<dyn Settings>, patch: &Value) -> Result<Done> {
+/// Changes the file; gives the keys that changed, too.
+fn directly(settings: &Arc<dyn Settings>, patch: &Value) -> Result<(Done, Vec<String>)> {
     let stored = settings.load()?;
     let before = settings.check(stored.as_deref().unwrap_or("{}"));
     if let Some(message) = before.syntax {
@@ -182,11 +191,19 @@ fn directly(settings: &Arc<dyn Settings>, patch: &Value) -> Result<Done> {
     settings.store(&text)?;
     let restart = json!({ "outranked": checked.outranked_at(&changed) });
     let config = without_secrets(settings, &checked.parsed);
-    Ok(Done {
+    let done = Done {
         answer: json!({ "ok": true, "path": settings.path(), "config": config, "restart": restart }),
         place: "in a program that is started from here",
         warnings: checked.warnings.into_iter().map(|warning| warning.message).collect(),
-    })
+    };
+    Ok((done, changed))
+}
+
+/// The audit log of the data directory that counts now tells of the change, as the program would have.
+async fn note_change(flags: Flags, keys: Vec<String>) -> Result<()> {
+    let data_dir = resolve(flags)?.config.data_dir;
+    data_dir::prepare(&data_dir)?;
+    write_down(&data_dir, AuditEvent::ConfigChanged { action: "patch".to_owned(), keys }).await
 }
 
 fn refused(message: &str) -> Advice {

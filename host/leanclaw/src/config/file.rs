@@ -101,6 +101,10 @@ impl FileSettings {
             let message = "hooks.enabled is true and there is no hooks.token: set it to a secret of its own".to_owned();
             self.problems.push(Problem::Conflict { message });
         }
+        if self.hooks.only_enabled {
+            let (path, what) = (path.display(), "set `hooks.token` to a secret of its own to switch them on");
+            self.warnings.push(format!("{path}: `hooks.enabled` alone leaves hooks off; {what}"));
+        }
     }
 
     /// Takes the first of a variable's keys that is set into the layer.
@@ -204,6 +208,32 @@ mod tests {
         assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
         assert!(settings.warnings[0].contains("gateway.apiKey"), "{:?}", settings.warnings);
         assert!(read_text("{gateway: {auth: {token: 'same'}, apiKey: 'same'}}").warnings.is_empty());
+    }
+
+    /// Every key that the original LeanClaw knows, as its own documentation shows them.
+    #[test]
+    fn a_whole_file_of_the_original_stops_nothing() {
+        let settings = read_text(
+            r#"{
+              "assistant": {"name": "Andy"},
+              "gateway": {"port": 18790, "host": "127.0.0.1", "apiKey": "secret"},
+              "container": {"image": "leanclaw-agent:latest", "timeout": 1800000, "maxConcurrent": 5,
+                            "maxOutputSize": 10485760, "memoryLimit": "512m", "cpuLimit": "1.0"},
+              "provider": {"default": "anthropic", "anthropicApiKey": "a", "githubToken": "g"},
+              "localProvider": {"baseUrl": "http://localhost:8000", "apiKey": "k", "model": "m"},
+              "heartbeat": {"interval": 60000, "skipWhenBusy": true},
+              "compaction": {"model": "claude-haiku-4-5", "autoCompact": true},
+              "approval": {"timeout": 60000},
+              "skills": {"dir": "/path"},
+              "hooks": {"enabled": true},
+              "messageRouting": {"rules": [{"match": ["code review", "PR"], "model": "m"}], "default": "n"}
+            }"#,
+        );
+        assert_eq!(settings.problems.len(), 0, "{:?}", settings.problems);
+        assert_eq!(value_of(&settings, &variables::GATEWAY_PORT).as_deref(), Some("18790"));
+        assert_eq!(value_of(&settings, &variables::GATEWAY_API_KEY).as_deref(), Some("\"secret\""));
+        let of_hooks: Vec<&String> = settings.warnings.iter().filter(|line| line.contains("hooks")).collect();
+        assert!(matches!(of_hooks.as_slice(), [line] if line.contains("`hooks.token`")), "{of_hooks:?}");
     }
 
     #[test]

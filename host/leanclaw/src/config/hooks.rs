@@ -28,8 +28,10 @@ const OF_AGENTS: [&str; 12] = [
 pub(crate) struct HooksSection {
     /// None where hooks are switched off.
     pub(crate) hooks: Option<Hooks>,
-    /// Whether they are switched on without a token.
+    /// Whether they are set up and switched on without a token.
     pub(crate) lacks_token: bool,
+    /// Whether `enabled` is all that is said, as the original LeanClaw has it, which took no hooks by it.
+    pub(crate) only_enabled: bool,
     pub(crate) wrong: Vec<Wrong>,
     pub(crate) unknown: Vec<String>,
 }
@@ -37,6 +39,7 @@ pub(crate) struct HooksSection {
 impl HooksSection {
     /// Reads what is known of the value of the key `hooks`, and leaves the rest.
     pub(crate) fn take(&mut self, hooks: &mut Map<String, Value>) {
+        let is_alone = hooks.len() == 1;
         let enabled = hooks.shift_remove("enabled").is_some_and(|given| self.truth("hooks.enabled", &given));
         let token = hooks.shift_remove("token").and_then(|given| {
             let secret = value::secret(&given);
@@ -63,7 +66,8 @@ impl HooksSection {
         if let Some(mappings) = hooks.shift_remove("mappings") {
             read.mappings = self.mappings(&mappings);
         }
-        self.lacks_token = enabled && token.is_none() && self.wrong.is_empty();
+        let is_without = enabled && token.is_none() && self.wrong.is_empty();
+        (self.lacks_token, self.only_enabled) = (is_without && !is_alone, is_without && is_alone);
         self.hooks = token.filter(|_| enabled).map(|_| read);
     }
 
@@ -209,8 +213,10 @@ mod tests {
     #[test]
     fn hooks_are_off_until_they_are_switched_on_and_want_a_token() {
         assert_eq!(read(json!({"token": "t"})).0.hooks, None);
+        let (section, _) = read(json!({"enabled": true, "path": "/in"}));
+        assert!(section.hooks.is_none() && section.lacks_token && !section.only_enabled);
         let (section, _) = read(json!({"enabled": true}));
-        assert!(section.hooks.is_none() && section.lacks_token);
+        assert!(section.hooks.is_none() && !section.lacks_token && section.only_enabled);
         let (section, _) = read(json!({
             "enabled": 1, "token": "has space", "path": "/plugins/x", "maxBodyBytes": 0, "mappings": [3, {"action": "x"}],
         }));

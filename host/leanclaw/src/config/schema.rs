@@ -169,7 +169,8 @@ fn put(node: &mut Value, key: &str, leaf: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Places, Sources, resolve};
+    use crate::config::problem::Problem;
+    use crate::config::{FileText, Places, Sources, resolve};
 
     #[test]
     fn every_key_is_described_and_every_default_has_its_shape() {
@@ -204,6 +205,53 @@ mod tests {
                 _ => written.is_string(),
             };
             assert!(fits, "{}: {written}", effective.variable.name);
+        }
+    }
+
+    /// Every key below a node whose schema bounds its value, with values the schema allows and values it does not.
+    fn bounded(node: &Value, key: &str, found: &mut Vec<(String, Vec<Value>, Vec<Value>)>) {
+        for (name, node) in node["properties"].as_object().into_iter().flatten() {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            let (mut good, mut bad) = (Vec::new(), Vec::new());
+            if let Some(least) = node["minimum"].as_i64() {
+                good.push(json!(least));
+                bad.push(json!(least - 1));
+            }
+            if let Some(most) = node["maximum"].as_i64() {
+                good.push(json!(most));
+                bad.push(json!(most + 1));
+            }
+            if let Some(values) = node["enum"].as_array() {
+                good.extend(values.iter().cloned());
+                bad.push(json!("no-such-word"));
+            }
+            if !good.is_empty() {
+                bad.push(json!({"an": "object"}));
+                found.push((key.clone(), good, bad));
+            }
+            bounded(node, &key, found);
+        }
+    }
+
+    /// A form that goes by the schema must neither offer what is refused nor refuse what is taken.
+    #[test]
+    fn the_schema_has_the_bounds_that_are_enforced() {
+        let mut keys = Vec::new();
+        bounded(&schema(), "", &mut keys);
+        assert!(keys.len() > 20, "{keys:?}");
+        let is_taken = |key: &str, value: &Value| {
+            let nested = key.rsplit('.').fold(value.clone(), |inner, part| json!({part: inner}));
+            let mut sources = Sources::of_environment([].into());
+            sources.config_file.1 = FileText::Text { text: nested.to_string(), others_can_read: false };
+            let problems = resolve(&sources).map_or_else(|error| error.problems, |_| Vec::new());
+            // Others are about what else has to be said with it.
+            !problems
+                .iter()
+                .any(|problem| matches!(problem, Problem::Invalid { source, .. } if source.to_string().contains(key)))
+        };
+        for (key, good, bad) in keys {
+            good.iter().for_each(|value| assert!(is_taken(&key, value), "{key}: {value} is refused"));
+            bad.iter().for_each(|value| assert!(!is_taken(&key, value), "{key}: {value} is taken"));
         }
     }
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use leanclaw_gateway::{
     AuditSink, Channel, PluginHost, PluginMethod, RecordChange, Records, RouteBody, WebhookReply, WebhookRequest,
 };
-use leanclaw_plugin::{CallContext, Method, Plugins};
+use leanclaw_plugin::{CallContext, ChannelDescription, Method, Plugins};
 use leanclaw_store::{KvStore, Store};
 use leanclaw_types::audit::AuditRecord;
 use leanclaw_types::message::{Outbound, Receipt};
@@ -170,11 +170,12 @@ impl PluginHost for PluginGateway {
     }
 
     fn channels(&self) -> Vec<Channel> {
-        self.plugins
-            .channels()
-            .into_iter()
-            .map(|(key, channel)| Channel { key, id: channel.id, title: channel.title })
-            .collect()
+        let cut_off = self.plugins.cut_off_channels();
+        let shown = |(key, channel): (PluginKey, ChannelDescription)| {
+            let cut_off = cut_off.iter().any(|(other, _)| *other == key);
+            Channel { key, id: channel.id, title: channel.title, cut_off }
+        };
+        self.plugins.channels().into_iter().map(shown).collect()
     }
 
     async fn deliver(&self, key: &PluginKey, message: Outbound, caller: Caller) -> Result<Receipt, Failure> {

@@ -171,3 +171,35 @@ fn note_use(file: &File) {
         let _ = file.set_modified(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::EngineHash;
+    use crate::{CacheBounds, Digest, EngineSettings, Pooling, Wasm};
+
+    /// Between the check and the mapping the name may come to mean another file. What is run is what was checked.
+    #[test]
+    fn what_was_verified_is_mapped_whatever_its_name_means_by_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(&directory.path().join("code"), CacheBounds::default()).unwrap();
+        let settings = EngineSettings { pooling: Pooling::Off, ..EngineSettings::default() };
+        let wasm = Wasm::new(settings).unwrap();
+        let engine = wasm.engine();
+        let stored = |name: &str| {
+            let text = format!("(component (core module $m) (export \"{name}\" (core module $m)))");
+            let key = EntryKey::new(&Digest::of(text.as_bytes()), EngineHash::of(engine));
+            cache.store(&key, &engine.precompile_component(text.as_bytes()).unwrap()).unwrap();
+            key
+        };
+        let (checked, other) = (stored("checked"), stored("other"));
+        let path = cache.path_of(&checked);
+        let file = open_private(&path).unwrap();
+        let code_bytes = cache.verify(&file, &checked, path.clone()).unwrap();
+        std::fs::rename(cache.path_of(&other), &path).unwrap();
+        let component = map(engine, &file, code_bytes).unwrap();
+        assert!(component.get_export_index(None, "checked").is_some());
+        assert!(component.get_export_index(None, "other").is_none());
+        assert!(matches!(cache.load(engine, &checked), Lookup::Rejected(Rejection::WrongEntry)));
+    }
+}

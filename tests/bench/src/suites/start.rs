@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use leanclaw_bench::numbers::{median, milliseconds};
+use leanclaw_bench::numbers::{median, megabytes, milliseconds};
 use serde_json::{Value, json};
 
 use crate::bare;
@@ -58,8 +58,8 @@ fn examples(places: &Places, repeats: usize) -> Result<Vec<Figure>> {
         Figure::new("start", format!("exec to ready, {count} examples"), ours, "ms")
             .beside(hello.ready)
             .target(Target::AtMost(100.0)),
-        Figure::new("start", format!("memory, {count} examples, each called once"), memory, "MiB")
-            .beside(engine)
+        Figure::new("start", format!("memory, {count} examples, each called once"), megabytes(memory), "MB")
+            .beside(megabytes(engine))
             .target(Target::AtMost(60.0))
             .details(json!({"helloMib": hello.mib, "bareEngineMib": engine})),
         Figure::new("start", "memory of the smallest HTTP server", hello.mib, "MiB"),

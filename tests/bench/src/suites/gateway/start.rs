@@ -1,7 +1,7 @@
 //! From exec to ready, and the memory of a gateway that has served one client.
 
 use anyhow::Result;
-use leanclaw_bench::numbers::{median, milliseconds};
+use leanclaw_bench::numbers::{median, megabytes, milliseconds};
 
 use super::REFERENCE;
 use crate::options::Places;
@@ -49,8 +49,4 @@ pub(super) fn run(places: &Places, quick: bool) -> Result<Vec<Figure>> {
         Figure::new("start", "of it its own, the rest being pages of files", median(our_own), "MB")
             .beside(median(bare_own)),
     ])
-}
-
-fn megabytes(mib: f64) -> f64 {
-    mib * 1024.0 * 1024.0 / 1e6
 }
