@@ -126,3 +126,26 @@ fn sleep_until_called(shared: &Shared) {
     }
     shared.asleep.store(false, Ordering::SeqCst);
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Engine;
+
+    use super::*;
+
+    /// A thread that ended, for whatever reason, is seen to have.
+    #[test]
+    fn it_is_known_when_nothing_ticks_any_more() {
+        let engine = Engine::default();
+        let ticker = Ticker::start(engine.weak(), Duration::from_millis(1)).unwrap();
+        assert!(ticker.is_alive());
+        drop(engine);
+        let began = std::time::Instant::now();
+        while ticker.is_alive() {
+            // It may be on its way to sleep; a call that begins wakes it.
+            drop(ticker.enter());
+            assert!(began.elapsed() < Duration::from_secs(60), "the thread goes on without an engine");
+            std::thread::yield_now();
+        }
+    }
+}

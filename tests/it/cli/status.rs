@@ -31,6 +31,21 @@ async fn how_a_gateway_stands_is_told_in_lines_and_as_json() {
     client.ok("wake", json!({"mode": "now", "text": "look"})).await;
     let lines = ask(&["status"]).await.ok();
     assert!(lines.contains("sessions   1") && lines.contains("1 waiting for an agent"), "{lines}");
+    // Every command that asks a gateway goes where it is pointed, and nowhere else.
+    let families: [(&[&str], &str); 4] = [
+        (&["sessions", "--json"], "/sessions/0/key"),
+        (&["devices", "--json"], "/paired"),
+        (&["nodes", "--json"], "/nodes"),
+        (&["call", "status"], "/runtimeVersion"),
+    ];
+    for (command, holds) in families {
+        let told = elsewhere.run(&[command, &["--url", &url, "--token", "right"]].concat()).await.json();
+        assert!(told.pointer(holds).is_some(), "{command:?}: {told}");
+        let wrong = elsewhere.run(&[command, &["--url", &url, "--token", "wrong"]].concat()).await.failed(1);
+        assert!(wrong.contains("token"), "{command:?}: {wrong}");
+    }
+    let lines = elsewhere.run(&["logs", "--url", &url, "--token", "right"]).await.ok();
+    assert!(lines.contains("ready"), "{lines}");
     let wrong = elsewhere.run(&["health", "--url", &url, "--token", "wrong"]).await.failed(1);
     assert!(wrong.contains("token"), "{wrong}");
     program.stop().await;
