@@ -7,7 +7,7 @@ import { answering, PluginFailure } from './failure.js';
 import { checkedHandler, optionalJson } from './define.js';
 import { Headers } from './headers.js';
 import { liftJson, liftPart, liftPlace } from './messages.js';
-import { decode, toBytes } from './utf8.js';
+import { decode, decodeText, toBytes } from './utf8.js';
 
 /**
  * @typedef {object} Outbound
@@ -151,4 +151,4 @@ function lowerReaction(reaction) {
 }
 
 /** @param {Uint8Array} body */
-const readers = (body) => ({ text: () => decode(body), json: () => JSON.parse(decode(body)) });
+const readers = (body) => ({ text: () => decodeText(body), json: () => JSON.parse(decodeText(body)) });

@@ -10,7 +10,7 @@ import host from 'leanclaw:plugin/http@0.1.0';
 import { createBlob, readAll } from './blobs.js';
 import { failing } from './failure.js';
 import { Headers } from './headers.js';
-import { decode } from './utf8.js';
+import { decodeText } from './utf8.js';
 
 export { Headers };
 
@@ -46,8 +46,7 @@ export class Response {
 
   /** @returns {string} */
   text() {
-    const text = decode(this.bytes());
-    return text.startsWith('\ufeff') ? text.slice(1) : text;
+    return decodeText(this.bytes());
   }
 
   /** @returns {any} */

@@ -80,6 +80,12 @@ export function decode(bytes) {
   return text + String.fromCodePoint(...codes);
 }
 
+/** As {@link decode}, without a byte order mark. @param {ArrayLike<number>} bytes @returns {string} */
+export function decodeText(bytes) {
+  const text = decode(bytes);
+  return text.startsWith('\ufeff') ? text.slice(1) : text;
+}
+
 /** @param {Data} data @returns {Uint8Array} */
 export function toBytes(data) {
   if (typeof data === 'string') return encode(data);

@@ -1,6 +1,8 @@
 //! Plugin authors and admins at the command line: from `plugin new` to a running plugin that is swapped while it runs,
-//! in every language (`walk_through`); and what `install`, `secret` and `remove` refuse and keep.
+//! in every language (`walk_through`); what each language's kit can do in a component (`kits`); and what `install`,
+//! `secret` and `remove` refuse and keep.
 
+mod kits;
 mod walk_through;
 
 use std::fs;

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { decode, encode } from '../utf8.js';
+import { decode, decodeText, encode } from '../utf8.js';
 
 const TEXTS = ['', 'plain', 'äöü ß', '漢字かな', '👩‍👩‍👧 𝄞', '\ud800 lone', 'lone \udfff', '\u0000\u007f\u0080\u07ff\u0800\uffff\u{10000}\u{10ffff}', 'x'.repeat(10_000) + 'é'];
+
+test('a byte order mark is no part of a text', () => {
+  assert.equal(decodeText(encode('\ufeffä\ufeff')), 'ä\ufeff');
+  assert.equal(decodeText([]), '');
+});
 
 test('encodes as node does', () => {
   for (const text of TEXTS) assert.deepEqual(encode(text), new TextEncoder().encode(text), JSON.stringify(text.slice(0, 20)));

@@ -1,13 +1,18 @@
-"""Messaging channels: ``Channel = channel(...)``, ``Webhook = webhook(...)``. Export what the world names."""
+"""Messaging channels: ``Channel = channel(...)``, ``Webhook = webhook(...)``, ``ChannelActions = channel_actions(...)``.
+
+Export what the world names. ``poll`` and ``socket`` make the other ways in which messages come in.
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .failure import answering
+from .failure import PluginFailure, answering
+from .handlers import dumps
 from .headers import HeaderRecord, Headers
-from .messages import Outbound, lift_outbound, lower_extra
+from .messages import Outbound, Place, lift_outbound, lift_place, lower_extra
+from .schema import to_json
 
 
 @dataclass
@@ -59,6 +64,24 @@ def channel(
     return Channel
 
 
+def channel_actions(actions: dict[str, Callable[[Place, Any], Any]]) -> type:
+    """The ``ChannelActions`` export: what a channel can do besides sending, by the names in its ``abilities``.
+
+    Each gets the place and its arguments, and returns anything that JSON can hold.
+    """
+
+    class ChannelActions:
+        def perform(self, action: str, place: Any, arguments: str) -> str:
+            def work() -> str:
+                if action not in actions:
+                    raise PluginFailure("unsupported", f"The channel cannot {action}.")
+                return dumps(to_json(actions[action](lift_place(place), json.loads(arguments))))
+
+            return answering(work)
+
+    return ChannelActions
+
+
 @dataclass(frozen=True)
 class WebhookRequest:
     """A request to ``/plugins/<id>/hook/...``; ``query`` without the ``?``, ``remote`` is the peer's address."""
@@ -72,10 +95,11 @@ class WebhookRequest:
 
     @property
     def text(self) -> str:
-        return self.body.decode(errors="replace")
+        """The body as UTF-8, without a byte order mark; bytes that are not UTF-8 are replaced."""
+        return self.body.decode(errors="replace").removeprefix("\ufeff")
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        return json.loads(self.text)
 
 
 @dataclass

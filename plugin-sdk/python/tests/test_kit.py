@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import unittest
+from types import SimpleNamespace
 
 from leanclaw_plugin import Context, PluginFailure
 from leanclaw_plugin._bridge import Err
@@ -200,6 +201,39 @@ class OtherExports(unittest.TestCase):
         self.assertEqual(self.host.webhook(plugin.Webhook, **post).body, b"duplicate")
         self.assertEqual(self.host.inbox[0].parts[0].text, "hé")
         self.assertEqual(self.host.webhook(plugin.Webhook, method="GET").status, 405)
+
+    def test_a_channel_acts_and_says_what_it_cannot(self) -> None:
+        place = SimpleNamespace(id="room", kind="direct", thread=None, title=None, extra=None)
+        self.assertEqual(plugin.ChannelActions().perform("typing", place, '{"for":3}'), '{"place": "room", "for": 3}')
+        with self.assertRaises(Err) as raised:
+            plugin.ChannelActions().perform("dance", place, "{}")
+        self.assertEqual(raised.exception.value.code, "unsupported")
+
+    def test_a_poll_asks_and_takes_answers_and_failures(self) -> None:
+        asked = plugin.Poll().next()
+        self.assertEqual((asked.wait_ms, asked.request.method, asked.request.body), (5, "GET", "ä".encode()))
+        self.assertEqual([(header.name, header.value) for header in asked.request.headers], [("x-since", b"1")])
+        self.assertIsNone(plugin.Poll().next().request, "nothing to ask now")
+        with self.assertRaises(Err):
+            plugin.Poll().next()
+        self.host.call_hook(plugin.Hook, "unknown", {})
+        plugin.Poll().received(SimpleNamespace(value=SimpleNamespace(status=200, headers=[], body=b'\xef\xbb\xbf{"news":1}')))
+        failure = SimpleNamespace(code="unavailable", message="No.", retryable=True, retry_after_ms=None, extra=None)
+        plugin.Poll().received(Err(failure))
+        self.assertEqual(self.host.events, [("polled", {"news": 1}), ("polled", "unavailable")])
+
+    def test_a_socket_reacts(self) -> None:
+        target = plugin.Socket().target()
+        self.assertEqual((target.url, target.headers[0].name, target.protocols), ("wss://example.com", "x-a", ["chat"]))
+        text = plugin.Socket().received(SimpleNamespace(kind="text", data="hé".encode()))
+        self.assertEqual([(frame.kind, frame.data) for frame in text.send], [("text", "HÉ".encode()), ("binary", b"more")])
+        self.assertEqual((text.wake_after_ms, text.close), (9, False))
+        binary = plugin.Socket().received(SimpleNamespace(kind="binary", data=b"12"))
+        self.assertEqual((binary.send[0].kind, binary.send[0].data), ("binary", b"21"))
+        for nothing in [plugin.Socket().opened(), plugin.Socket().received(SimpleNamespace(kind="text", data=b"quiet"))]:
+            self.assertEqual((nothing.send, nothing.wake_after_ms, nothing.close), ([], None, False))
+        self.assertTrue(plugin.Socket().woken().close)
+        self.assertIsNone(plugin.Socket().closed(1006, ""))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::blob::Blob;
 use crate::failure::{Failure, code};
 use crate::headers::Headers;
+use crate::json::BYTE_ORDER_MARK;
 use crate::{host, json, services};
 
 /// A request to be sent.
@@ -168,13 +169,17 @@ impl Response {
         self.body.bytes(max_bytes)
     }
 
-    /// The body as text, if it is at most `max_bytes` of UTF-8.
+    /// The body as text without a byte order mark, if it is at most `max_bytes` of UTF-8.
     ///
     /// # Errors
     /// `too-large`, `unavailable` when it is not UTF-8, or a [`Failure`] of the host.
     pub fn text(self, max_bytes: usize) -> Result<String, Failure> {
-        String::from_utf8(self.bytes(max_bytes)?)
-            .map_err(|_| Failure::new(code::UNAVAILABLE, "The server's answer is not UTF-8 text."))
+        let mut text = String::from_utf8(self.bytes(max_bytes)?)
+            .map_err(|_| Failure::new(code::UNAVAILABLE, "The server's answer is not UTF-8 text."))?;
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
+        Ok(text)
     }
 
     /// The body read as JSON, if it is at most `max_bytes`.
@@ -215,6 +220,14 @@ mod tests {
     fn response(status: u16, retry_after: Option<&str>) -> Response {
         let headers = retry_after.map(|value| ("retry-after", value)).into_iter().collect();
         Response { status, headers, body: Blob::new("text/plain", "") }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        let of = |body: &str| Response { body: Blob::new("text/plain", body), ..response(200, None) };
+        assert_eq!(of("\u{feff}gr\u{fc}\u{df}e\u{feff}").text(99).unwrap(), "gr\u{fc}\u{df}e\u{feff}");
+        assert_eq!(of("\u{feff}[1]").json::<Vec<u8>>(99).unwrap(), [1]);
+        assert_eq!(of("").text(99).unwrap(), "");
     }
 
     #[test]

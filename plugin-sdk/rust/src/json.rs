@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, code};
 
+/// Some servers write it before UTF-8. It belongs to no text and is no JSON.
+pub(crate) const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Reads `text` as a `T`; a mistake names its path, such as `tags[2].name`.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_str(text);

@@ -31,7 +31,7 @@ impl Request {
     /// `invalid-input`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let text = str::from_utf8(&self.body).map_err(|_| Failure::invalid_input("The body is not UTF-8 text."))?;
-        json::read(text, "body")
+        json::read(text.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(text), "body")
     }
 }
 
@@ -121,6 +121,12 @@ pub trait HttpRoutes: 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_json() {
+        let request = Request { body: "\u{feff}[1]".into(), ..Request::default() };
+        assert_eq!(request.json::<Vec<u8>>().unwrap(), [1]);
+    }
 
     #[test]
     fn a_failure_answers_with_its_kind_and_hides_what_is_internal() {

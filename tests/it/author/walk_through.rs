@@ -15,23 +15,23 @@ use crate::support::{Place, Program, Run, eventually, eventually_within, run_at_
 const BUILD_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A language, and what of the README differs in it.
-struct Walk {
-    language: &'static str,
+pub(super) struct Walk {
+    pub(super) language: &'static str,
     /// Runs the builds.
-    program: &'static str,
+    pub(super) program: &'static str,
     /// What makes components, unless the program does.
-    tool: Option<&'static str>,
+    pub(super) tool: Option<&'static str>,
     /// The arguments of `leanclaw call`.
     call: [&'static str; 2],
     /// Where the greeting is in the answer.
     greeting: &'static str,
     /// The file that is edited.
-    source: &'static str,
+    pub(super) source: &'static str,
     /// A part of it that says hello, and one that says something else.
     edit: [&'static str; 2],
 }
 
-const RUST: Walk = Walk {
+pub(super) const RUST: Walk = Walk {
     language: "rust",
     program: "cargo",
     tool: None,
@@ -40,7 +40,7 @@ const RUST: Walk = Walk {
     source: "src/lib.rs",
     edit: [r#"greeting: "Hello""#, r#"greeting: "Servus""#],
 };
-const JAVASCRIPT: Walk = Walk {
+pub(super) const JAVASCRIPT: Walk = Walk {
     language: "js",
     program: "node",
     tool: Some("componentize-qjs"),
@@ -49,7 +49,7 @@ const JAVASCRIPT: Walk = Walk {
     source: "plugin.js",
     edit: ["Hello, ", "Servus, "],
 };
-const PYTHON: Walk =
+pub(super) const PYTHON: Walk =
     Walk { language: "python", program: "python3", tool: Some("componentize-py"), source: "plugin.py", ..JAVASCRIPT };
 
 /// The target folder of this repository's build.
@@ -79,7 +79,7 @@ fn with_tools(command: &mut Command) {
 }
 
 /// A test that cannot run must not count as one that passed.
-fn needs(program: &str, tool: Option<&str>) {
+pub(super) fn needs(program: &str, tool: Option<&str>) {
     let has_program = Command::new(program).arg("--version").output().is_ok_and(|said| said.status.success());
     assert!(has_program, "`{program}` is needed to build plugins in its language: install it");
     if let Some(tool) = tool {
@@ -89,7 +89,7 @@ fn needs(program: &str, tool: Option<&str>) {
 }
 
 /// Runs a command in `folder`, with compilers, for as long as it takes: a first build compiles an SDK.
-async fn in_folder(place: &Place, folder: &Path, arguments: &[&str]) -> Run {
+pub(super) async fn in_folder(place: &Place, folder: &Path, arguments: &[&str]) -> Run {
     let mut command = place.command(arguments);
     with_tools(&mut command);
     command.current_dir(folder);
@@ -99,7 +99,7 @@ async fn in_folder(place: &Place, folder: &Path, arguments: &[&str]) -> Run {
 }
 
 /// Makes a new plugin.
-async fn new(place: &Place, name: &str, options: &[&str]) -> PathBuf {
+pub(super) async fn new(place: &Place, name: &str, options: &[&str]) -> PathBuf {
     let arguments: Vec<&str> = [&["plugin", "new", name], options].concat();
     let said = place.run(&arguments).await.ok();
     assert!(said.contains("leanclaw plugin build"), "it says what comes next: {said}");
@@ -115,7 +115,7 @@ async fn new(place: &Place, name: &str, options: &[&str]) -> PathBuf {
 }
 
 /// Builds and checks it; the SHA-256 of its component.
-async fn build(place: &Place, folder: &Path, name: &str) -> Value {
+pub(super) async fn build(place: &Place, folder: &Path, name: &str) -> Value {
     let built = in_folder(place, folder, &["plugin", "build", "--json"]).await.json();
     assert_eq!(built["id"], name);
     assert!(Path::new(text(&built["file"])).starts_with(folder.canonicalize().unwrap().join("dist")));

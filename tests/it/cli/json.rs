@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use leanclaw_test_guests::{Guest, echo};
 use serde_json::{Value, json};
 
-use crate::support::{Place, eventually_or, install_guest, manifest, run};
+use crate::support::{Place, env, eventually_or, install_guest, manifest, run, text};
 
 /// A command that goes on, whose lines are read from a file.
 struct Following(Child, std::path::PathBuf);
@@ -103,4 +103,36 @@ async fn what_goes_on_is_an_object_per_line() {
     audit.until("what came later", |row| row["kind"] == "plugin-revoked").await;
     drop((logs, audit));
     program.stop().await;
+}
+
+/// What a guest says stands in the program's own log too, with the plugin and the call it belongs to.
+#[tokio::test]
+async fn guest_text_is_in_the_programs_log_with_its_plugin_and_call() {
+    let place = Place::empty();
+    let talking = Guest::method("import log;", SAY).text("info", "info").text("text", "spoken\n\u{1b}[2J");
+    install_guest(&place, &manifest("talker", "1", &json!({})), &talking.build().unwrap());
+    let program = place.start_with(env("LOG_FORMAT", "json")).await;
+    program.grant_all("talker").await;
+    let mut client = program.client().await;
+    for _ in 0..2 {
+        client.ok("talker.run", json!({})).await;
+    }
+    let ring = place.run(&["plugin", "logs", "talker", "--json"]).await.json();
+    let calls_of = |lines: &[Value], name: &str| -> Vec<String> {
+        let spoken = lines.iter().filter(|line| line["message"].as_str().is_some_and(|said| said.contains("spoken")));
+        spoken.map(|line| text(&line[name]).to_owned()).collect()
+    };
+    let kept = calls_of(ring.as_array().unwrap(), "callId");
+    assert!(kept.len() == 2 && kept[0] != kept[1] && kept.iter().all(|call| !call.is_empty()), "{ring}");
+    let (_, log) = {
+        program.terminate();
+        program.end().await
+    };
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(calls_of(&lines, "call_id"), kept, "the same calls: {log}");
+    let spoken: Vec<&Value> =
+        lines.iter().filter(|line| line["call_id"] == kept[0] && line["source"] == "log").collect();
+    let [line] = spoken[..] else { panic!("one line per call: {log}") };
+    assert_eq!((&line["plugin"], &line["level"]), (&json!("talker"), &json!("INFO")), "{line}");
+    assert!(!text(&line["message"]).contains(['\n', '\u{1b}']), "escaped: {line}");
 }
