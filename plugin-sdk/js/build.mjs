@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { assembleWit, BuildError, findContract } from './build/wit.mjs';
 
 const KIT = path.dirname(fileURLToPath(import.meta.url));
+const OLDEST_NODE = [20, 6];
 const TOOL = 'componentize-qjs';
 const USAGE = `node build.mjs ENTRY.js -o OUTPUT.wasm (--world NAME | --world FILE.wit | --import A,B --export C,D) [options]
 
@@ -27,6 +28,10 @@ const USAGE = `node build.mjs ENTRY.js -o OUTPUT.wasm (--world NAME | --world FI
 
 /** @param {string[]} args */
 function build(args) {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])) {
+    throw new BuildError(`Node.js ${process.version} is too old for this kit: install Node.js ${OLDEST_NODE.join('.')} or later (https://nodejs.org).`);
+  }
   const { values, positionals } = parsed(args);
   if (values.help) return console.log(USAGE);
   const [entry, ...more] = positionals;

@@ -13,6 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Older ones stop at the first annotation below, with a message that helps nobody.
+if sys.version_info < (3, 10):
+    sys.exit(f"Python {sys.version.split()[0]} is too old for this kit: install Python 3.10 or later (https://www.python.org).")
+
 KIT = Path(__file__).resolve().parent
 TOOL = "componentize-py"
 PINNED = "0.25.1"

@@ -2,11 +2,11 @@
 //!
 //! The same sources and toolchain give the same bytes: sorted names, no times, no owners.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::archive::Archive;
 use crate::arguments::Arguments;
@@ -14,6 +14,8 @@ use crate::fingerprint::{files_below, sha256_of_file};
 use crate::repository::Repository;
 use crate::toolchain::Toolchain;
 use crate::{plugins, setup, ui};
+
+const COMPRESSION_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs the command.
 pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
@@ -44,8 +46,7 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     }
     let dist = repository.target().join("dist");
     std::fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    let file = dist.join(format!("{name}.tar.gz"));
-    compress(repository, &archive.finish(), &file)?;
+    let file = compress(repository, &archive.finish(), &dist.join(format!("{name}.tar")))?;
     let sum = format!("{}  {name}.tar.gz\n", sha256_of_file(&file)?);
     std::fs::write(dist.join(format!("{name}.tar.gz.sha256")), &sum)?;
     ui::say(&format!("{} files in {}", entries.len(), file.display()));
@@ -66,19 +67,35 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{} is missing", path.display()))
 }
 
-fn compress(repository: &Repository, bytes: &[u8], file: &Path) -> Result<()> {
-    let output = std::fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+/// Writes the archive as `tar` and has it replaced by a compressed file, which is returned.
+fn compress(repository: &Repository, bytes: &[u8], tar: &Path) -> Result<PathBuf> {
+    std::fs::write(tar, bytes).with_context(|| format!("cannot write {}", tar.display()))?;
+    let mut gzip = repository.command("gzip");
     // -n: neither the time nor a name goes into the header.
-    let mut command = repository.command("gzip");
-    let mut gzip = command
-        .arg("-9n")
-        .stdin(Stdio::piped())
-        .stdout(output)
-        .spawn()
-        .context("cannot run gzip (is it installed?)")?;
-    gzip.stdin.take().context("gzip has no input")?.write_all(bytes)?;
-    if !gzip.wait()?.success() {
-        bail!("gzip failed");
+    gzip.arg("-9nf").arg(tar);
+    ui::run_quietly(repository, &mut gzip, "compressing the archive", COMPRESSION_LIMIT)?;
+    Ok(tar.with_extension("tar.gz"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compressed_archive_tells_neither_time_nor_name() {
+        let folder = std::env::temp_dir().join(format!("xtask-dist-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let tar = folder.join("x-0.1.0.tar");
+        let file = compress(&Repository::locate().unwrap(), &[7; 5000], &tar).unwrap();
+        assert_eq!(file, folder.join("x-0.1.0.tar.gz"));
+        let bytes = std::fs::read(&file).unwrap();
+        // Magic number, deflate, no optional fields such as a name; then the time.
+        assert_eq!(bytes[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert!(bytes.len() < 500 && !tar.exists());
+        let unpacked = std::process::Command::new("gzip").arg("-dc").arg(&file).output().unwrap().stdout;
+        assert_eq!(unpacked, [7; 5000]);
+        // A second run replaces what the first made.
+        assert_eq!(std::fs::read(compress(&Repository::locate().unwrap(), &[7; 5000], &tar).unwrap()).unwrap(), bytes);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
-    Ok(())
 }

@@ -7,9 +7,11 @@
 mod archive;
 mod arguments;
 mod bench;
+mod component;
 mod dist;
 mod fingerprint;
 mod fuzz;
+mod interpreter;
 mod plugins;
 mod repository;
 mod setup;

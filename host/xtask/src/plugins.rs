@@ -4,7 +4,8 @@
 //! (`build`), the same text that `leanclaw plugin build` reads; this module adds only what a clone has on top: where the
 //! tools and the WIT package lie, and that a plugin whose sources did not change is not built again.
 //!
-//! The command runs in the plugin's folder without a shell. In it and in `output`, `${LEANCLAW_WIT}` (the WIT package),
+//! A command that calls a kit's build script is not run: [`crate::component`] does the same without the script's
+//! interpreter. Any other runs in the plugin's folder without a shell. In it and in `output`, `${LEANCLAW_WIT}` (the WIT package),
 //! `${LEANCLAW_TOOLS}` (the component tools, also first on PATH) and `${CARGO_TARGET_DIR}` are replaced; the command also
 //! finds them in its environment. Where the command is cargo, a leading `target/` or `../target/` of `output` stands for
 //! cargo's target folder, wherever that is.
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::arguments::Arguments;
+use crate::component::KitBuild;
 use crate::fingerprint::{Fingerprint, Stamp};
 use crate::repository::Repository;
 use crate::{setup, tools, ui};
@@ -138,10 +140,22 @@ fn make_component(repository: &Repository, folder: &Path, recipe: &Recipe) -> Re
     if let Some(parent) = output.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
     }
-    let mut command = repository.command(program);
-    command.current_dir(folder).args(arguments);
-    offer_tools(repository, &mut command)?;
-    ui::run_visibly(&mut command, &format!("building plugin {} (`{}`)", recipe.id, words.join(" ")))?;
+    let shown = words.join(" ");
+    if let Some(build) = KitBuild::of(repository, folder, &words) {
+        let what = format!("building plugin {}", recipe.id);
+        build
+            .run(repository, &tools::bin_folder(repository), &what)
+            .with_context(|| format!("instead of `{shown}`"))?;
+    } else {
+        let mut command = repository.command(program);
+        command.current_dir(folder).args(arguments);
+        offer_tools(repository, &mut command)?;
+        let what = format!("building plugin {} (`{shown}`)", recipe.id);
+        match program.as_str() {
+            "cargo" => ui::run_visibly(&mut command, &what)?,
+            _ => ui::run_quietly(repository, &mut command, &what, ui::BUILD_LIMIT)?,
+        }
+    }
     let head = std::fs::read(&output).with_context(|| {
         format!("plugin {}: its build command succeeded but made no {} (`build.output`)", recipe.id, output.display())
     })?;
@@ -224,7 +238,8 @@ fn remove_gone(repository: &Repository, ids: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn replace(from: &Path, to: &Path) -> Result<()> {
+/// Puts a file in place so that whoever watches never sees half of it.
+pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
     // The name ends in something no plugin has, so that the half-written file is not taken for one.
     let temporary = to.with_extension("partial");
     std::fs::copy(from, &temporary)

@@ -5,20 +5,21 @@
 //! everything lies in the target folder. Nothing is installed for the user or the system, and no install script is run.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::fingerprint::{Fingerprint, Stamp};
+use crate::interpreter::Interpreter;
 use crate::repository::Repository;
-use crate::ui;
+use crate::{interpreter, ui};
 
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
-/// The native half of componentize-qjs needs this Node.js; the wheel of componentize-py needs this Python 3.
-const OLDEST_NODE_MAJOR: u32 = 18;
-const OLDEST_PYTHON_MINOR: u32 = 9;
+/// The program that makes components of JavaScript.
+pub(crate) const JAVASCRIPT: &str = "componentize-qjs";
+/// The program that makes components of Python.
+pub(crate) const PYTHON: &str = "componentize-py";
 
 /// Where tools are taken from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,12 +32,15 @@ pub(crate) enum Source {
     Cargo,
 }
 
+#[derive(Clone, Copy)]
 struct Tool {
     name: &'static str,
     version: &'static str,
     /// The folder in `host/xtask/tools` with the package client's pinned list.
     pins: &'static str,
     package_client: &'static str,
+    /// What the package client and the program that it brings run on; one that was built from crates needs nothing.
+    interpreter: &'static Interpreter,
     install_package: fn(&Places, &Repository) -> Result<()>,
     /// Arguments that make the tool say something and succeed.
     probe: &'static str,
@@ -44,18 +48,20 @@ struct Tool {
 
 const TOOLS: &[Tool] = &[
     Tool {
-        name: "componentize-qjs",
+        name: JAVASCRIPT,
         version: "0.4.5",
         pins: "js",
         package_client: "npm",
+        interpreter: &interpreter::NODE,
         install_package: install_with_npm,
         probe: "--help",
     },
     Tool {
-        name: "componentize-py",
+        name: PYTHON,
         version: "0.25.1",
         pins: "python",
         package_client: "pip",
+        interpreter: &interpreter::PYTHON,
         install_package: install_with_pip,
         probe: "--version",
     },
@@ -77,7 +83,7 @@ pub(crate) fn pinned_versions(repository: &Repository) -> Result<String> {
 pub(crate) fn ensure(repository: &Repository, source: Source) -> Result<()> {
     for tool in TOOLS {
         let places = Places::of(repository, tool);
-        let origin = match places.installed(tool, source)? {
+        let origin = match places.installed(repository, tool, source)? {
             Some(origin) => origin,
             None => {
                 let _lock = repository.lock("tools")?;
@@ -93,13 +99,14 @@ fn install(repository: &Repository, tool: &Tool, places: &Places, source: Source
     places.clear()?;
     if source != Source::Cargo {
         ui::say(&format!("{} {}: installing with {}", tool.name, tool.version, tool.package_client));
-        match (tool.install_package)(places, repository).and_then(|()| probe(repository, tool, places)) {
+        let installed = tool.interpreter.require(repository).and_then(|()| (tool.install_package)(places, repository));
+        match installed.and_then(|()| probe(repository, tool, places)) {
             Ok(()) => return places.remember(tool, tool.package_client),
             Err(error) if source == Source::Packages => return Err(error),
             Err(error) => ui::say(&format!("{}: not with {}: {error:#}", tool.name, tool.package_client)),
         }
     }
-    ui::say(&format!("{} {}: building it from crates; this takes several minutes once", tool.name, tool.version));
+    ui::say(&format!("{} {}: building it from crates, which takes several minutes once", tool.name, tool.version));
     places.clear()?;
     install_with_cargo(repository, tool, places)?;
     probe(repository, tool, places)?;
@@ -134,7 +141,7 @@ impl Places {
     }
 
     /// Where the installed tool came from, if it is the pinned one and from where it is wanted.
-    fn installed(&self, tool: &Tool, source: Source) -> Result<Option<&'static str>> {
+    fn installed(&self, repository: &Repository, tool: &Tool, source: Source) -> Result<Option<&'static str>> {
         if !self.program.is_file() {
             return Ok(None);
         }
@@ -145,7 +152,9 @@ impl Places {
         };
         for origin in origins {
             if Stamp::at(self.stamp.clone()).matches(&self.fingerprint(tool, origin)?) {
-                return Ok(Some(origin));
+                // What a package client brought is of no use when its interpreter is gone.
+                let runs = *origin == "cargo" || tool.interpreter.require(repository).is_ok();
+                return Ok(runs.then_some(*origin));
             }
         }
         Ok(None)
@@ -184,7 +193,6 @@ fn pins_folder(repository: &Repository) -> PathBuf {
 }
 
 fn install_with_npm(places: &Places, repository: &Repository) -> Result<()> {
-    require_version(repository.command("node").arg("--version"), "Node.js", 'v', 0, OLDEST_NODE_MAJOR)?;
     for name in ["package.json", "package-lock.json"] {
         let from = places.pins.join(name);
         std::fs::copy(&from, places.installation.join(name))
@@ -197,7 +205,6 @@ fn install_with_npm(places: &Places, repository: &Repository) -> Result<()> {
 }
 
 fn install_with_pip(places: &Places, repository: &Repository) -> Result<()> {
-    require_version(repository.command("python3").arg("--version"), "Python", ' ', 1, OLDEST_PYTHON_MINOR)?;
     let mut pip = repository.command("python3");
     pip.args([
         "-m",
@@ -231,19 +238,6 @@ fn install_with_cargo(repository: &Repository, tool: &Tool, places: &Places) -> 
     Ok(())
 }
 
-/// Fails with an explanation unless the number at `position` of the version that `command` prints is at least `oldest`.
-fn require_version(command: &mut Command, name: &str, before: char, position: usize, oldest: u32) -> Result<()> {
-    let text = ui::capture(command)?;
-    match version_part(&text, before, position) {
-        Some(number) if number >= oldest => Ok(()),
-        _ => bail!("{name} is too old ({})", text.trim()),
-    }
-}
-
-fn version_part(text: &str, before: char, position: usize) -> Option<u32> {
-    text.trim().rsplit(before).next()?.split('.').nth(position)?.parse().ok()
-}
-
 #[cfg(unix)]
 fn link(from: &Path, to: &Path) -> Result<()> {
     if !from.is_file() {
@@ -273,11 +267,25 @@ fn make_executable(_path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// Node.js may go, or be switched to an old one, after its package client brought a tool.
     #[test]
-    fn reads_versions_of_node_and_python() {
-        assert_eq!(version_part("v20.20.2\n", 'v', 0), Some(20));
-        assert_eq!(version_part("Python 3.11.7\n", ' ', 1), Some(11));
-        assert_eq!(version_part("nonsense", 'v', 0), None);
+    fn a_tool_of_a_package_client_counts_only_while_its_interpreter_is_there() {
+        let repository = Repository::locate().unwrap();
+        let folder = std::env::temp_dir().join(format!("xtask-tools-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let tool = |interpreter| Tool { interpreter, ..TOOLS[0] };
+        let places =
+            Places { program: folder.join("tool"), stamp: folder.join("stamp"), ..Places::of(&repository, &TOOLS[0]) };
+        let found = |interpreter| places.installed(&repository, &tool(interpreter), Source::Auto).unwrap();
+        std::fs::write(&places.program, "").unwrap();
+        for (origin, expected) in [("npm", None), ("cargo", Some("cargo"))] {
+            assert_eq!(found(&interpreter::ALWAYS), None, "nothing is remembered");
+            places.remember(&TOOLS[0], origin).unwrap();
+            assert_eq!(found(&interpreter::NEVER), expected);
+            assert_eq!(found(&interpreter::ALWAYS), Some(origin));
+            Stamp::at(places.stamp.clone()).clear().unwrap();
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     /// The lists must pin the versions named above by hash, and leave the choice of a registry to the user.

@@ -14,8 +14,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::repository::Repository;
 
-const FIRST_SIGN_OF_LIFE: Duration = Duration::from_secs(2);
-const LATER_SIGNS_OF_LIFE: Duration = Duration::from_secs(10);
+/// Enough for the build of any component on a slow machine.
+pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(900);
+const SIGNS_OF_LIFE: Signs = Signs { first: Duration::from_secs(2), later: Duration::from_secs(10) };
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Some programs say what is wrong first and then explain at length, others the other way round.
 const FIRST_LINES_SHOWN: usize = 10;
@@ -60,7 +61,18 @@ pub(crate) fn run_visibly(command: &mut Command, what: &str) -> Result<()> {
 ///
 /// An error carries both ends of the output and the name of the log file.
 pub(crate) fn run_quietly(repository: &Repository, command: &mut Command, what: &str, limit: Duration) -> Result<()> {
-    let run = run_logged(repository, command, what, limit)?;
+    feed_quietly(repository, command, Stdio::null(), what, limit)
+}
+
+/// Like [`run_quietly`], for a program that reads `input`.
+pub(crate) fn feed_quietly(
+    repository: &Repository,
+    command: &mut Command,
+    input: Stdio,
+    what: &str,
+    limit: Duration,
+) -> Result<()> {
+    let run = feed_logged(repository, command, input, what, limit)?;
     match run.status {
         Some(status) if status.success() => Ok(()),
         Some(status) => {
@@ -81,22 +93,44 @@ pub(crate) struct Run {
 
 /// Like [`run_quietly`], for callers who judge the end themselves.
 pub(crate) fn run_logged(repository: &Repository, command: &mut Command, what: &str, limit: Duration) -> Result<Run> {
+    feed_logged(repository, command, Stdio::null(), what, limit)
+}
+
+fn feed_logged(
+    repository: &Repository,
+    command: &mut Command,
+    input: Stdio,
+    what: &str,
+    limit: Duration,
+) -> Result<Run> {
     let folder = repository.state_folder().join("logs");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let name: String = what.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let log = folder.join(format!("{name}.log"));
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    command.stdin(input).stdout(file.try_clone()?).stderr(file);
     let mut child = command.spawn().with_context(|| cannot_run(command))?;
-    let status = wait(&mut child, what, limit)?;
+    let status = wait(&mut child, what, limit, &SIGNS_OF_LIFE, &mut say)?;
     let output = std::fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     Ok(Run { status, output, log })
 }
 
-/// Waits for the end of `child`; `None` if it had to be stopped.
-fn wait(child: &mut Child, what: &str, limit: Duration) -> Result<Option<ExitStatus>> {
+/// When somebody who waits is told that the wait goes on.
+struct Signs {
+    first: Duration,
+    later: Duration,
+}
+
+/// Waits for the end of `child`, telling of it; `None` if it had to be stopped.
+fn wait(
+    child: &mut Child,
+    what: &str,
+    limit: Duration,
+    signs: &Signs,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Option<ExitStatus>> {
     let started = Instant::now();
-    let mut next_sign = FIRST_SIGN_OF_LIFE;
+    let mut next_sign = signs.first;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
@@ -108,8 +142,8 @@ fn wait(child: &mut Child, what: &str, limit: Duration) -> Result<Option<ExitSta
             return Ok(None);
         }
         if elapsed > next_sign {
-            say(&format!("  ... {what}: {:.0} s", elapsed.as_secs_f64()));
-            next_sign = elapsed + LATER_SIGNS_OF_LIFE;
+            tell(&format!("  ... {what}: {:.0} s", elapsed.as_secs_f64()));
+            next_sign = elapsed + signs.later;
         }
         std::thread::sleep(POLL_INTERVAL);
     }
@@ -159,5 +193,24 @@ mod tests {
         assert!(shown.contains("line 0\n") && shown.contains("line 9\n") && !shown.contains("line 10\n"));
         assert!(shown.contains("(60 lines left out)") && shown.contains("line 70\n") && shown.ends_with("line 99"));
         assert_eq!(excerpt("a\nb"), "    a\n    b");
+    }
+
+    #[test]
+    fn who_waits_is_told_until_the_end_and_never_waits_longer_than_the_limit() {
+        let signs = Signs { first: Duration::from_millis(100), later: Duration::from_millis(200) };
+        let run = |program: &str, seconds: &str, limit: Duration| {
+            let mut told = Vec::new();
+            let mut child = Command::new(program).arg(seconds).spawn().unwrap();
+            let status = wait(&mut child, "sleeping", limit, &signs, &mut |line| told.push(line.to_owned())).unwrap();
+            (status.map(|status| status.success()), told)
+        };
+        let (status, told) = run("sleep", "1", Duration::from_secs(60));
+        assert_eq!(status, Some(true));
+        assert!(told.len() >= 2, "{told:?}");
+        assert!(told.iter().all(|line| line.starts_with("  ... sleeping: ") && line.ends_with(" s")), "{told:?}");
+        let started = Instant::now();
+        assert_eq!(run("sleep", "60", Duration::from_millis(150)).0, None);
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert_eq!(run("true", "", Duration::from_secs(60)), (Some(true), Vec::new()), "what is quick says nothing");
     }
 }

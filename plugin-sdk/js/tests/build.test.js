@@ -64,3 +64,13 @@ test('the command explains itself', (context) => {
     assert.doesNotMatch(stderr, /\n    at /, 'no stack');
   }
 });
+
+test('a Node.js that is too old is told so', () => {
+  for (const [version, expected] of [['18.20.4', /Node.js v18.20.4 is too old for this kit: install Node.js 20.6 or later/], ['20.5.1', /too old/], ['20.6.0', /Usage/], ['22.0.0', /Usage/]]) {
+    const pretend = `for (const [name, value] of [['versions', { node: '${version}' }], ['version', 'v${version}']]) Object.defineProperty(process, name, { value })`;
+    const { status, stderr } = spawnSync(process.execPath, ['--import', `data:text/javascript,${encodeURIComponent(pretend)}`, BUILD], { encoding: 'utf8' });
+    assert.equal(status, 1);
+    assert.match(stderr, expected);
+    assert.doesNotMatch(stderr, /\n    at /, 'no stack');
+  }
+});

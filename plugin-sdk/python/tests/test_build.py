@@ -66,6 +66,13 @@ class Build(unittest.TestCase):
             self.assertIn(message, done.stderr)
             self.assertNotIn("Traceback", done.stderr)
 
+    def test_a_python_that_is_too_old_is_told_so(self) -> None:
+        pretend = f"import runpy, sys; sys.version_info = (3, 9, 18); runpy.run_path({str(BUILD)!r}, run_name='__main__')"
+        done = subprocess.run([sys.executable, "-c", pretend], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is too old for this kit: install Python 3.10 or later", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+
     def test_a_failed_build_shows_the_plugins_traceback_alone(self) -> None:
         output = """Traceback (most recent call last):
   File "tool", line 8, in <module>

@@ -24,6 +24,9 @@ use crate::report::Advice;
 
 /// The target that Rust plugins are built for.
 const RUST_TARGET: &str = "wasm32-wasip2";
+/// The oldest versions that the kits are written for, major and minor.
+const OLDEST_NODE: (u32, u32) = (20, 6);
+const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
 /// What a build made.
 #[derive(Debug, Serialize)]
@@ -142,6 +145,9 @@ impl Project {
     /// What a failed build may lack on this machine.
     fn missing_tools(&self, program: &str, words: &[String], variables: &Variables) -> Vec<String> {
         let name = Path::new(program).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some(advice) = self.outdated(program, name) {
+            return vec![advice];
+        }
         let has = |tool: &str| self.has_tool(tool, variables);
         match name {
             "cargo" if words.iter().any(|word| word == RUST_TARGET) && !self.has_rust_target() => vec![
@@ -158,6 +164,20 @@ impl Project {
             ],
             _ => Vec::new(),
         }
+    }
+
+    /// What to do about an interpreter that is too old for the kits: what it says of their code leads nowhere.
+    fn outdated(&self, program: &str, name: &str) -> Option<String> {
+        if name != "node" && !name.starts_with("python") {
+            return None;
+        }
+        let said =
+            Command::new(program).arg("--version").current_dir(&self.folder).stdin(Stdio::null()).output().ok()?;
+        let version = String::from_utf8_lossy(&said.stdout);
+        is_outdated(name, &version).then(|| {
+            let wanted = missing_program(if name == "node" { "node" } else { "python3" });
+            format!("`{program}` is too old ({}): {}", version.trim(), wanted.join("; "))
+        })
     }
 
     fn has_rust_target(&self) -> bool {
@@ -247,13 +267,68 @@ fn read_output(path: &Path) -> Result<Vec<u8>> {
 fn missing_program(program: &str) -> Vec<String> {
     let advice = match program {
         "cargo" => "install Rust: https://rustup.rs, then rustup target add wasm32-wasip2",
-        "node" | "npm" | "npx" => "install Node.js 20.6 or later: https://nodejs.org",
-        "python3" | "python" => "install Python 3.10 or later: https://www.python.org",
+        "node" | "npm" | "npx" => {
+            let (major, minor) = OLDEST_NODE;
+            return vec![format!("install Node.js {major}.{minor} or later: https://nodejs.org")];
+        }
+        "python3" | "python" => {
+            let (major, minor) = OLDEST_PYTHON;
+            return vec![format!("install Python {major}.{minor} or later: https://www.python.org")];
+        }
         _ => "`build.command` of the manifest names the program and its arguments",
     };
     vec![advice.to_owned()]
 }
 
+/// Whether what an interpreter says of its version (`v20.20.2`, `Python 3.11.7`) is older than the kits can do with.
+fn is_outdated(name: &str, said: &str) -> bool {
+    let version = said.split_whitespace().find_map(|word| {
+        let mut numbers = word.trim_start_matches('v').split('.');
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    });
+    version.is_some_and(|version| version < if name == "node" { OLDEST_NODE } else { OLDEST_PYTHON })
+}
+
 fn advise(advice: Advice, hints: &[String]) -> anyhow::Error {
     hints.iter().fold(advice, |advice, hint| advice.hint(hint)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plugin whose build command is a program in its folder that says `version`, and fails at all else.
+    fn hints(name: &str, version: &str) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(name);
+        let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && echo '{version}' && exit 0\nexit 1\n");
+        // Written by another process: a program cannot be started while any process, a test beside this one that was just
+        // forked, holds it open for writing.
+        let write = "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\"";
+        assert!(Command::new("sh").args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
+        let build = serde_json::json!({"command": [program, "build"], "output": "x.wasm"});
+        let manifest = serde_json::json!({"id": "x", "main": "x.wasm", "build": build});
+        std::fs::write(folder.path().join(FILE_NAMES[0]), manifest.to_string()).unwrap();
+        let tools = folder.path().join("tools");
+        for tool in ["componentize-qjs", "componentize-py"] {
+            assets::write(&tools.join(tool), b"").unwrap();
+        }
+        let project = Project::open(folder.path()).unwrap();
+        let failure = project.run(&Variables { wit: None, tools: Some(tools) }).unwrap_err();
+        crate::report::Report::of(&failure).hints
+    }
+
+    #[test]
+    fn an_interpreter_that_is_too_old_is_named_when_a_build_fails() {
+        for (name, old, new, wanted) in [
+            ("node", "v18.20.4", "v20.6.0", "Node.js 20.6 or later: https://nodejs.org"),
+            ("python3", "Python 3.9.18", "Python 3.10.1", "Python 3.10 or later: https://www.python.org"),
+        ] {
+            let told = hints(name, old);
+            assert!(told.len() == 1 && told[0].contains(&format!("is too old ({old}): install {wanted}")), "{told:?}");
+            assert_eq!(hints(name, new), Vec::<String>::new(), "another reason is not blamed on the version");
+        }
+        assert_eq!(hints("pyoxidizer", "pyoxidizer 0.24"), Vec::<String>::new());
+        assert_eq!(hints("make", "3.1"), Vec::<String>::new());
+    }
 }

@@ -8,6 +8,8 @@ mod count;
 mod private_toolchain;
 mod setup;
 mod start;
+#[cfg(unix)]
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -17,6 +19,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::arguments::Arguments;
 use crate::fingerprint::files_below;
+use crate::interpreter::{self, Interpreter};
 use crate::repository::Repository;
 use crate::{plugins, ui};
 
@@ -86,6 +89,15 @@ const SUITES: &[Suite] = &[
         needs_build: true,
         present: |_| true,
         run: start::run,
+    },
+    // The machine that it pretends is made of scripts and links.
+    #[cfg(unix)]
+    Suite {
+        name: "tools",
+        summary: "the example plugins built with neither Node.js nor Python",
+        needs_build: true,
+        present: |_| true,
+        run: tools::run,
     },
     Suite {
         name: "setup",
@@ -264,7 +276,7 @@ fn python_tests(repository: &Repository) -> Result<Vec<(PathBuf, Vec<PathBuf>)>>
 }
 
 fn javascript(repository: &Repository) -> Result<Outcome> {
-    if let Some(missing) = missing_program(repository, "node") {
+    if let Some(missing) = unusable(repository, &interpreter::NODE) {
         return Ok(missing);
     }
     // Named one by one: what `node --test FOLDER` means differs between versions of Node.js.
@@ -276,7 +288,7 @@ fn javascript(repository: &Repository) -> Result<Outcome> {
 }
 
 fn python(repository: &Repository) -> Result<Outcome> {
-    if let Some(missing) = missing_program(repository, "python3") {
+    if let Some(missing) = unusable(repository, &interpreter::PYTHON) {
         return Ok(missing);
     }
     let kit = repository.root().join("plugin-sdk/python");
@@ -290,6 +302,10 @@ fn python(repository: &Repository) -> Result<Outcome> {
         count.add(run_counted(&mut python, Format::Python)?);
     }
     Ok(Outcome::Ran(count))
+}
+
+fn unusable(repository: &Repository, interpreter: &Interpreter) -> Option<Outcome> {
+    interpreter.require(repository).err().map(|error| Outcome::NotRun(format!("{error:#}")))
 }
 
 fn missing_program(repository: &Repository, name: &str) -> Option<Outcome> {

@@ -17,6 +17,7 @@ use crate::toolchain::Toolchain;
 use crate::ui;
 
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(900);
+const UNPACK_LIMIT: Duration = Duration::from_secs(600);
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 /// Suites that may carry an exact version, those with small indexes first; `true` marks the security archive.
 const SUITES: &[(&str, bool)] = &[
@@ -262,10 +263,14 @@ fn unpack(
     let mut tar = repository.command("tar");
     tar.arg("-x").arg("-C").arg(into).arg(format!("--strip-components={strip}")).arg("--wildcards");
     tar.args(wanted).args(unwanted.iter().map(|pattern| format!("--exclude={pattern}")));
-    tar.stdin(archive.stdout.take().context("dpkg-deb has no output")?);
-    let unpacked = tar.output().context("cannot run tar")?;
-    if !archive.wait()?.success() || !unpacked.status.success() {
-        bail!("cannot unpack {}: {}", package.display(), String::from_utf8_lossy(&unpacked.stderr).trim());
+    let content = archive.stdout.take().context("dpkg-deb has no output")?;
+    let name = package.file_stem().unwrap_or_default().to_string_lossy();
+    let unpacked = ui::feed_quietly(repository, &mut tar, content.into(), &format!("unpacking {name}"), UNPACK_LIMIT);
+    // Without a reader it ends as well.
+    let read = archive.wait()?;
+    unpacked?;
+    if !read.success() {
+        bail!("dpkg-deb cannot read {} ({read})", package.display());
     }
     Ok(())
 }
