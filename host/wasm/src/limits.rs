@@ -61,6 +61,9 @@ impl Limits {
         random_bytes: 16 * 1024 * 1024,
     };
 
+    /// How long a program may run that is no single call; see [`crate::GuestStore::run`].
+    pub const MAXIMUM_RUN: Duration = Duration::from_secs(24 * 3600);
+
     /// The same limits with every value above [`Limits::MAXIMUM`] brought down to it.
     #[must_use]
     pub fn clamped(self) -> Self {

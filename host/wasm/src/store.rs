@@ -7,6 +7,7 @@
 //! What a call costs beyond the bare engine is two atomic additions, one clock reading and an epoch load. Nothing is
 //! allocated, locked or spawned, and no timer is armed, unless the guest actually waits or runs for a whole tick.
 
+use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -23,7 +24,7 @@ use crate::limits::{Limited, Limits};
 /// A store with limits, an instance permit and a memory of having failed.
 ///
 /// It dereferences to [`Store`] and works wherever wasmtime takes `impl AsContextMut`. Enter the guest only inside
-/// [`GuestStore::call`]: elsewhere no epoch ticks and no limit on time applies.
+/// [`GuestStore::call`] or [`GuestStore::run`]: elsewhere no epoch ticks and no limit on time applies.
 pub struct GuestStore<T: Limited> {
     // Dropped in this order: the permit may only be returned once the pool slots are free again.
     store: Store<T>,
@@ -60,18 +61,54 @@ impl<T: Limited> GuestStore<T> {
     where
         F: AsyncFnOnce(&mut Store<T>) -> wasmtime::Result<R>,
     {
-        if self.spent {
-            return Err(CallError::StoreSpent);
-        }
-        self.spent = true;
         let limit = wall_clock.min(Limits::MAXIMUM.wall_clock);
-        let deadline = Instant::now() + limit;
-        self.store.set_epoch_deadline(1);
-        self.store.data_mut().limiter().begin_call(deadline);
+        let deadline = self.begin(limit)?;
         let outcome = {
             let _active = self.permit.enter_call();
             finish_by(deadline, pin!(work(&mut self.store))).await
         };
+        self.finish(limit, outcome)
+    }
+
+    /// [`GuestStore::call`] for a program that runs from its start to its end and talks with the host meanwhile: nobody
+    /// waits for one answer of it, so it may go on for as long as [`Limits::MAXIMUM_RUN`]. All other bounds are those of
+    /// a call.
+    ///
+    /// Such a program mostly waits. The epoch advances only while its code runs, so that it wakes nobody meanwhile.
+    ///
+    /// # Errors
+    /// As [`GuestStore::call`].
+    pub async fn run<R, F>(&mut self, wall_clock: Duration, work: F) -> Result<R, CallError>
+    where
+        F: AsyncFnOnce(&mut Store<T>) -> wasmtime::Result<R>,
+    {
+        let limit = wall_clock.min(Limits::MAXIMUM_RUN);
+        let deadline = self.begin(limit)?;
+        let outcome = {
+            let permit = &self.permit;
+            let mut work = pin!(work(&mut self.store));
+            let work = poll_fn(|context| {
+                let _active = permit.enter_call();
+                work.as_mut().poll(context)
+            });
+            finish_by(deadline, pin!(work)).await
+        };
+        self.finish(limit, outcome)
+    }
+
+    /// Starts a call and says when it has to be over. The store counts as spent until the call is.
+    fn begin(&mut self, limit: Duration) -> Result<Instant, CallError> {
+        if self.spent {
+            return Err(CallError::StoreSpent);
+        }
+        self.spent = true;
+        let deadline = Instant::now() + limit;
+        self.store.set_epoch_deadline(1);
+        self.store.data_mut().limiter().begin_call(deadline);
+        Ok(deadline)
+    }
+
+    fn finish<R>(&mut self, limit: Duration, outcome: Option<wasmtime::Result<R>>) -> Result<R, CallError> {
         match outcome {
             Some(Ok(value)) => {
                 self.spent = false;
@@ -136,7 +173,7 @@ impl<T: Limited> AsContextMut for GuestStore<T> {
 /// Pinned by the caller: taken by value, a large future would lie in this one twice.
 pub(crate) async fn finish_by<F: Future>(deadline: Instant, mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut timer: Option<Pin<Box<_>>> = None;
-    std::future::poll_fn(|context| {
+    poll_fn(|context| {
         if timer.is_some() && Instant::now() >= deadline {
             return Poll::Ready(None);
         }

@@ -328,3 +328,69 @@ async fn a_guest_that_starves_the_timer_is_stopped_by_the_clock() {
     let polls = polls.load(Ordering::SeqCst);
     assert!(polls <= 4, "{polls} polls of 20 ms within 50 ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_may_take_longer_than_a_call_and_neither_takes_for_ever() {
+    let wasm = engines().into_iter().next().unwrap();
+    let mut linker = Linker::<Data>::new(wasm.engine());
+    linker
+        .root()
+        .func_wrap_async("host", |_, (): ()| Box::new(std::future::pending::<wasmtime::Result<()>>()))
+        .unwrap();
+    let component = component(&wasm, &calls_host(1)).await;
+    for (is_run, ceiling) in [(false, Limits::MAXIMUM.wall_clock), (true, Limits::MAXIMUM_RUN)] {
+        let (mut store, instance) = start_with(&linker, &wasm, &component, Limits::default()).await.unwrap();
+        let started = tokio::time::Instant::now();
+        let work = async |store: &mut wasmtime::Store<Data>| {
+            let function = instance.get_typed_func::<(u32,), (u32,)>(&mut *store, "run")?;
+            Ok(function.call_async(&mut *store, (0,)).await?.0)
+        };
+        let result = if is_run { store.run(Duration::MAX, work).await } else { store.call(Duration::MAX, work).await };
+        assert!(matches!(result, Err(CallError::Timeout { limit }) if limit == ceiling), "{result:?}");
+        assert!(started.elapsed() >= ceiling && started.elapsed() < ceiling + PLENTY);
+        assert!(store.is_spent());
+    }
+    assert!(Limits::MAXIMUM_RUN > Limits::MAXIMUM.wall_clock);
+}
+
+#[tokio::test]
+async fn a_run_that_waits_lets_the_ticker_sleep_and_is_stopped_all_the_same_when_it_spins() {
+    for wasm in engines() {
+        let mut linker = Linker::<Data>::new(wasm.engine());
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let waits = Arc::clone(&go_on);
+        linker
+            .root()
+            .func_wrap_async("host", move |_, (): ()| {
+                let waits = Arc::clone(&waits);
+                Box::new(async move {
+                    waits.notified().await;
+                    Ok(())
+                })
+            })
+            .unwrap();
+        let waiting = component(&wasm, &calls_host(1).replace("(i32.const 7)", "(loop (br 0)) unreachable")).await;
+        let (mut store, instance) = start_with(&linker, &wasm, &waiting, Limits::default()).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let run = tokio::spawn(async move {
+            store
+                .run(Duration::from_secs(3), async |store| {
+                    let function = instance.get_typed_func::<(u32,), (u32,)>(&mut *store, "run")?;
+                    Ok(function.call_async(&mut *store, (0,)).await?.0)
+                })
+                .await
+        });
+        let asleep = async {
+            while !wasm.ticker().is_asleep() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), asleep).await.expect("nobody needs the ticker");
+        go_on.notify_one();
+        // On this one thread, a guest that did not yield would let nothing of this go on.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let result = tokio::time::timeout(PLENTY, run).await.unwrap().unwrap();
+        assert!(matches!(result, Err(CallError::Timeout { .. })), "{result:?}");
+        assert!(begun.elapsed() >= Duration::from_secs(3));
+    }
+}
