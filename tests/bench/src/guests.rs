@@ -116,12 +116,40 @@ pub(crate) fn install(folder: &Path, manifest: &Value, component: &[u8]) -> Resu
 
 /// `component` with a custom section that makes it another one.
 pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
-    let text = format!("{number:08}");
-    let name = "bench";
+    with_section(component, "bench", &format!("{number:08}"))
+}
+
+/// `component` with one more custom section at its end.
+pub(crate) fn with_section(component: &[u8], name: &str, content: &str) -> Vec<u8> {
+    let mut section = Vec::new();
+    length(name.len(), &mut section);
+    section.extend(name.bytes().chain(content.bytes()));
     let mut made = component.to_vec();
-    // Section 0, its size (one byte is enough), the length of its name, the name, the content.
-    made.extend([0, 1 + 5 + 8, 5]);
-    made.extend(name.bytes());
-    made.extend(text.bytes());
+    // Section 0, its size, then the length of its name, the name, the content.
+    made.push(0);
+    length(section.len(), &mut made);
+    made.extend(section);
     made
+}
+
+/// A length as WebAssembly writes it: seven bits per byte, the lowest first, all but the last with the eighth set.
+fn length(mut value: usize, to: &mut Vec<u8>) {
+    while value >= 0x80 {
+        to.extend(u8::try_from(value & 0x7f).map(|low| low | 0x80));
+        value >>= 7;
+    }
+    to.extend(u8::try_from(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_has_its_length() {
+        assert_eq!(with_section(b"x", "ab", "cd"), [b'x', 0, 5, 2, b'a', b'b', b'c', b'd']);
+        let long = with_section(b"", "n", &"-".repeat(300));
+        assert_eq!(long.get(..5), Some(&[0, 0xae, 0x02, 1, b'n'][..]));
+        assert_eq!(long.len(), 3 + 302);
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Options {
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Plugins: instances, calls, the WebSocket, start, memory, soak.
+    /// Plugins: instances, calls, the WebSocket, start, memory, the folder, soak.
     Plugins(Plugins),
     /// The gateway: calls, sessions, handshakes, HTTP, start, memory, events.
     Gateway(Gateway),
@@ -67,12 +67,15 @@ pub(crate) enum Suite {
     Socket,
     /// Start time and memory.
     Start,
+    /// Plugins put into the folder, replaced and removed.
+    Folder,
     /// Many calls with traps and timeouts.
     Soak,
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 5] = [Self::Fresh, Self::Resident, Self::Socket, Self::Start, Self::Soak];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Fresh, Self::Resident, Self::Socket, Self::Start, Self::Folder, Self::Soak];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -80,6 +83,7 @@ impl Suite {
             Self::Resident => "resident",
             Self::Socket => "socket",
             Self::Start => "start",
+            Self::Folder => "folder",
             Self::Soak => "soak",
         }
     }
@@ -90,6 +94,7 @@ impl Suite {
             Self::Resident => "a call on a resident instance against the bare engine's call",
             Self::Socket => "a plugin's method against `health` on the same WebSockets",
             Self::Start => "time from exec to ready, and memory",
+            Self::Folder => "time from a change of the plugin folder to the answer",
             Self::Soak => "memory over many calls with traps and timeouts",
         }
     }
