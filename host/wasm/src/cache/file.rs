@@ -188,8 +188,9 @@ mod tests {
         let engine = wasm.engine();
         let stored = |name: &str| {
             let text = format!("(component (core module $m) (export \"{name}\" (core module $m)))");
-            let key = EntryKey::new(&Digest::of(text.as_bytes()), EngineHash::of(engine));
-            cache.store(&key, &engine.precompile_component(text.as_bytes()).unwrap()).unwrap();
+            let bytes = wat::parse_str(&text).unwrap();
+            let key = EntryKey::new(&Digest::of(&bytes), EngineHash::of(engine));
+            cache.store(&key, &engine.precompile_component(&bytes).unwrap()).unwrap();
             key
         };
         let (checked, other) = (stored("checked"), stored("other"));
