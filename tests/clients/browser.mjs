@@ -197,6 +197,20 @@ export class Watched {
     });
   }
 
+  /** Waits for an entry of a menu with these words that a person sees and cannot choose. */
+  off(text) {
+    return eventually(`${text} in the menu, and off`, () => {
+      return this.page.evaluate((text) => {
+        const walk = (node) => {
+          const isShown = node.tagName === "WA-DROPDOWN-ITEM" && node.getClientRects().length > 0;
+          if (isShown && node.disabled && node.innerText.trim() === text) return true;
+          return [...(node.shadowRoot?.children ?? []), ...node.children].some(walk);
+        };
+        return walk(document.body);
+      }, text);
+    });
+  }
+
   /** Clicks a control. */
   async click(wish) {
     await (await this.control(wish)).click();

@@ -4,13 +4,20 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
+import * as protocol from "@openclaw/gateway-protocol";
 import Schema from "typebox/schema";
 
 import { shape } from "./shapes.mjs";
 
-const published = JSON.parse(
-  readFileSync(join(import.meta.dirname, "node_modules/@openclaw/gateway-protocol/protocol.schema.json"), "utf8"),
-).definitions;
+/** The published schema, and those shapes that the same package has in its code only. */
+const published = {
+  ...Object.fromEntries(
+    Object.entries(protocol).flatMap(([name, shape]) => (name.endsWith("Schema") ? [[name.slice(0, -6), shape]] : [])),
+  ),
+  ...JSON.parse(
+    readFileSync(join(import.meta.dirname, "node_modules/@openclaw/gateway-protocol/protocol.schema.json"), "utf8"),
+  ).definitions,
+};
 
 const text = { type: "string", minLength: 1 };
 const words = { type: "array", items: text };
@@ -77,12 +84,35 @@ const newer = {
   ...Object.fromEntries(
     Object.entries(facts("shapes-v4.json").results).map(([method, text]) => [`${capitals(method)}Result`, shape(text)]),
   ),
+  SessionsListResult: { type: "object", required: ["sessions"], properties: { sessions: { type: "array", items: published.SessionRow } } },
+  SessionsDescribeResult: { type: "object", required: ["session"], properties: { session: { anyOf: [published.SessionRow, { type: "null" }] } } },
+  SessionsChangedEvent: { type: "object", properties: { session: published.SessionRow } },
+  SessionMessageEvent: { type: "object", required: ["session"], properties: { session: published.SessionRow } },
+  SystemPresenceResult: { type: "array", items: published.PresenceEntry },
   PresenceEvent: closed({ presence: { type: "array", items: published.PresenceEntry } }),
   ChallengeEvent: closed({ nonce: text, ts: count, "capabilities?": words }),
 };
 
 /** Results whose published schema does not have the name of their method. */
-const RESULTS = { "exec.approvals.get": "ExecApprovalsSnapshot", "exec.approvals.set": "ExecApprovalsSnapshot" };
+const RESULTS = {
+  "agent.identity.get": "AgentIdentityResult",
+  "board.get": "BoardSnapshot",
+  "config.schema": "ConfigSchemaResponse",
+  "exec.approvals.get": "ExecApprovalsSnapshot",
+  "exec.approvals.node.get": "ExecApprovalsNodeSnapshot",
+  "exec.approvals.node.set": "ExecApprovalsNodeSnapshot",
+  "exec.approvals.set": "ExecApprovalsSnapshot",
+  "sessions.groups.delete": "SessionsGroupsMutationResult",
+  "sessions.groups.put": "SessionsGroupsMutationResult",
+  "sessions.groups.rename": "SessionsGroupsMutationResult",
+  "sessions.viewers.set": "SessionsViewerPresenceSetResult",
+  "tools.github.status": "ToolsGitHubStatusResult",
+};
+/** What is answered to whoever says where it has read to. */
+const SINCE = { "chat.history": "ChatHistoryCursorResult" };
+/** The gateway's own methods, and of those the ones that nobody has published the shape of a result for. */
+const OWN = ["method-tests.json", "methods-answer-empty.json"].flatMap((name) => Object.keys(facts(name)));
+const SHAPELESS = new Set(Object.values(facts("shapes-v4.json").shapeless).flat());
 /** What release 2026.9.6 sends and the schema, which is older, does not know yet. */
 const NEWER = { "channels.status": ["statusIssues"], "plugins.list": ["generation"] };
 /** What LeanClaw says to version 4 besides: how a plugin stands. */
@@ -93,6 +123,18 @@ const EVENTS = { "connect.challenge": "ChallengeEvent" };
 const VERSIONED = new Set(["presence", "health"]);
 /** Requests that are answered twice: that they were taken, and how they ended. */
 const TWICE = new Set(["agent", "exec.approval.request"]);
+
+const nameOf = (method) => RESULTS[method] ?? `${capitals(method)}Result`;
+const hasShape = (method) => nameOf(method) in published || nameOf(method) in newer;
+
+/** What is wrong with the list of methods without a shape: each of the gateway's own has one or is listed, and none is both. */
+export function shapelessProblems() {
+  return [
+    ...OWN.filter((method) => !hasShape(method) && !SHAPELESS.has(method)).map((method) => `${method} has no shape`),
+    ...[...SHAPELESS].filter(hasShape).map((method) => `${method} has a shape`),
+    ...[...SHAPELESS].filter((method) => !OWN.includes(method)).map((method) => `${method} is no method`),
+  ];
+}
 
 const without = (fields, names) => Object.fromEntries(Object.entries(fields).filter(([name]) => !names.includes(name)));
 
@@ -195,8 +237,12 @@ class Reading {
     if (asked.method === "plugins.list" && asked.params?.leanclaw === true) {
       payload = { ...payload, plugins: payload.plugins.map((row) => without(row, ["leanclaw"])) };
     }
-    const name = RESULTS[asked.method] ?? `${capitals(asked.method)}Result`;
-    this.fits(this.version === 3 ? `result ${asked.method}` : name, payload, `the result of ${asked.method}`);
+    const what = `the result of ${asked.method}`;
+    if (this.version === 3) return this.fits(`result ${asked.method}`, payload, what);
+    const since = typeof asked.params?.cursor === "string" && SINCE[asked.method];
+    this.fits(since || nameOf(asked.method), payload, what);
+    const isKnown = hasShape(asked.method) || SHAPELESS.has(asked.method) || !OWN.includes(asked.method);
+    if (!isKnown) this.blame(`${what} is held to nothing`, payload);
   }
 
   #hello(hello) {

@@ -1,12 +1,12 @@
-// Holds every frame that the clients of `tests/it` heard to what the protocol says, as the other tests here do with what the
-// real clients heard. They keep them where `cargo xtask test` tells them to, in the same run.
+// Holds every frame that the clients of `tests/it` and of the gateway's own tests heard to what the protocol says, as the other
+// tests here do with what the real clients heard. They keep them where `cargo xtask test` tells them to, in the same run.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { check } from "./frames.mjs";
+import { check, shapelessProblems } from "./frames.mjs";
 
 const folder = process.env.LEANCLAW_TEST_FRAMES;
 const files = folder && existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
@@ -25,9 +25,14 @@ function connections(file) {
   return [...found.values()];
 }
 
-const skip = files.length === 0 && "NOT RUN: the suite `integration` was not run before this one; `cargo xtask test` runs both";
+const skip =
+  files.length === 0 && "NOT RUN: neither `unit` nor `integration` was run before this suite; `cargo xtask test` runs all of them";
 
-test("every frame that the integration tests heard is what the protocol says", { skip }, () => {
+test("each method of the gateway has a shape of its result in version 4, or is known to have none", () => {
+  assert.deepEqual(shapelessProblems(), []);
+});
+
+test("every frame that the clients of the other suites heard is what the protocol says", { skip }, () => {
   const { problems, answered, shapes } = check(files.flatMap(connections), { pluginsChange: true });
   const told = [...new Set(problems)];
   assert.deepEqual(told.slice(0, 40), [], `${told.length} problems`);

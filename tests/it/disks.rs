@@ -328,3 +328,39 @@ async fn a_folder_that_takes_no_files_is_said_and_the_start_works_once_it_does()
     mode(0o700);
     place.start_in(&data).await.stop().await;
 }
+
+#[tokio::test]
+async fn a_database_that_can_only_be_read_is_said_and_nothing_is_lost_once_it_can_be_written() {
+    let place = Place::empty();
+    let data = place.work().join("data");
+    let program = place.start_in(&data).await;
+    let mut client = program.client().await;
+    put(&mut client, "kept", 10).await.unwrap();
+    drop(client);
+    program.stop().await;
+
+    let core = data.join("core.db");
+    let mode = |mode: u32| fs::set_permissions(&core, fs::Permissions::from_mode(mode)).unwrap();
+    let folder = place.work().join("probed");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).unwrap();
+    let Some(wrapper) = bound_by_modes(&folder) else {
+        return not_run("modes do not bind this user, and `setpriv` cannot give that up");
+    };
+    mode(0o400);
+    let change = |command: &mut Command| {
+        env("LEANCLAW_DATA_DIR", data.to_str().unwrap())(command);
+        through(wrapper)(command);
+    };
+    let error = place.refused_start(change).await;
+    assert!(error.contains(core.to_str().unwrap()) && error.contains("hint: "), "{error}");
+    assert!(error.contains("the right to read and write"), "it says what to do: {error}");
+    mode(0o600);
+    let program = place.start_in(&data).await;
+    let mut client = program.client().await;
+    let listed = client.call("sessions.list", json!({})).await.unwrap();
+    assert!(listed["sessions"].to_string().contains("agent:main:kept"), "{listed}");
+    put(&mut client, "new", 10).await.unwrap();
+    drop(client);
+    program.stop().await;
+}

@@ -2,6 +2,7 @@
 
 mod auth;
 mod bad_traffic;
+mod kept;
 mod lists;
 mod methods;
 mod routes;

@@ -73,6 +73,11 @@ fn keep_plans(connection: &Connection) -> Result<(), StoreError> {
 fn prepare(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let mut connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // SQLite opens what it may not write for reading only, says nothing of it, and stays with that for good, whatever is done
+    // about the file; and its log would be one that nobody may write.
+    if connection.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(StoreError::NoAccess { path: path.to_owned(), message: "it can only be read".into() });
+    }
     connection.busy_timeout(schema.busy_timeout)?;
     keep_plans(&connection)?;
     let current = check(&connection, schema)?;

@@ -173,3 +173,79 @@ impl Writer {
         Ok(self.connection.prepare_cached(sql)?.execute([]).map(|_| ())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::file;
+
+    /// Stores a row and says what became of it.
+    struct Put(Sender<Result<(), StoreError>>);
+
+    impl Write for Put {
+        fn run(&mut self, connection: &Connection) -> Result<(), Option<StoreError>> {
+            let stored = connection.execute_batch("INSERT INTO kept VALUES (1)");
+            stored.map_err(|error| Some(StoreError::from(error)))
+        }
+
+        fn finish(self: Box<Self>, outcome: Result<(), StoreError>) {
+            self.0.send(outcome).unwrap();
+        }
+    }
+
+    impl Writer {
+        fn put(&self) -> Result<(), StoreError> {
+            let (sender, receiver) = channel();
+            self.write(vec![Box::new(Put(sender))]);
+            receiver.try_recv().unwrap()
+        }
+
+        fn set_read_only(&self, on: bool) {
+            self.connection.pragma_update(None, "query_only", on).unwrap();
+        }
+    }
+
+    /// SQLite refuses as it does where the disk was mounted anew for reading only, which takes an administrator.
+    #[test]
+    fn a_file_that_only_lets_itself_be_read_is_said_to_be_one_until_it_takes_writes_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (connection, path) = file::open_writer(folder.path(), &crate::store::SCHEMA).unwrap();
+        connection.execute_batch("CREATE TABLE kept (n)").unwrap();
+        let trouble = Arc::new(Trouble::new(&path));
+        let writer = Writer {
+            connection,
+            path: path.clone(),
+            queue: Arc::default(),
+            commits: Arc::default(),
+            trouble: Arc::clone(&trouble),
+            retry_pause: Duration::from_secs(1),
+            failed: Cell::default(),
+        };
+        trouble::fold_after_commits(&writer.connection);
+        writer.put().unwrap();
+        assert!(writer.retry(None).is_none(), "nothing is wrong, so nothing is due");
+
+        writer.set_read_only(true);
+        let refused = writer.put().unwrap_err();
+        assert!(matches!(refused, StoreError::NoAccess { .. }), "{refused:?}");
+        let said = format!("{refused} {}", refused.hints().join(" "));
+        for part in [path.to_str().unwrap(), "readonly", "the right to read and write", "LEANCLAW_DATA_DIR"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let wrong = trouble.now().expect("nothing can be stored");
+        assert!(matches!(wrong, StoreError::NoAccess { .. }), "{wrong:?}");
+        assert!(!wrong.to_string().contains(folder.path().to_str().unwrap()), "not where it lies: {wrong}");
+        let due = writer.retry(None).expect("it is tried again");
+        assert_eq!(writer.retry(Some(due)), Some(due), "and not before that");
+        assert!(writer.retry(Some(Instant::now())).is_some() && trouble.now().is_some(), "it is as it was");
+
+        writer.set_read_only(false);
+        assert!(writer.retry(Some(Instant::now())).is_none(), "nobody had to write");
+        assert!(trouble.now().is_none());
+        writer.put().unwrap();
+        let kept: i64 = writer.connection.query_row("SELECT count(*) FROM kept", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 2, "what was refused was not stored, and nothing else is lost");
+    }
+}

@@ -55,6 +55,7 @@ fn request(message: &Message) -> Option<Value> {
     let (id, method) = (frame["id"].as_str()?, frame["method"].as_str()?);
     let params = json!({
         "maxProtocol": frame["params"]["maxProtocol"], "leanclaw": frame["params"]["leanclaw"],
+        "cursor": frame["params"]["cursor"],
     });
     let is_one = is_one && !id.is_empty() && !method.is_empty();
     is_one.then(|| json!({"type": "req", "id": id, "method": method, "params": params}))

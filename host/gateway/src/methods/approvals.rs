@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::APPROVALS;
-use super::questions::{AskCommand, AskPlugin, Waiting};
+use super::questions::{AskCommand, AskPlugin, SHOWN, Waiting};
 use crate::approvals::{Decider, End, Kind, Question};
 use crate::connection::{Answer, Call};
 use crate::decisions::{self, DECISIONS};
@@ -167,7 +167,7 @@ fn ask(call: &Call<'_>, (kind, id, request): (Kind, String, Value), how: &Waitin
     if !waits {
         question.finish(End::NoRoute);
     } else if !how.is_quiet {
-        let event = Event::new(kind.requested(), &question.shown().to_string()).scope(APPROVALS);
+        let event = told_per_version(kind.requested(), kind, question.shown()).scope(APPROVALS);
         call.state.hub.broadcast_where(event, |session| question.is_announced_to(session));
     }
     let mut accepted = json!({
@@ -184,6 +184,19 @@ fn ask(call: &Call<'_>, (kind, id, request): (Kind, String, Value), how: &Waitin
     });
     let is_told_first = how.two_phase && waits;
     Ok(if is_told_first { Answer::Twice(Payload::json(&accepted), waiting) } else { Answer::Later(waiting) })
+}
+
+/// An event with a question in it. Version 3 is told what it knows of a command; its clients drop an event that holds more.
+fn told_per_version(name: &str, kind: Kind, payload: Value) -> Event {
+    let event = Event::new(name, &payload.to_string());
+    if kind == Kind::Plugin {
+        return event;
+    }
+    let mut old = payload;
+    if let Some(request) = old.get_mut("request").and_then(Value::as_object_mut) {
+        request.retain(|field, _| SHOWN.contains(&field.as_str()));
+    }
+    event.payload_v3(&old.to_string())
 }
 
 fn outcome(question: &Question, end: &End, late: bool, newest: bool) -> Value {
@@ -283,7 +296,7 @@ pub(super) fn decide(call: &Call<'_>, kind: Kind, id: &str, decision: &str) -> R
     let resolved = json!({
         "id": question.id, "decision": decision, "resolvedBy": by, "ts": now_ms, "request": question.request,
     });
-    let event = Event::new(kind.resolved(), &resolved.to_string()).scope(APPROVALS);
+    let event = told_per_version(kind.resolved(), kind, resolved).scope(APPROVALS);
     call.state.hub.broadcast_where(event, |session| question.is_told_to(session));
     Ok(question)
 }

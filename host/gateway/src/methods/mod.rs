@@ -243,6 +243,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("tools.github.status", Scope::Needs(READ), none::answer),
     method("tools.invoke", Scope::Needs(WRITE), tools::invoke),
     method("update.status", Scope::Needs(ADMIN), none::answer),
+    method("users.list", Scope::Needs(READ), none::answer),
     method("users.prefs.get", Scope::Needs(READ), none::answer),
     method("voicewake.get", Scope::Needs(READ), voicewake::get),
     method("voicewake.set", Scope::Needs(WRITE), voicewake::set),

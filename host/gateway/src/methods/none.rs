@@ -182,7 +182,8 @@ static ALL: &[Nothing] = &[
         |_, _| json!({"items": [], "categories": []}),
     ),
     nothing("plugins.catalog.categories", &[], |_, _| json!({"categories": []})),
-    // There are no people with profiles of their own, so there is nobody to remember a taste for.
+    // There are no people with profiles of their own, so there is nobody to assign a session to or to remember a taste for.
+    nothing("users.list", &[], |_, _| json!({"profiles": []})),
     nothing("users.prefs.get", &[("keys", "strings", false)], |_, _| json!({"status": "no_durable_identity"})),
     nothing("themes.list", &[], |_, _| {
         json!({

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::decisions::DECISIONS;
 
 /// Fields of a command that approvers are shown, in their order; what was not given is shown as null.
-const SHOWN: [&str; 15] = [
+pub(super) const SHOWN: [&str; 15] = [
     "command",
     "systemRunBinding",
     "systemRunPlan",

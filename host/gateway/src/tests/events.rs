@@ -88,7 +88,7 @@ async fn a_peer_whose_pongs_wait_behind_its_own_calls_is_not_taken_for_dead() {
 
 #[tokio::test]
 async fn a_connection_is_told_what_was_announced_to_it_and_nothing_else() {
-    let server = start(with_token()).await;
+    let server = start(with_token()).await.that_makes_things_up("events that hold nothing");
     let mut writer = server.admin().await;
     assert_eq!(writer.call("sessions.patch", json!({"key": "main"})).await["ok"], true);
     for protocol in [3, 4] {

@@ -58,7 +58,7 @@ async fn a_thousand_pipelined_calls_are_all_answered() {
     let mut client = server.connect(4, &["operator.read"]).await;
     for number in 0..1000 {
         let frame = json!({"type": "req", "id": number.to_string(), "method": "notes.echo", "params": {"n": number}});
-        client.socket.feed(Message::text(frame.to_string())).await.unwrap();
+        client.feed(Message::text(frame.to_string())).await.unwrap();
     }
     client.socket.flush().await.unwrap();
     for number in 0..1000 {
@@ -100,7 +100,7 @@ async fn a_slow_client_loses_ticks_but_stays() {
     let mut config = with_token();
     config.limits.tick_interval = Duration::from_millis(5);
     config.limits.buffered_bytes = 0;
-    let server = start(config).await;
+    let server = start(config).await.that_makes_things_up("that not one byte may wait");
     let mut client = server.connect(4, &["operator.read"]).await;
     let big = "x".repeat(8 * 1024 * 1024);
     client.send(json!({"type": "req", "id": "big", "method": "notes.echo", "params": {"big": big}})).await;

@@ -1,6 +1,5 @@
 //! The table of bad traffic, row by row (protocol notes, section 1.5).
 
-use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -15,7 +14,7 @@ async fn a_first_frame_that_is_not_json_closes_without_a_word() {
         assert_eq!(client.closed().await, (1000, String::new()), "{text:?}");
     }
     let mut client = server.open().await;
-    client.socket.send(Message::binary(vec![0xff, 0xfe])).await.unwrap();
+    client.send_message(Message::binary(vec![0xff, 0xfe])).await.unwrap();
     assert_eq!(client.closed().await, (1000, String::new()));
 }
 
@@ -92,7 +91,7 @@ async fn a_second_connect_is_refused_and_binary_frames_are_read() {
     let mut params = connect_params(4, 4);
     params["auth"] = json!({"token": TOKEN});
     let connect = json!({"type": "req", "id": "c", "method": "connect", "params": params});
-    client.socket.send(Message::binary(connect.to_string().into_bytes())).await.unwrap();
+    client.send_message(Message::binary(connect.to_string().into_bytes())).await.unwrap();
     assert_eq!(client.response(&json!("c")).await["ok"], true);
     let response = client.call("connect", params).await;
     assert_invalid(&response, "connect is only valid as the first request");
@@ -180,14 +179,14 @@ async fn frames_are_bounded_tightly_before_hello_and_widely_after() {
     config.limits.frame_bytes = 256 * 1024;
     let server = start(config).await;
     let mut client = server.open().await;
-    let _ = client.socket.send(Message::text("x".repeat(64 * 1024 + 1))).await;
+    let _ = client.send_message(Message::text("x".repeat(64 * 1024 + 1))).await;
     assert_eq!(client.closed().await, (1009, String::new()));
 
     let mut client = server.admin().await;
     let long = "x".repeat(200 * 1024);
     let response = client.call("notes.echo", json!({"text": long})).await;
     assert_eq!(response["payload"]["text"], json!(long));
-    let _ = client.socket.send(Message::text("x".repeat(256 * 1024 + 1))).await;
+    let _ = client.send_message(Message::text("x".repeat(256 * 1024 + 1))).await;
     assert_eq!(client.closed().await, (1009, String::new()));
 }
 

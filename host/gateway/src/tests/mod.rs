@@ -4,6 +4,7 @@ mod absent;
 mod agents;
 mod approvals;
 mod arbitrary;
+mod audience;
 mod auth;
 mod channels;
 mod config;
@@ -29,6 +30,8 @@ mod page;
 mod presence;
 mod questions;
 mod rates;
+#[path = "../../../../tests/it/support/record.rs"]
+mod record;
 mod roles;
 mod scopes;
 mod sessions;
@@ -57,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
 use fake::{FakeHost, MemoryRecords, Rows};
+use record::Record;
 
 /// Longer than anything here takes, shorter than a person waits.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,6 +76,8 @@ struct Server {
     gateway: Gateway,
     stop: CancellationToken,
     running: JoinHandle<Result<(), GatewayError>>,
+    /// Why what its clients hear is held to nothing, where a test has them told what no gateway says.
+    makes_up: Option<&'static str>,
 }
 
 fn with_token() -> GatewayConfig {
@@ -108,13 +114,19 @@ async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: 
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
-    Server { address, host, records, audit, clock, gateway, stop, running }
+    Server { address, host, records, audit, clock, gateway, stop, running, makes_up: None }
 }
 
 impl Server {
     async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+
+    /// From here on its clients keep no record: they are told what no gateway says, for this reason.
+    fn that_makes_things_up(mut self, why: &'static str) -> Self {
+        self.makes_up = Some(why);
+        self
     }
 
     /// Ends it, and starts another one on what it has kept.
@@ -143,7 +155,8 @@ impl Server {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = tokio_tungstenite::connect_async(request).await?;
-        Ok(Client { socket, challenge: Value::Null, next_id: 0 })
+        let record = self.makes_up.is_none().then(Record::open);
+        Ok(Client { socket, challenge: Value::Null, next_id: 0, record })
     }
 
     /// A connected client with these scopes, by token if there is one.
@@ -177,11 +190,26 @@ struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     challenge: Value,
     next_id: u64,
+    /// What was said, where it is held to what the protocol says.
+    record: Option<Record>,
 }
 
 impl Client {
     async fn send_text(&mut self, text: impl Into<String>) {
-        self.socket.send(Message::text(text.into())).await.unwrap();
+        self.send_message(Message::text(text.into())).await.unwrap();
+    }
+
+    async fn send_message(&mut self, message: Message) -> Result<(), Error> {
+        self.feed(message).await?;
+        self.socket.flush().await
+    }
+
+    /// Hands on a message that goes out with the next ones.
+    async fn feed(&mut self, message: Message) -> Result<(), Error> {
+        if let Some(record) = &self.record {
+            record.sent(&message);
+        }
+        self.socket.feed(message).await
     }
 
     async fn send(&mut self, frame: Value) {
@@ -189,7 +217,12 @@ impl Client {
     }
 
     async fn message(&mut self) -> Option<Result<Message, Error>> {
-        tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the gateway should say something")
+        let message =
+            tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the gateway should say something");
+        if let (Some(record), Some(Ok(Message::Text(text)))) = (&self.record, &message) {
+            record.heard(text);
+        }
+        message
     }
 
     /// The next frame. That others came or went is left out: it may be told at any time.

@@ -88,7 +88,7 @@ async fn progress_takes_no_room_from_what_matters() {
 /// On one thread, so that the task of the operator's connection surely does not run in between.
 #[tokio::test]
 async fn a_flood_of_progress_between_two_looks_closes_nobody_and_loses_only_progress() {
-    let server = start(with_token()).await;
+    let server = start(with_token()).await.that_makes_things_up("progress that holds nothing");
     let mut client = server.connect(4, &["operator.read"]).await;
     let hub = &server.gateway.state.hub;
     let connection = hub.sessions()[0].id.clone();
@@ -116,7 +116,7 @@ async fn a_flood_of_progress_between_two_looks_closes_nobody_and_loses_only_prog
 /// As above: who did not hear what matters must not go on as if it had.
 #[tokio::test]
 async fn a_flood_of_what_matters_sends_away_who_cannot_take_it() {
-    let server = start(with_token()).await;
+    let server = start(with_token()).await.that_makes_things_up("words that are none");
     let mut client = server.connect(4, &["operator.read"]).await;
     for _ in 0..1000 {
         server.gateway.state.hub.tell_where(Event::new("voicewake.changed", "{}").targeted(), |_| true);

@@ -34,7 +34,13 @@ impl Host {
     }
 
     /// As [`Host::connect`], and asks for scopes.
-    async fn connect_asking(&self, server: &Server, protocol: u64, commands: &[&str], scopes: &[&str]) -> Client {
+    pub(super) async fn connect_asking(
+        &self,
+        server: &Server,
+        protocol: u64,
+        commands: &[&str],
+        scopes: &[&str],
+    ) -> Client {
         let mut client = server.open().await;
         let (nonce, at) = (client.challenge["payload"]["nonce"].as_str().unwrap(), &client.challenge["payload"]["ts"]);
         let signed_scopes = scopes.join(",");
@@ -407,7 +413,7 @@ async fn every_node_hears_the_words_and_an_operator_once() {
 
 #[tokio::test]
 async fn a_node_hears_nothing_that_is_for_operators_whatever_it_asks_for() {
-    let server = start(with_token()).await;
+    let server = start(with_token()).await.that_makes_things_up("events that nobody knows");
     let mut node = Host::new(74).connect_asking(&server, 4, &COMMANDS, &["operator.admin"]).await;
     let hub = &server.gateway.state.hub;
     hub.broadcast(Event::new("test.for-operators", "{}").scope("operator.read"));

@@ -172,6 +172,7 @@ async fn what_there_is_none_of_is_said_in_the_shape_that_pages_read() {
         ("openclaw.approval.list", json!({}), json!([])),
         ("chat.abort", json!({"sessionKey": "main"}), json!({"ok": true, "aborted": false, "runIds": []})),
         ("hooks.status", json!({"agentId": "main"}), json!({"workspaceDir": "", "managedHooksDir": "", "hooks": []})),
+        ("users.list", json!({}), json!({"profiles": []})),
         ("users.prefs.get", json!({"keys": ["ui.theme"]}), json!({"status": "no_durable_identity"})),
         ("progressCard.get", json!({"sessionKey": "agent:main:main"}), json!({"card": null})),
         (

@@ -31,7 +31,14 @@ async fn all_that_bears_on_a_command_is_shown_and_what_was_left_out_cannot_be_de
     let server = start(with_token()).await;
     let mut agent = server.connect(4, APPROVALS).await;
     let mut approver = server.connect(4, ADMIN).await;
+    let mut old = server.connect(3, ADMIN).await;
     ask(&mut agent, "q", "exec.approval.request", everything()).await;
+    // Version 3 is told what its clients know: they drop an event that holds more.
+    let known = old.event("exec.approval.requested").await["payload"]["request"].clone();
+    assert_eq!(known["systemRunPlan"], everything()["systemRunPlan"]);
+    for name in ["allowedDecisions", "commandArgv", "commandSpans", "envKeys", "scope", "toolCallId", "warningText"] {
+        assert_eq!(known.get(name), None, "{known}");
+    }
     let request = approver.event("exec.approval.requested").await["payload"]["request"].clone();
     assert_eq!(
         request["commandSpans"],

@@ -10,7 +10,7 @@ use crate::{Credential, GatewayConfig, Role};
 const LOCAL: &[(&str, &str)] = &[];
 const EVERYTHING: [&str; 4] = ["operator.admin", "operator.read", "operator.write", "operator.pairing"];
 
-fn with_roles() -> GatewayConfig {
+pub(super) fn with_roles() -> GatewayConfig {
     let mut config = with_token();
     let credential =
         |name: &str, role| Credential { name: name.into(), secret: Secret::new(format!("of-{name}")), role };

@@ -350,12 +350,13 @@ async fn history_is_what_was_said_within_its_caps() {
     ok(&mut admin, "sessions.reset", json!({"key": "main"})).await;
     assert_eq!(ok(&mut admin, "chat.history", cursor).await, json!({"kind": "reset"}));
     assert_eq!(ok(&mut old, "sessions.get", json!({"key": "main"})).await, json!({"messages": []}));
-    server.records.say(key, "user", json!({"content": "anew"}), 10);
+    let anew = json!([{"type": "text", "text": "anew"}]);
+    server.records.say(key, "user", json!({"content": anew}), 10);
     let server = restarted(server).await;
     let mut old = server.connect(3, READ).await;
     for (method, name) in [("sessions.get", "key"), ("chat.history", "sessionKey")] {
         let kept = ok(&mut old, method, json!({name: "main"})).await["messages"].clone();
-        assert_eq!((kept.as_array().unwrap().len(), &kept[0]["content"]), (1, &json!("anew")), "{method}: {kept}");
+        assert_eq!((kept.as_array().unwrap().len(), &kept[0]["content"]), (1, &anew), "{method}: {kept}");
     }
 }
 

@@ -21,7 +21,8 @@ async fn status_of(address: std::net::SocketAddr, method: &str, path: &str) -> (
 
 async fn knock(address: std::net::SocketAddr, first: &str) -> (Vec<Value>, (u16, String)) {
     let (socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/ws")).await.unwrap();
-    let mut client = Client { socket, challenge: Value::Null, next_id: 0 };
+    let record = Some(super::record::Record::open());
+    let mut client = Client { socket, challenge: Value::Null, next_id: 0, record };
     let mut frames = vec![client.next().await];
     assert_eq!(frames.remove(0)["event"], "connect.challenge");
     client.send_text(first).await;

@@ -307,8 +307,8 @@ pub const OUTSIDE: &[Outside] = &[
     Outside {
         name: "LEANCLAW_TEST_FRAMES",
         default: "they are not kept",
-        doc: "cargo test -p leanclaw-tests: a folder for the frames that its clients hear, which tests/clients checks; `cargo xtask \
-              test` sets it.",
+        doc: "cargo test -p leanclaw-gateway, -p leanclaw-tests: a folder for the frames that their clients hear, which tests/clients \
+              checks; `cargo xtask test` sets it.",
     },
     Outside {
         name: "LEANCLAW_TEST_DEV_DATA",

@@ -219,7 +219,7 @@ fn point_at_builds(repository: &Repository, command: &mut Command) {
     command.env("LEANCLAW_TEST_FRAMES", frames(repository));
 }
 
-/// What the clients of the integration tests hear in a run, for the suite `clients` to check.
+/// What the clients of the unit and the integration tests hear in a run, for the suite `clients` to check.
 fn frames(repository: &Repository) -> PathBuf {
     repository.state_folder().join("frames")
 }

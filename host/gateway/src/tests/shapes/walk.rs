@@ -105,6 +105,7 @@ pub(super) async fn agents_and_machine(recorded: &Recorded) {
         ("system-presence", json!({})),
         ("tools.catalog", json!({})),
         ("wake", json!({"mode": "now", "text": "hello"})),
+        ("voicewake.get", json!({})),
         ("voicewake.set", json!({"triggers": ["hey"]})),
     ];
     for (method, params) in calls {
