@@ -44,6 +44,17 @@ fn texts(history: &Value) -> Vec<&str> {
     history["messages"].as_array().unwrap().iter().map(|message| text(&message["content"][0]["text"])).collect()
 }
 
+/// Makes groups, puts sessions into them, and does to each group what can be done.
+async fn group(client: &mut Client) {
+    client.ok("sessions.groups.put", json!({"names": ["Work", "Home", "Gone"], "sectionOrder": ["Home"]})).await;
+    for (key, group) in [("main", "Work"), ("other", "Gone")] {
+        client.ok("sessions.patch", json!({"key": key, "category": group})).await;
+    }
+    client.ok("sessions.groups.update", json!({"name": "Work", "cwd": "/work", "worktree": false})).await;
+    client.ok("sessions.groups.rename", json!({"name": "Work", "to": "Garden"})).await;
+    client.ok("sessions.groups.delete", json!({"name": "Gone"})).await;
+}
+
 /// Whether heartbeats are on; nothing tells that before an agent has one, so the database is asked.
 fn heartbeats(place: &Place) -> Vec<String> {
     let path = place.data().join("core.db");
@@ -69,13 +80,7 @@ async fn what_was_answered_is_there_after_a_power_cut() {
     }
     let cut = client.ok("sessions.compact", json!({"key": "main", "maxLines": 2})).await;
     assert_eq!((&cut["compacted"], &cut["kept"]), (&json!(true), &json!(2)));
-    client.ok("sessions.groups.put", json!({"names": ["Work", "Home", "Gone"], "sectionOrder": ["Home"]})).await;
-    for (key, group) in [("main", "Work"), ("other", "Gone")] {
-        client.ok("sessions.patch", json!({"key": key, "category": group})).await;
-    }
-    client.ok("sessions.groups.update", json!({"name": "Work", "cwd": "/work", "worktree": false})).await;
-    client.ok("sessions.groups.rename", json!({"name": "Work", "to": "Garden"})).await;
-    client.ok("sessions.groups.delete", json!({"name": "Gone"})).await;
+    group(&mut client).await;
     question(&program, &mut old).await;
     let asked = history(&mut client).await;
     assert_eq!((&asked["id"], &asked["decision"]), (&json!("kept"), &json!("allow-once")), "{asked}");
