@@ -1,0 +1,4 @@
+//! The real program, from outside.
+
+#[cfg(test)]
+mod pipes;
