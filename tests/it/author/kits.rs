@@ -278,6 +278,23 @@ async fn driven(other: &mut Client, servers: &mut Servers) {
     assert_eq!(other.event("everything.closed").await, json!({"code": 1000}));
 }
 
+/// What a channel can do besides sending has no gateway method yet; its author can ask for it.
+async fn acts(place: &Place) {
+    let folder = place.work().join(ID);
+    let ask =
+        |action: &str| json!({"action": action, "place": {"id": "room", "kind": "group"}, "arguments": {"seconds": 3}});
+    let perform = async |action: &str| {
+        in_folder(
+            place,
+            &folder,
+            &["plugin", "run", "dist/everything.wasm", "--grant-all", "--action", &ask(action).to_string()],
+        )
+        .await
+    };
+    assert_eq!(perform("typing").await.json(), json!({"place": "room", "seconds": 3}));
+    assert!(perform("dance").await.failed(1).contains("does not list the ability `dance`"));
+}
+
 /// Asks a plugin everything; the client is one that may go on asking.
 async fn asked_everything(walk: &Walk, source: &str, more: &[&str]) -> (Place, Program, Client) {
     let mut servers = Servers::start().await;
@@ -290,6 +307,7 @@ async fn asked_everything(walk: &Walk, source: &str, more: &[&str]) -> (Place, P
     hooks_and_deliveries(&mut client).await;
     webhooks(&program).await;
     requests(&mut client, &mut servers).await;
+    acts(&place).await;
     let logs = place.run(&["plugin", "logs", ID]).await.ok();
     for said in ["told", "what=ä", "count=2", "half", "a piece"] {
         assert!(logs.contains(said), "{said}: {logs}");

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args};
 use leanclaw_plugin::{CallContext, Plugins, WebhookRequest};
 use leanclaw_types::failure::code;
-use leanclaw_types::message::Outbound;
+use leanclaw_types::message::{Outbound, Place};
 use leanclaw_types::permission::Permissions;
 use leanclaw_types::plugin::{PluginState, ToolOutput};
 use leanclaw_types::{Failure, PluginKey};
@@ -44,8 +44,11 @@ pub(crate) struct Run {
     /// Deliver a message: {"place", "parts", "idempotencyKey"}, as JSON, @FILE or -
     #[arg(long, value_name = "MESSAGE", group = "what")]
     deliver: Option<String>,
+    /// Ask a channel for one of its abilities: {"action", "place", "arguments"}, as JSON, @FILE or -
+    #[arg(long, value_name = "REQUEST", group = "what")]
+    action: Option<String>,
     /// What the tool or method gets: JSON, @FILE, or - for standard input
-    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with_all = ["webhook", "deliver"])]
+    #[arg(long, value_name = "JSON", default_value = "{}", conflicts_with_all = ["webhook", "deliver", "action"])]
     input: String,
     /// Give it everything its manifest asks for, for this one call; HTTP requests are really made then
     #[arg(long)]
@@ -80,6 +83,17 @@ enum Call {
     Method(String, String),
     Webhook(Box<WebhookRequest>),
     Deliver(Box<Outbound>),
+    Perform(Box<TypedAction>),
+}
+
+/// What a channel is asked to do besides sending, as it is typed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TypedAction {
+    action: String,
+    place: Place,
+    #[serde(default)]
+    arguments: Value,
 }
 
 /// A request as it is typed.
@@ -143,6 +157,9 @@ impl Call {
             let typed: TypedRequest = serde_json::from_str(&json_text(request)?).context("that is no request")?;
             return Ok(Self::Webhook(Box::new(typed.request()?)));
         }
+        if let Some(action) = &arguments.action {
+            return Ok(Self::Perform(serde_json::from_str(&json_text(action)?).context("that is no action")?));
+        }
         let message = json_text(arguments.deliver.as_deref().unwrap_or_default())?;
         Ok(Self::Deliver(Box::new(serde_json::from_str(&message).context("that is no message")?)))
     }
@@ -169,6 +186,10 @@ impl Call {
             Self::Deliver(message) => {
                 let receipt = plugins.deliver(key, *message, context).await?;
                 serde_json::to_value(receipt).map_err(|error| Failure::internal(error.to_string()))
+            }
+            Self::Perform(asked) => {
+                let TypedAction { action, place, arguments } = *asked;
+                plugins.perform(key, &action, place, &arguments, context).await
             }
         }
     }
