@@ -22,9 +22,10 @@ const EGRESS: &str = "leanclaw-egress";
 const WASM: &str = "leanclaw-wasm";
 
 const GUESTS: &str = "leanclaw-test-guests";
+const FAKES: &str = "leanclaw-test-fakes";
 
 /// Crates that every other may use in its tests, and none in its program.
-const DEV_ONLY: &[&str] = &[GUESTS];
+const DEV_ONLY: &[&str] = &[GUESTS, FAKES];
 
 const TABLE: &[(&str, May)] = &[
     // Leaves.
@@ -45,6 +46,8 @@ const TABLE: &[(&str, May)] = &[
     ("xtask", May::Use(&[])),
     // Guests that tests of any crate may run; see DEV_ONLY.
     (GUESTS, May::Use(&[])),
+    // Servers that tests talk to in place of real ones; see DEV_ONLY.
+    (FAKES, May::Use(&[])),
     // The top.
     ("leanclaw", May::UseAll),
     ("leanclaw-tests", May::UseAll),

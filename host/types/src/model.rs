@@ -93,6 +93,19 @@ pub enum Block {
         /// Its input; an object.
         input: Value,
     },
+    /// The model asks for a tool with an input that is no JSON object. It cannot run. Who runs tools answers it with a
+    /// [`Block::ToolResult`] that is an error and says what is wrong, so that the model can ask again; to the provider it
+    /// goes back as a use with an empty input.
+    InvalidToolUse {
+        /// Names this use, and ties the result to it.
+        id: String,
+        /// The tool.
+        name: String,
+        /// What came in place of the input.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// What a tool returned.
     ToolResult {
         /// The use it answers.
@@ -232,6 +245,7 @@ mod tests {
             {"type": "text", "text": "hi"},
             {"type": "image", "mediaType": "image/png", "data": "AA=="},
             {"type": "toolUse", "id": "1", "name": "read", "input": {"path": "a"}},
+            {"type": "invalidToolUse", "id": "1", "name": "read", "text": "{", "problem": "it ends too early"},
             {"type": "toolResult", "toolUseId": "1", "content": [{"type": "text", "text": "b"}], "isError": false},
             {"type": "kept", "provider": "anthropic", "raw": "{ \"type\":\"thinking\" }", "shown": "hm"},
         ]);
