@@ -66,13 +66,12 @@ impl Session {
     /// asked again when each use has a result.
     pub(crate) fn missing_results(&self) -> Vec<Block> {
         let Some(ModelMessage { role: Role::Assistant, content }) = self.history.last() else { return Vec::new() };
-        let interrupted = |block: &Block| match block {
-            Block::ToolUse { id, .. } => Some(Block::ToolResult {
-                tool_use_id: id.clone(),
+        let interrupted = |block: &Block| {
+            Some(Block::ToolResult {
+                tool_use_id: block.use_id()?.to_owned(),
                 content: vec![Block::text("Interrupted: it may have done all, a part or none of its work.")],
                 is_error: true,
-            }),
-            _ => None,
+            })
         };
         content.iter().filter_map(interrupted).collect()
     }

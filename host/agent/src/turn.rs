@@ -100,7 +100,7 @@ impl Turn<'_, '_> {
         let Answer { blocks, reason, .. } = answer;
         match reason {
             StopReason::ToolUse | StopReason::EndTurn | StopReason::Other => {
-                if blocks.iter().any(|block| matches!(block, Block::ToolUse { .. })) {
+                if blocks.iter().any(|block| block.use_id().is_some()) {
                     return self.use_tools(blocks);
                 }
                 self.record(Role::Assistant, blocks)?;
@@ -226,7 +226,7 @@ impl Turn<'_, '_> {
 }
 
 fn without_uses(blocks: Vec<Block>) -> Vec<Block> {
-    blocks.into_iter().filter(|block| !matches!(block, Block::ToolUse { .. })).collect()
+    blocks.into_iter().filter(|block| block.use_id().is_none()).collect()
 }
 
 /// The failure in an error of the host's, or one made of its words.

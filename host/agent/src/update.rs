@@ -87,7 +87,9 @@ fn shown(block: &Block) -> Option<ToolCallContent> {
     let content = match block {
         Block::Text { text } => words(text),
         Block::Image { media_type, data } => ContentBlock::Image(ImageContent::new(data.clone(), media_type.clone())),
-        Block::ToolUse { .. } | Block::ToolResult { .. } | Block::Kept { .. } => return None,
+        Block::ToolUse { .. } | Block::InvalidToolUse { .. } | Block::ToolResult { .. } | Block::Kept { .. } => {
+            return None;
+        }
     };
     Some(ToolCallContent::Content(Content::new(content)))
 }

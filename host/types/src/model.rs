@@ -133,6 +133,15 @@ impl Block {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text { text: text.into() }
     }
+
+    /// Names the use of a tool, valid or not, that has to have a [`Block::ToolResult`]; none for what is no use.
+    #[must_use]
+    pub fn use_id(&self) -> Option<&str> {
+        match self {
+            Self::ToolUse { id, .. } | Self::InvalidToolUse { id, .. } => Some(id),
+            Self::Text { .. } | Self::Image { .. } | Self::ToolResult { .. } | Self::Kept { .. } => None,
+        }
+    }
 }
 
 /// A tool as a model is told of it.

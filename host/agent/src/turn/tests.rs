@@ -108,6 +108,27 @@ fn three_rounds_with_parallel_uses_give_one_result_each_in_order() {
 }
 
 #[test]
+fn an_input_that_cannot_be_read_runs_nothing_and_is_said_to_the_model() {
+    let scene = Scene::new();
+    let mut round = 0;
+    let said = scene.run(|message, lines| {
+        if is_model_call(message) {
+            round += 1;
+            let broken = json!({"type": "invalidToolUse", "id": "1", "name": "write", "text": "{\"path\":", "problem": "it ends too early"});
+            match round {
+                1 => lines.answer(message, json!([broken, tool_use("2", "glob", json!({"pattern": "*"}))]), "toolUse"),
+                _ => lines.answer(message, json!([{"type": "text", "text": "Sorry."}]), "endTurn"),
+            }
+        }
+    });
+    assert_eq!(said.stop_reason(), "end_turn");
+    let results = &said.recorded()[2]["content"];
+    assert_eq!((&results[0]["toolUseId"], &results[0]["isError"]), (&json!("1"), &json!(true)));
+    assert!(results[0]["content"][0]["text"].as_str().unwrap().contains("it ends too early"), "{results}");
+    assert_eq!((&results[1]["toolUseId"], &results[1]["isError"]), (&json!("2"), &json!(false)));
+}
+
+#[test]
 fn those_who_look_on_see_what_tools_do() {
     let scene = Scene::new();
     scene.put("a", "inside a\n");

@@ -28,12 +28,22 @@ pub(super) struct Use {
     id: String,
     name: String,
     input: Value,
+    /// What is wrong with the input, where it cannot be read.
+    problem: Option<String>,
 }
 
 /// The uses in a message.
 pub(super) fn of(blocks: &[Block]) -> Vec<Use> {
     let of_block = |block: &Block| match block {
-        Block::ToolUse { id, name, input } => Some(Use { id: id.clone(), name: name.clone(), input: input.clone() }),
+        Block::ToolUse { id, name, input } => {
+            Some(Use { id: id.clone(), name: name.clone(), input: input.clone(), problem: None })
+        }
+        Block::InvalidToolUse { id, name, text, problem } => Some(Use {
+            id: id.clone(),
+            name: name.clone(),
+            input: Value::String(text.clone()),
+            problem: Some(problem.clone()),
+        }),
         _ => None,
     };
     blocks.iter().filter_map(of_block).collect()
@@ -98,6 +108,11 @@ impl Turn<'_, '_> {
         } else if here.is_none() && !is_hosts {
             let names: Vec<&str> = self.session.tools.iter().map(|tool| tool.name.as_str()).collect();
             format!("There is no tool `{}`. There are: {}.", one.name, names.join(", "))
+        } else if let Some(problem) = &one.problem {
+            format!(
+                "The input of `{}` cannot be read, and nothing was run: {problem}. Ask again with a JSON object.",
+                one.name
+            )
         } else if !one.input.is_object() {
             format!("The input of `{}` must be a JSON object.", one.name)
         } else if self.session.setup.ask_before.contains(&one.name) {
