@@ -41,6 +41,7 @@ fn run_plugins(options: &options::Plugins) -> Result<ExitCode> {
             Suite::Resident => suites::instances::resident(&places, options.quick),
             Suite::Socket => suites::socket::run(&places, options.quick),
             Suite::Start => suites::start::run(&places, options.quick),
+            Suite::Beside => suites::beside::run(&places, options.quick),
             Suite::Folder => suites::folder::run(&places, options.quick),
             Suite::Soak => suites::soak::run(&places, options.soak_calls()),
         });

@@ -67,6 +67,8 @@ pub(crate) enum Suite {
     Socket,
     /// Start time and memory.
     Start,
+    /// A plugin beside another that spins.
+    Beside,
     /// Plugins put into the folder, replaced and removed.
     Folder,
     /// Many calls with traps and timeouts.
@@ -74,8 +76,8 @@ pub(crate) enum Suite {
 }
 
 impl Suite {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Fresh, Self::Resident, Self::Socket, Self::Start, Self::Folder, Self::Soak];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Fresh, Self::Resident, Self::Socket, Self::Beside, Self::Start, Self::Folder, Self::Soak];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -83,6 +85,7 @@ impl Suite {
             Self::Resident => "resident",
             Self::Socket => "socket",
             Self::Start => "start",
+            Self::Beside => "beside",
             Self::Folder => "folder",
             Self::Soak => "soak",
         }
@@ -94,6 +97,7 @@ impl Suite {
             Self::Resident => "a call on a resident instance against the bare engine's call",
             Self::Socket => "a plugin's method against `health` on the same WebSockets",
             Self::Start => "time from exec to ready, and memory",
+            Self::Beside => "calls of a plugin while guests of another spin",
             Self::Folder => "time from a change of the plugin folder to the answer",
             Self::Soak => "memory over many calls with traps and timeouts",
         }

@@ -1,5 +1,6 @@
 //! What is measured, one file per kind.
 
+pub(crate) mod beside;
 pub(crate) mod folder;
 pub(crate) mod gateway;
 pub(crate) mod instances;
