@@ -75,7 +75,8 @@ fn witness(home: &Home, port: u16, spinning: usize, measured: &mut Arms) -> Resu
     } else {
         let methods = vec![format!("{HOSTILE}.spin")];
         let work = Work::Slices { methods, rounds: 1, slice: Duration::from_secs(60) };
-        let plan = Plan { port, token: TOKEN.to_owned(), connections: 1, in_flight: spinning, work };
+        // A connection each: what arrives on one runs on one thread.
+        let plan = Plan { port, token: TOKEN.to_owned(), connections: spinning, in_flight: 1, work };
         let spinners = home.client_that_stays(&Task::Load(plan))?;
         std::thread::sleep(BEGIN);
         Some(spinners)
