@@ -64,7 +64,7 @@ pub use methods::{is_of_version_3_only, own_methods};
 pub use plugins::{Channel, PluginHost, PluginMethod, RouteBody, WebhookReply, WebhookRequest};
 pub use rate::{ClassLimits, RateLimits};
 pub use server::serve;
-pub use services::{AuditSink, Readiness, RecordChange, Records, Sessions};
+pub use services::{AuditSink, Readiness, RecordChange, Records, RunWatcher, Runs, Sessions};
 pub use settings::{
     CheckedSettings, OutrankedKey, Reload, Settings, SettingsIssue, changed_keys, is_or_is_below, merge_settings,
     settings_refusal, settings_text, without_secrets,

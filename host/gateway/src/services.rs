@@ -1,8 +1,11 @@
 //! The other small things the gateway needs from the program.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use leanclaw_types::Failure;
 use leanclaw_types::audit::AuditRecord;
+use leanclaw_types::run::{AbortReason, ActiveRun, RunEnd, RunEvent, RunModel, RunRequest, RunState, RunTaken};
 use leanclaw_types::session::{
     AgentSessions, Appended, DecideSession, MarkedPage, NewMessage, RecallSessions, SessionLookup, SessionOutcome,
     SessionPage, SessionQuery, SessionRow, Transcript, TranscriptQuery, UsageCell, UsageQuery,
@@ -111,4 +114,41 @@ pub trait Sessions: Send + Sync + 'static {
     /// # Errors
     /// The store cannot be read.
     fn at_a_glance(&self, recent: u32) -> Result<Vec<AgentSessions>, Failure>;
+}
+
+/// Runs agents. The gateway asks for runs and tells its clients of them; when a run's turn comes, where it happens and what it
+/// may do are decided behind this.
+#[async_trait]
+pub trait Runs: Send + Sync + 'static {
+    /// Takes a message on for an agent: it is in the transcript, and it and its run survive a `kill -9`, before this answers.
+    ///
+    /// # Errors
+    /// `invalid` when another message has that run's name, `not-found` when there is no such session; else the store cannot be
+    /// written, or more waits than may wait: then nothing was taken on.
+    async fn start(&self, request: RunRequest) -> Result<RunTaken, Failure>;
+
+    /// Where a run stands; none when nobody knows it, or no more.
+    fn state(&self, run_id: &str) -> Option<RunState>;
+
+    /// The runs of a session that wait or go on, in their order. Must be quick.
+    fn active(&self, session_key: &str) -> Vec<ActiveRun>;
+
+    /// Ends a run that waits or goes on, its model call and its tools with it; what it said so far stays in the transcript. Its
+    /// end was told when this answers. False when it had ended before.
+    async fn abort(&self, run_id: &str, why: AbortReason) -> bool;
+
+    /// Waits for a run's end; for ever for one that nobody knows.
+    async fn wait(&self, run_id: &str) -> RunEnd;
+
+    /// The models that runs can use, the default among them. Must be quick.
+    fn models(&self) -> Vec<RunModel>;
+
+    /// Has somebody told of what happens in runs from here on.
+    fn watch(&self, watcher: Arc<dyn RunWatcher>);
+}
+
+/// Hears what happens in runs.
+pub trait RunWatcher: Send + Sync + 'static {
+    /// Something happened. The events of one run come in their order. Must not block: the run waits meanwhile.
+    fn saw(&self, event: &RunEvent);
 }

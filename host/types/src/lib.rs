@@ -22,6 +22,7 @@ pub mod plugin;
 #[cfg(feature = "problems")]
 pub mod problems;
 pub mod redact;
+pub mod run;
 pub mod session;
 pub mod text;
 

@@ -185,6 +185,17 @@ async fn refused(client: &mut Client, name: &str, params: Value) -> Value {
     call(client, name, params).await.expect_err(name)
 }
 
+/// Whoever connects after the grant is told the plugin's names.
+async fn is_announced(program: &Program) {
+    let hello = program.client().await.hello["features"].clone();
+    let names = |kind: &str| hello[kind].as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>();
+    for (kind, own) in [("methods", ["who", "store", "tell"]), ("events", ["seen", "polled", "closed"])] {
+        for name in own {
+            assert!(names(kind).contains(&format!("{ID}.{name}").as_str()), "{kind}: {hello}");
+        }
+    }
+}
+
 /// Methods that need the host only.
 async fn calls(client: &mut Client, other: &mut Client, servers: &Servers) {
     let stored = ok(client, "store", json!({})).await;
@@ -302,6 +313,7 @@ async fn asked_everything(walk: &Walk, source: &str, more: &[&str]) -> (Place, P
     let (mut client, mut other) = (program.client().await, program.client().await);
     let granted = in_folder(&place, &place.work(), &["plugin", "grant", ID, "--all", "--yes", "--json"]).await.json();
     assert_eq!(granted["state"], "ready", "{granted}");
+    is_announced(&program).await;
     driven(&mut other, &mut servers).await;
     calls(&mut client, &mut other, &servers).await;
     hooks_and_deliveries(&mut client).await;

@@ -195,6 +195,9 @@ fn told_per_version(name: &str, kind: Kind, payload: Value) -> Event {
     let mut old = payload;
     if let Some(request) = old.get_mut("request").and_then(Value::as_object_mut) {
         request.retain(|field, _| SHOWN.contains(&field.as_str()));
+        if let Some(plan) = request.get_mut("systemRunPlan").and_then(Value::as_object_mut) {
+            plan.shift_remove("policySnapshot");
+        }
     }
     event.payload_v3(&old.to_string())
 }
