@@ -60,6 +60,7 @@ pub struct RunOwner {
 }
 
 /// What became of a [`RunRequest`].
+#[expect(clippy::large_enum_variant, reason = "there are few at a time, and none is kept in a list")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunTaken {
     /// It is stored, and its turn comes.
@@ -69,6 +70,7 @@ pub enum RunTaken {
 }
 
 /// Where a run stands.
+#[expect(clippy::large_enum_variant, reason = "there are few at a time, and none is kept in a list")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
     /// Its turn has not come.
