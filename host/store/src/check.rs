@@ -27,6 +27,11 @@ const CORE_RULES: &[&str] = &[
      WHERE last_seq < (SELECT max(seq) FROM messages m WHERE m.session = s.id)",
     "SELECT 'session ' || key || ' holds an entry that is not JSON' FROM sessions WHERE NOT json_valid(entry)",
     "SELECT 'message ' || id || ' is not JSON' FROM messages WHERE NOT json_valid(body)",
+    "SELECT 'run ' || id || ' answers a message that is not there' FROM runs
+     WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.id = runs.message)",
+    "SELECT 'run ' || id || ' is neither open nor ended' FROM runs WHERE state NOT IN ('waiting', 'running', 'ended')
+     OR (state = 'ended') <> (ending IS NOT NULL) OR (state = 'ended') <> (ended_number IS NOT NULL)",
+    "SELECT 'run ' || id || ' is not JSON' FROM runs WHERE NOT json_valid(request) OR NOT json_valid(coalesce(ending, 'null'))",
     "SELECT 'record ' || kind || '/' || id || ' is not JSON' FROM records WHERE NOT json_valid(body)",
     "SELECT 'the grant of ' || plugin || '/' || account || ' is not JSON' FROM grants
      WHERE NOT json_valid(permissions) OR NOT json_valid(decided)",

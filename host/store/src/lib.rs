@@ -1,5 +1,6 @@
 //! What must survive a `kill -9`: grants, audit rows, secrets, the inbox, cached specs, sessions with what was said in them, the
-//! gateway's documents ([`Store`], in `core.db`) and the plugins' key-value data ([`KvStore`], in `plugin-kv.db`).
+//! runs of agents, the gateway's documents ([`Store`], in `core.db`) and the plugins' key-value data ([`KvStore`], in
+//! `plugin-kv.db`).
 //!
 //! This crate owns the two SQLite files, their schemas and their threads. It does not decide: whether a grant is wise, a
 //! secret may be used or a message should be answered is the caller's business. It knows no plugin folder, no network and
@@ -36,6 +37,7 @@ mod original;
 mod queue;
 mod readers;
 mod records;
+mod runs;
 mod secrets;
 mod sessions;
 mod specs;
@@ -58,6 +60,7 @@ pub use kv::{Entry, KvStore, MAX_KEY_BYTES, MAX_LISTED_KEYS, MAX_VALUE_BYTES};
 pub use kv_error::KvError;
 pub use original::Original;
 pub use records::RecordChange;
+pub use runs::{StoredRun, TakenRun};
 pub use store::Store;
 pub use take_in::ForeignMessage;
 

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use crate::error::StoreError;
 use crate::queue::Lane;
+use crate::runs;
 use crate::store::Store;
 use crate::{to_signed, to_unsigned};
 
@@ -82,7 +83,8 @@ impl Store {
     }
 
     /// Decides on a session inside a transaction of the writer, and stores what was decided. It is on disk when this
-    /// answers.
+    /// answers. Where its transcript begins anew, its runs that wait or go on end, as what they answer is out of sight. Where
+    /// the session goes, its runs go too, ended or not.
     ///
     /// # Errors
     /// [`StoreError`] when nothing changed.
@@ -91,7 +93,7 @@ impl Store {
             .write(Lane::Host, 2048, move |connection| match decide(one(connection, &key)?) {
                 SessionChange::Nothing => Ok(SessionOutcome::Done),
                 SessionChange::Put(row) => put(connection, &row, None),
-                SessionChange::Restart(row) => put(connection, &row, Some(0)),
+                SessionChange::Restart(row) => restart(connection, &row),
                 SessionChange::Keep { row, messages } => put(connection, &row, Some(messages)),
                 SessionChange::Remove { transcript } => remove(connection, &key, transcript),
             })
@@ -333,6 +335,15 @@ pub(crate) fn put(connection: &Connection, row: &SessionRow, keep: Option<u64>) 
     Ok(SessionOutcome::Done)
 }
 
+/// Stores a session whose transcript begins anew.
+fn restart(connection: &Connection, row: &SessionRow) -> Result<SessionOutcome, StoreError> {
+    let outcome = put(connection, row, Some(0))?;
+    if outcome == SessionOutcome::Done {
+        runs::end_all(connection, &row.key, row.updated_ms)?;
+    }
+    Ok(outcome)
+}
+
 fn search_text(row: &SessionRow) -> String {
     let name = row.entry.get("displayName").and_then(serde_json::Value::as_str).unwrap_or_default();
     [&row.key, row.label.as_deref().unwrap_or_default(), &row.session_id, name].join("\n").to_lowercase()
@@ -344,7 +355,8 @@ fn remove(connection: &Connection, key: &str, transcript: bool) -> Result<Sessio
         .query_row([key], |row| row.get(0))
         .optional()?;
     let Some(session) = removed else { return Ok(SessionOutcome::Done) };
-    // After the session: as long as that is there, each message that goes gives it another revision.
+    // Its runs went with it: they refer to it. Messages go after the session: as long as that is there, each that goes gives
+    // it another revision.
     if transcript {
         connection.prepare_cached("DELETE FROM messages WHERE session = ?")?.execute([session])?;
     }

@@ -24,6 +24,7 @@ pub(crate) const SCHEMA: Schema = Schema::new(
         include_str!("../migrations/core-3.sql"),
         include_str!("../migrations/core-4.sql"),
         include_str!("../migrations/core-5.sql"),
+        include_str!("../migrations/core-6.sql"),
     ],
 );
 

@@ -23,6 +23,11 @@ WHERE m.session = (SELECT id FROM sessions WHERE key = ?1)
     AND m.seq > (SELECT starts_after_seq FROM sessions WHERE key = ?1)
 ORDER BY m.seq DESC LIMIT 1
 ";
+/// What is in sight of a session, newest first: read as far as it is wanted, and of one moment.
+pub(crate) const HISTORY: &str = "
+SELECT m.id, m.seq, m.role, m.at_ms, m.body FROM sessions AS s JOIN messages AS m ON m.session = s.id
+WHERE s.key = ?1 AND m.seq > s.starts_after_seq AND m.id <= ?2 ORDER BY m.seq DESC
+";
 
 impl Store {
     /// A session's transcript since its last reset, or a part of it; empty when there is no such session.
@@ -57,33 +62,58 @@ impl Store {
     /// [`StoreError`] when it was not stored.
     pub async fn append_once(&self, key: &str, message: NewMessage) -> Result<Option<Appended>, StoreError> {
         let key = key.to_owned();
-        let json = serde_json::to_string(&message.body).map_err(|error| StoreError::row("the message", error))?;
+        let json = json(&message)?;
+        self.database.write(Lane::Host, json.len(), move |connection| add_once(connection, &key, message, json)).await
+    }
+
+    /// Adds what a run said to a session's transcript, in this order, all of it in one transaction; none when there is no such
+    /// session. Each message goes as with [`Store::append_once`]: one that is there already is given as it is.
+    ///
+    /// The transcript is the session's as it is now. Where that began anew since the run did, what comes late is seen in the
+    /// new one and not lost: what it used has to be counted. Whoever has a transcript begin anew ends the session's runs
+    /// before, and by then they have said all they had to.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing was stored.
+    pub async fn append_run_messages(
+        &self,
+        key: &str,
+        messages: Vec<NewMessage>,
+    ) -> Result<Option<Vec<TranscriptMessage>>, StoreError> {
+        let key = key.to_owned();
+        let with_json = |message| Ok((json(&message)?, message));
+        let messages = messages.into_iter().map(with_json).collect::<Result<Vec<_>, StoreError>>()?;
+        let bytes = messages.iter().map(|(json, _)| json.len()).sum();
         self.database
-            .write(Lane::Host, json.len(), move |connection| {
-                if let Some(id) = message.body.get("idempotencyKey").and_then(Value::as_str)
-                    && let Some(message) = same(connection, &key, id)?
-                {
-                    return Ok(Some(Appended { message, repeated: true }));
+            .write(Lane::Host, bytes, move |connection| {
+                let exists = connection.prepare_cached("SELECT 1 FROM sessions WHERE key = ?")?.exists([&key])?;
+                if !exists {
+                    return Ok(None);
                 }
-                let NewMessage { role, body, at_ms } = message;
-                // With a revision set here, the row is not written once more for it. The message gives it another.
-                let session: Option<(i64, String, i64)> = connection
-                    .prepare_cached(
-                        "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2), \
-                         revision = revision + 1 WHERE key = ?1 RETURNING id, session_id, last_seq",
-                    )?
-                    .query_row((&key, to_signed(at_ms)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-                    .optional()?;
-                let Some((session, session_id, seq)) = session else { return Ok(None) };
-                let id = connection
-                    .prepare_cached(
-                        "INSERT INTO messages (session, session_id, seq, role, at_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
-                    )?
-                    .insert((session, session_id, seq, &role, to_signed(at_ms), json))?;
-                let message = TranscriptMessage { id, seq: to_unsigned(seq), role, body, at_ms };
-                Ok::<_, StoreError>(Some(Appended { message, repeated: false }))
+                let mut added = Vec::with_capacity(messages.len());
+                for (json, message) in messages {
+                    added.extend(add_once(connection, &key, message, json)?.map(|appended| appended.message));
+                }
+                Ok::<_, StoreError>(Some(added))
             })
             .await
+    }
+
+    /// The newest messages of a session since its last reset, up to the one with the id `up_to_id` where that is given (itself
+    /// included), whose bodies have no more than `most_bytes` together, as JSON. Oldest first, and none left out in between:
+    /// the first that does not fit is where it ends, so there are none when the newest does not fit. They may begin in the
+    /// middle of an exchange. Empty when there is no such session.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file or a row cannot be read.
+    pub async fn history(
+        &self,
+        key: &str,
+        up_to_id: Option<i64>,
+        most_bytes: usize,
+    ) -> Result<Vec<TranscriptMessage>, StoreError> {
+        let key = key.to_owned();
+        self.database.read_many(move |connection| history(connection, &key, up_to_id, most_bytes)).await
     }
 
     /// What was said and used in a span of time, by session, day, role, provider and model. Reads every message of that
@@ -107,6 +137,83 @@ impl Store {
             })
             .await
     }
+}
+
+/// The body of a message as it is stored.
+pub(crate) fn json(message: &NewMessage) -> Result<String, StoreError> {
+    serde_json::to_string(&message.body).map_err(|error| StoreError::row("the message", error))
+}
+
+fn add_once(
+    connection: &Connection,
+    key: &str,
+    message: NewMessage,
+    json: String,
+) -> Result<Option<Appended>, StoreError> {
+    if let Some(message) = said_before(connection, key, &message)? {
+        return Ok(Some(Appended { message, repeated: true }));
+    }
+    Ok(add(connection, key, message, json)?.map(|message| Appended { message, repeated: false }))
+}
+
+/// The message that has the idempotency key of this one.
+pub(crate) fn said_before(
+    connection: &Connection,
+    key: &str,
+    message: &NewMessage,
+) -> Result<Option<TranscriptMessage>, StoreError> {
+    match message.body.get("idempotencyKey").and_then(Value::as_str) {
+        Some(id) => same(connection, key, id),
+        None => Ok(None),
+    }
+}
+
+/// Adds a message, its body given as [`json`] too, whether it was said before or not; none when there is no such session.
+pub(crate) fn add(
+    connection: &Connection,
+    key: &str,
+    message: NewMessage,
+    json: String,
+) -> Result<Option<TranscriptMessage>, StoreError> {
+    let NewMessage { role, body, at_ms } = message;
+    // With a revision set here, the row is not written once more for it. The message gives it another.
+    let session: Option<(i64, String, i64)> = connection
+        .prepare_cached(
+            "UPDATE sessions SET last_seq = last_seq + 1, updated_ms = max(updated_ms, ?2), \
+             revision = revision + 1 WHERE key = ?1 RETURNING id, session_id, last_seq",
+        )?
+        .query_row((key, to_signed(at_ms)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((session, session_id, seq)) = session else { return Ok(None) };
+    let id = connection
+        .prepare_cached("INSERT INTO messages (session, session_id, seq, role, at_ms, body) VALUES (?, ?, ?, ?, ?, ?)")?
+        .insert((session, session_id, seq, &role, to_signed(at_ms), json))?;
+    Ok(Some(TranscriptMessage { id, seq: to_unsigned(seq), role, body, at_ms }))
+}
+
+/// The message with that id, in sight or not.
+pub(crate) fn by_id(connection: &Connection, id: i64) -> Result<Option<TranscriptMessage>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id, seq, role, at_ms, body FROM messages WHERE id = ?")?;
+    statement.query_row([id], message).optional()?.map(whole).transpose()
+}
+
+fn history(
+    connection: &Connection,
+    key: &str,
+    up_to_id: Option<i64>,
+    most_bytes: usize,
+) -> Result<Vec<TranscriptMessage>, StoreError> {
+    let mut statement = connection.prepare_cached(HISTORY)?;
+    let mut rows = statement.query((key, up_to_id.unwrap_or(i64::MAX)))?;
+    let (mut messages, mut left) = (Vec::new(), most_bytes);
+    while let Some(row) = rows.next()? {
+        let (message, body) = message(row)?;
+        let Some(rest) = left.checked_sub(body.len()) else { break };
+        left = rest;
+        messages.push(whole((message, body))?);
+    }
+    messages.reverse();
+    Ok(messages)
 }
 
 fn transcript(connection: &Connection, key: &str, query: TranscriptQuery) -> Result<Transcript, StoreError> {

@@ -3,9 +3,11 @@
 mod audit;
 mod core;
 mod durability;
+mod history;
 mod kv;
 mod opening;
 mod queue;
+mod runs;
 mod sessions;
 mod trouble;
 mod upkeep;

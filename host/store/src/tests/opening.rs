@@ -4,9 +4,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::runs::{done, request, said as user};
 use super::{denied, key, received, store};
 use crate::file::Schema;
-use crate::{AuditQuery, KvStore, Store, StoreError};
+use crate::{AuditQuery, KvStore, Store, StoreError, TakenRun};
 
 /// A data directory that holds `name`, made by `sql`.
 fn folder_with(name: &str, sql: &str) -> TempDir {
@@ -60,7 +61,7 @@ fn a_newer_database_is_left_alone() {
         "PRAGMA application_id = 0x4c43636f; PRAGMA user_version = 99; CREATE TABLE future (x);",
     );
     let error = refused(folder.path());
-    assert!(matches!(error, StoreError::TooNew { found: 99, supported: 5, .. }), "{error:?}");
+    assert!(matches!(error, StoreError::TooNew { found: 99, supported: 6, .. }), "{error:?}");
     assert!(error.to_string().contains("newer LeanClaw"), "{error}");
 }
 
@@ -162,7 +163,29 @@ async fn a_version_1_core_database_keeps_all_it_holds() {
     assert_eq!(store.sessions_at_a_glance(5).unwrap(), []);
     drop(store);
     let connection = Connection::open(folder.path().join("core.db")).unwrap();
-    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 5);
+    assert_eq!(connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 6);
+}
+
+#[tokio::test]
+async fn a_version_5_core_database_keeps_what_was_said_and_takes_runs() {
+    let folder = folder_with("core.db", include_str!("data/core-version-5.sql"));
+    let store = Store::open(folder.path()).unwrap();
+    let key = "agent:main:main";
+    let session = store.session(key).unwrap().unwrap();
+    assert_eq!((session.session_id.as_str(), session.label.as_deref()), ("5c1e", Some("Mine")));
+    let said = store.history(key, None, usize::MAX).await.unwrap();
+    assert_eq!(said.iter().map(|message| (message.id, message.seq)).collect::<Vec<_>>(), [(12, 2), (13, 3)]);
+    assert_eq!(store.open_runs().await.unwrap(), []);
+    let taken = store.take_run(request("r", key), user("r", "hi", 1_700_000_000_004), 1).await.unwrap();
+    let TakenRun::New(message, 1) = taken else { panic!("{taken:?}") };
+    assert_eq!((message.id, message.seq), (14, 4));
+    assert!(store.start_run("r", 1_700_000_000_005).await.unwrap());
+    assert!(store.end_run("r", done(1_700_000_000_006)).await.unwrap().is_some());
+    store.close().await;
+    drop(KvStore::open(folder.path()).unwrap());
+    for checked in crate::check_databases(folder.path()).unwrap() {
+        assert_eq!((checked.schema_version, checked.problems), (Some(checked.supported_version), Vec::new()));
+    }
 }
 
 #[tokio::test]
@@ -179,9 +202,11 @@ async fn a_version_1_kv_database_keeps_all_it_holds() {
 fn an_old_database_ends_up_like_a_new_one() {
     let (new, store) = store();
     drop(store);
-    let old = folder_with("core.db", include_str!("data/core-version-1.sql"));
-    drop(Store::open(old.path()).unwrap());
-    assert_eq!(schema_of(old.path().join("core.db")), schema_of(new.path().join("core.db")));
+    for old in [include_str!("data/core-version-1.sql"), include_str!("data/core-version-5.sql")] {
+        let old = folder_with("core.db", old);
+        drop(Store::open(old.path()).unwrap());
+        assert_eq!(schema_of(old.path().join("core.db")), schema_of(new.path().join("core.db")));
+    }
 
     drop(KvStore::open(new.path()).unwrap());
     let old = folder_with("plugin-kv.db", include_str!("data/kv-version-1.sql"));
@@ -208,6 +233,7 @@ async fn a_step_that_fails_leaves_the_old_version_whole() {
             "INSERT INTO next VALUES (1)",
             "CREATE TABLE later (x)",
             "CREATE TABLE later_still (x)",
+            "CREATE TABLE later_yet (x)",
             "CREATE TABLE last (x)",
         ],
         ..crate::store::SCHEMA
@@ -220,5 +246,5 @@ async fn a_step_that_fails_leaves_the_old_version_whole() {
         let connection = Connection::open(folder.path().join("core.db")).unwrap();
         assert_eq!(connection.query_row("SELECT count(*) FROM next", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
-    assert!(matches!(refused(folder.path()), StoreError::TooNew { found: 6, supported: 5, .. }));
+    assert!(matches!(refused(folder.path()), StoreError::TooNew { found: 7, supported: 6, .. }));
 }

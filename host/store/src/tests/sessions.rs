@@ -12,7 +12,7 @@ use super::store;
 use crate::sessions::{MARK, page_sql};
 use crate::{ForeignMessage, Store};
 
-fn row(key: &str, updated_ms: u64) -> SessionRow {
+pub(super) fn row(key: &str, updated_ms: u64) -> SessionRow {
     SessionRow {
         key: key.into(),
         session_id: format!("id-of-{key}"),
@@ -26,7 +26,7 @@ fn row(key: &str, updated_ms: u64) -> SessionRow {
     }
 }
 
-async fn put(store: &Store, row: SessionRow) -> SessionOutcome {
+pub(super) async fn put(store: &Store, row: SessionRow) -> SessionOutcome {
     store.change_session(row.key.clone(), Box::new(|_| SessionChange::Put(row))).await.unwrap()
 }
 
@@ -39,7 +39,7 @@ fn say(text: &str) -> serde_json::Map<String, Value> {
     json!({"content": text}).as_object().unwrap().clone()
 }
 
-fn newest(limit: u64) -> TranscriptQuery {
+pub(super) fn newest(limit: u64) -> TranscriptQuery {
     TranscriptQuery { limit, ..TranscriptQuery::default() }
 }
 
@@ -377,7 +377,7 @@ async fn whoever_keeps_what_was_read_learns_of_every_change() {
 }
 
 /// The marks of all sessions, the one that changed last first.
-async fn marks(store: &Store) -> Vec<SessionMark> {
+pub(super) async fn marks(store: &Store) -> Vec<SessionMark> {
     let page = store.marked_sessions(SessionQuery::default(), Box::new(|marks| vec![None; marks.len()])).await.unwrap();
     let mark = |row: &MarkedSession| match row {
         MarkedSession::Read(mark, _) => *mark,

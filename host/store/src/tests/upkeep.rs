@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::runs::{request, said};
+use super::sessions::{put, row};
 use super::{denied, key, received, record};
-use crate::{AuditQuery, KvStore, Store, StoreError, back_up, check_databases, restore};
+use crate::{AuditQuery, KvStore, Store, StoreError, TakenRun, back_up, check_databases, restore};
 
 async fn filled() -> (TempDir, Store, KvStore) {
     let folder = TempDir::new().unwrap();
@@ -17,6 +19,9 @@ async fn filled() -> (TempDir, Store, KvStore) {
     let served = [record("device", "d", Some("{}")), record("key", "identity", Some("\"k\""))];
     store.change_records(served.into(), vec![]).await.unwrap();
     kv.put(&key("notes"), "k", vec![1; 100], None, None, u64::MAX).await.unwrap();
+    put(&store, row("agent:main:main", 1)).await;
+    let taken = store.take_run(request("r", "agent:main:main"), said("r", "hi", 7), 1).await.unwrap();
+    assert!(matches!(taken, TakenRun::New(..)), "{taken:?}");
     (folder, store, kv)
 }
 
@@ -58,7 +63,12 @@ async fn what_the_first_start_makes_is_not_missed_before_it() {
 #[tokio::test]
 async fn what_no_longer_fits_together_is_said() {
     let breaks = [
-        ("core.db", "INSERT INTO session_counts VALUES ('main', 0, 'direct', 5)", "agent main that are not there"),
+        ("core.db", "INSERT INTO session_counts VALUES ('ada', 0, 'direct', 5)", "agent ada that are not there"),
+        ("core.db", "UPDATE runs SET message = 99", "run r answers a message that is not there"),
+        ("core.db", "UPDATE runs SET state = 'ended'", "run r is neither open nor ended"),
+        ("core.db", "UPDATE runs SET state = 'paused'", "run r is neither open nor ended"),
+        ("core.db", "UPDATE runs SET request = 'x'", "run r is not JSON"),
+        ("core.db", "PRAGMA foreign_keys = 0; UPDATE runs SET session = 99", "a row of runs refers to one of sessions"),
         ("core.db", "PRAGMA foreign_keys = 0; DELETE FROM inbox", "a row of inbox_blobs refers to one of inbox"),
         ("core.db", "UPDATE records SET body = 'x' WHERE kind = 'device'", "record device/d is not JSON"),
         ("plugin-kv.db", "UPDATE owners SET stored_bytes = 7", "notes/default take 101 bytes where 7 are counted"),
@@ -146,6 +156,7 @@ async fn a_backup_made_while_everything_is_written_is_whole_and_can_be_put_back(
     restore(folder.path(), &backup, &aside).unwrap();
     let store = Store::open(folder.path()).unwrap();
     assert_eq!(store.records("device").unwrap(), [("d".to_owned(), "{}".to_owned())]);
+    assert_eq!(store.open_runs().await.unwrap()[0].request, request("r", "agent:main:main"));
     let rows = store.audit_tail(AuditQuery { limit: 1000, ..AuditQuery::default() }).await.unwrap();
     assert_eq!(i64::try_from(rows.len()).unwrap(), audited.min(1000));
     drop(store);
