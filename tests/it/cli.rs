@@ -2,6 +2,7 @@
 
 mod agents;
 mod calls;
+mod chat;
 mod db;
 mod devices;
 mod ending;

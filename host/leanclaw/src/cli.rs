@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and which function each command is.
 //!
-//! Exit status: 0 when it worked, 1 when it failed, 2 when it was typed wrong. A reader that goes away early
-//! (`leanclaw plugin list | head -1`) is no failure.
+//! Exit status: 0 when it worked, 1 when it failed, 2 when it was typed wrong, 130 when a person interrupted what it had
+//! begun elsewhere. A reader that goes away early (`leanclaw plugin list | head -1`) is no failure.
 
 use std::process::ExitCode;
 
@@ -10,12 +10,12 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::gateway::Plain;
 use crate::commands::{
-    agents, audit, call, channels, completions, db, devices, groups, import, logs, nodes, plugin, sessions, settings,
-    start, status, version,
+    agents, audit, call, channels, chat, completions, db, devices, groups, import, logs, nodes, plugin, sessions,
+    settings, start, status, version,
 };
 use crate::config::Flags;
 use crate::output;
-use crate::report::{self, Report};
+use crate::report::{self, Interrupted, Report};
 use crate::shutdown;
 
 const EXIT_STATUS: &str = "Exit status: 0 it worked, 1 it failed, 2 it was typed wrong.";
@@ -42,6 +42,8 @@ enum Command {
     Version(version::Arguments),
     /// Call a method of a gateway and print its result as JSON
     Call(call::Arguments),
+    /// Talk to an agent: send it a message, and print its answer as it is written
+    Chat(chat::Arguments),
     /// Show what a gateway has and what waits there
     Status(Plain),
     /// Show whether a gateway is well
@@ -92,6 +94,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if report::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => ExitCode::from(shutdown::INTERRUPTED),
         Err(error) => {
             output::error(&Report::of(&error));
             ExitCode::FAILURE
@@ -106,6 +109,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Config(arguments) => settings::run(flags, arguments),
         Command::Version(arguments) => version::run(&arguments),
         Command::Call(arguments) => call::run(flags, arguments),
+        Command::Chat(arguments) => chat::run(flags, arguments),
         Command::Status(plain) => status::run(flags, plain),
         Command::Health(plain) => status::health(flags, plain),
         Command::Channels(arguments) => channels::run(flags, arguments),

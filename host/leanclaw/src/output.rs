@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use crate::report::Report;
 
+/// U+200D, of which pictures such as that of a family are made.
+const JOINER: &str = "\u{200d}";
 /// How long a person waits without wondering.
 const MOMENT: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -21,6 +23,13 @@ pub(crate) fn text(text: &str) -> Result<()> {
     out.write_all(on_terminal(text).as_bytes())?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
+}
+
+/// Writes a piece of a text for people that goes on. A joiner of signs stays, other than everywhere else: it makes one picture
+/// of several, which answers are full of.
+pub(crate) fn piece(text: &str) -> Result<()> {
+    let shown: Vec<String> = text.split(JOINER).map(on_terminal).collect();
+    bytes(shown.join(JOINER).as_bytes())
 }
 
 /// Writes what another program generates or reads, byte for byte.
@@ -52,6 +61,12 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<()> {
 /// Says something that is not data.
 pub(crate) fn note(message: &str) {
     stderr_line(&on_terminal(message));
+}
+
+/// Says something that is not data and can be passed over.
+pub(crate) fn aside(message: &str) {
+    let shown = on_terminal(message);
+    stderr_line(&if has_colours() { format!("\u{1b}[2m{shown}\u{1b}[0m") } else { shown });
 }
 
 /// Waits for work, and says what is being waited for once that takes longer than a moment.

@@ -33,6 +33,11 @@ impl Advice {
     }
 }
 
+/// A person interrupted what a command does elsewhere. What became of that was told.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
 /// An error, ready to be shown.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Report {

@@ -10,8 +10,8 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The exit status after a second signal, as shells report an interrupt.
-const INTERRUPTED: i32 = 130;
+/// The exit status after an interrupt that did not end in order, as shells report it.
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Has a write beyond the limit on the size of files (`ulimit -f`) fail from here on, as any other write that the system
 /// refuses does; without this it ends the process and nobody is told why. Programs that are started get the signal as
@@ -43,7 +43,7 @@ pub fn on_signals() -> io::Result<CancellationToken> {
         stop.cancel();
         let name = signals.next().await;
         tracing::warn!(signal = name, "stopped without waiting");
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     });
     Ok(token)
 }

@@ -6,6 +6,7 @@
 
 mod client;
 mod device;
+mod gateway;
 mod guests;
 mod http;
 mod place;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 pub(crate) use client::{Client, Connect};
 pub(crate) use device::Device;
+pub(crate) use gateway::{Peer, ScriptedGateway};
 pub(crate) use guests::{held_fetch, install_guest, manifest};
 pub(crate) use http::{Response, raw, request};
 pub(crate) use place::{Place, Run, env, run, through};

@@ -1,8 +1,8 @@
 //! A client of the gateway protocol, versions 3 and 4: what `leanclaw call` and the plugin commands speak.
 //!
 //! One socket, one request at a time; events that arrive meanwhile are kept for [`GatewayClient::next_event`]. It
-//! proves itself with the shared token and holds no device identity. It never reconnects: a command that loses its
-//! gateway fails and says so.
+//! proves itself with the shared token and holds no device identity. It never reconnects: what a command that loses its
+//! gateway can do about it, it knows itself.
 
 mod error;
 mod frames;
@@ -52,8 +52,16 @@ impl GatewayClient {
     /// # Errors
     /// [`ClientError`], worded by what went wrong: nothing listens, it is no gateway, the token is refused, ...
     pub async fn connect(target: &Target, timeout: Duration) -> Result<Self, ClientError> {
+        Self::connect_with(target, timeout, &[]).await
+    }
+
+    /// The same for a command that can show what not every client is sent: `caps`, as the protocol names them.
+    ///
+    /// # Errors
+    /// As [`GatewayClient::connect`].
+    pub async fn connect_with(target: &Target, timeout: Duration, caps: &[&str]) -> Result<Self, ClientError> {
         let url = target.url.to_string();
-        within(timeout, &url, "to connect", Self::shake_hands(target, timeout)).await
+        within(timeout, &url, "to connect", Self::shake_hands(target, timeout, caps)).await
     }
 
     /// Calls a method and waits for its response: the payload, `null` when it has none. Parameters that are `None` are
@@ -88,6 +96,11 @@ impl GatewayClient {
         }
     }
 
+    /// The next event that came while a response was waited for, if there is one.
+    pub fn kept_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
     /// The payload of `hello-ok`.
     #[must_use]
     pub fn hello(&self) -> &Value {
@@ -100,12 +113,12 @@ impl GatewayClient {
         let _either_way = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     }
 
-    async fn shake_hands(target: &Target, timeout: Duration) -> Result<Self, ClientError> {
+    async fn shake_hands(target: &Target, timeout: Duration, caps: &[&str]) -> Result<Self, ClientError> {
         let url = target.url.to_string();
         let socket = open_socket(target).await?;
         let mut client = Self { socket, url, events: VecDeque::new(), hello: Value::Null, timeout };
         client.await_challenge().await?;
-        let params = serde_json::to_value(connect_params(target.token.as_ref()));
+        let params = serde_json::to_value(connect_params(target.token.as_ref(), caps));
         let answer = client.exchange("connect", params.ok()).await.map_err(|error| error.during_handshake())?;
         client.hello = answer.map_err(|refusal| ClientError::ConnectRefused {
             url: client.url.clone(),
@@ -229,7 +242,7 @@ async fn open_socket(target: &Target) -> Result<WebSocketStream<TcpStream>, Clie
     }
 }
 
-fn connect_params(token: Option<&Secret>) -> ConnectParams {
+fn connect_params(token: Option<&Secret>, caps: &[&str]) -> ConnectParams {
     ConnectParams {
         min_protocol: 3,
         max_protocol: 4,
@@ -245,7 +258,7 @@ fn connect_params(token: Option<&Secret>) -> ConnectParams {
             mode: "cli".to_owned(),
             instance_id: None,
         },
-        caps: Vec::new(),
+        caps: caps.iter().map(|cap| (*cap).to_owned()).collect(),
         commands: Vec::new(),
         permissions: std::collections::BTreeMap::new(),
         path_env: None,

@@ -139,6 +139,21 @@ impl Found {
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<GatewayClient, ClientError> {
-        GatewayClient::connect(&self.target, self.timeout).await
+        self.connect_with(&[]).await
+    }
+
+    /// Connects and says what this command can show.
+    pub(crate) async fn connect_with(&self, caps: &[&str]) -> Result<GatewayClient, ClientError> {
+        GatewayClient::connect_with(&self.target, self.timeout, caps).await
+    }
+
+    /// The gateway's address, `ws://...`.
+    pub(crate) fn url(&self) -> &str {
+        self.target.url()
+    }
+
+    /// How long to wait for each response.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod call;
 pub(crate) mod channels;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod db;
 pub(crate) mod devices;
