@@ -13,7 +13,7 @@ use crate::arguments::Arguments;
 use crate::fingerprint::{files_below, sha256_of_file};
 use crate::repository::Repository;
 use crate::toolchain::Toolchain;
-use crate::{plugins, setup, ui};
+use crate::{agent, plugins, setup, ui};
 
 const COMPRESSION_LIMIT: Duration = Duration::from_secs(600);
 
@@ -22,6 +22,7 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     arguments.finish()?;
     setup::ensure(repository)?;
     let ids = plugins::build_examples(repository)?;
+    let agent = agent::build(repository)?;
     ui::say("building leanclaw (release)");
     let mut cargo = repository.cargo();
     cargo.args(["build", "--release", "--locked", "--package", "leanclaw", "--bin", "leanclaw"]);
@@ -30,7 +31,9 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     let triple = Toolchain::locate(repository, None)?.host().to_owned();
     let name = format!("leanclaw-{}-{triple}", env!("CARGO_PKG_VERSION"));
 
-    let mut entries = vec![("leanclaw".to_owned(), read(&program)?, true)];
+    // The program looks for the agent beside itself.
+    let agent = (agent::FILE.to_owned(), read(&agent)?, false);
+    let mut entries = vec![("leanclaw".to_owned(), read(&program)?, true), agent];
     for file in ["LICENSE", "README.md"] {
         entries.push((file.to_owned(), read(&repository.root().join(file))?, false));
     }

@@ -1,9 +1,10 @@
 //! Developer commands: `cargo xtask <command>`.
 //!
 //! Owns what a fresh clone needs before LeanClaw runs: the `wasm32-wasip2` target, the JavaScript and Python component
-//! tools, the example plugins, the test suites and the release archive. It refuses to know how the host works: it builds
+//! tools, the agent's component, the example plugins, the test suites and the release archive. It refuses to know how the host works: it builds
 //! the `leanclaw` binary and talks to it through its command line only, and depends on no crate of the workspace.
 
+mod agent;
 mod archive;
 mod arguments;
 mod bench;
@@ -60,7 +61,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "build",
         arguments: "",
-        summary: "set up, then build the leanclaw binary and the example plugins",
+        summary: "set up, then build the leanclaw binary, the agent and the example plugins",
         run: plugins::run,
     },
     Command {

@@ -21,7 +21,7 @@ use crate::arguments::Arguments;
 use crate::component::KitBuild;
 use crate::fingerprint::{Fingerprint, Stamp};
 use crate::repository::Repository;
-use crate::{setup, tools, ui};
+use crate::{agent, setup, tools, ui};
 
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "leanclaw.plugin.json";
@@ -40,6 +40,7 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     arguments.finish()?;
     setup::ensure(repository)?;
     build_host(repository)?;
+    agent::build(repository)?;
     build_examples(repository)?;
     Ok(ExitCode::SUCCESS)
 }

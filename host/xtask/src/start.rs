@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::arguments::Arguments;
 use crate::fingerprint::Fingerprint;
 use crate::repository::Repository;
-use crate::{plugins, setup, ui};
+use crate::{agent, plugins, setup, ui};
 
 /// The command of the second process, which is told the gateway's process id and the plugins; not for people.
 pub(crate) const GRANT_COMMAND: &str = "grant-examples";
@@ -48,11 +48,15 @@ const POLL_INTERVAL: Duration = Duration::from_millis(300);
 pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitCode> {
     setup::ensure(repository)?;
     let program = plugins::build_host(repository)?;
+    let agent = agent::build(repository)?;
     let ids = plugins::build_examples(repository)?;
     let environment = Environment::choose(repository);
     let arguments = arguments.rest();
     let mut command = environment.leanclaw(repository, &program);
     command.arg("start").args(&arguments);
+    if std::env::var_os(agent::VARIABLE).is_none_or(|value| value.is_empty()) {
+        command.env(agent::VARIABLE, agent);
+    }
     ui::say(&format!("plugins from {}, data in {}", environment.plugins.display(), environment.data.display()));
     if environment.is_ours(repository) && !names_a_folder(&arguments) {
         grant_in_background(repository, &ids, &environment)?;

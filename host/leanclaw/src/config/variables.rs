@@ -275,6 +275,11 @@ pub const OUTSIDE: &[Outside] = &[
         doc: "leanclaw plugin build, plugin dev: where the build command and its tools are looked for.",
     },
     Outside {
+        name: "LEANCLAW_AGENT",
+        default: "`leanclaw-agent.wasm` beside the program, or in `../lib/leanclaw` seen from there",
+        doc: "leanclaw start: the agent's component, which runs in the embedded sandbox; `cargo xtask` sets it.",
+    },
+    Outside {
         name: "LEANCLAW_WASM_STD",
         default: "none",
         doc: "cargo xtask: a packed standard library for wasm32-wasip2, for machines where nothing else provides it.",

@@ -21,7 +21,7 @@ use crate::arguments::Arguments;
 use crate::fingerprint::files_below;
 use crate::interpreter::{self, Interpreter};
 use crate::repository::Repository;
-use crate::{plugins, ui};
+use crate::{agent, plugins, ui};
 
 pub(crate) use count::Count;
 use count::{Format, run_counted};
@@ -37,7 +37,7 @@ pub(crate) enum Outcome {
 struct Suite {
     name: &'static str,
     summary: &'static str,
-    /// Whether the leanclaw binary and the example plugins are needed.
+    /// Whether the leanclaw binary, the agent and the example plugins are needed.
     needs_build: bool,
     /// Whether there is anything to run in this clone.
     present: fn(&Repository) -> bool,
@@ -120,6 +120,7 @@ pub(crate) fn run(repository: &Repository, mut arguments: Arguments) -> Result<E
     crate::setup::ensure(repository)?;
     if suites.iter().any(|suite| suite.needs_build) {
         plugins::build_host(repository)?;
+        agent::build(repository)?;
         plugins::build_examples(repository)?;
     }
     empty(&frames(repository))?;
@@ -216,6 +217,7 @@ fn cargo_test(repository: &Repository, part: &[&str]) -> Result<Outcome> {
 fn point_at_builds(repository: &Repository, command: &mut Command) {
     command.env("LEANCLAW_TEST_BINARY", repository.binary("debug", "leanclaw"));
     command.env("LEANCLAW_TEST_PLUGINS", repository.plugins());
+    command.env(agent::VARIABLE, agent::path(repository));
     command.env("LEANCLAW_TEST_FRAMES", frames(repository));
 }
 

@@ -16,7 +16,8 @@ use super::{Count, Outcome, empty};
 use crate::repository::Repository;
 use crate::toolchain::Toolchain;
 use crate::ui::{self, Run};
-use crate::{plugins, tools};
+use crate::wasm_target::TARGET;
+use crate::{agent, plugins, tools};
 
 const LIMIT: Duration = Duration::from_secs(900);
 
@@ -70,6 +71,10 @@ impl<'a> Machine<'a> {
         // What cargo built of the Rust examples is used again.
         std::fs::create_dir_all(repository.examples_target())?;
         symlink(repository.examples_target(), machine.target().join("example-plugins"))?;
+        // The same for the agent.
+        let built = repository.target().join(TARGET);
+        std::fs::create_dir_all(&built)?;
+        symlink(built, machine.target().join(TARGET))?;
         Ok(machine)
     }
 
@@ -163,13 +168,19 @@ fn without_interpreters(machine: &Machine<'_>) -> Result<()> {
     for id in ["units", "text-stats"] {
         let folder = machine.target().join("plugins").join(id);
         ensure!(folder.join(plugins::MANIFEST).is_file(), "{} has no manifest", folder.display());
-        let component = std::fs::read(folder.join(format!("{id}.wasm")))?;
-        // Version and layer of a component; a module has others.
-        ensure!(component.starts_with(b"\0asm\x0d\0\x01\0"), "what was made of {id} is no component");
+        is_component(&folder.join(format!("{id}.wasm")))?;
     }
+    is_component(&machine.target().join("agent").join(agent::FILE))?;
     let second = machine.xtask(&["build"])?;
     succeeded(&second)?;
     expect(&second, &ready, &["built plugin", "not with"])
+}
+
+fn is_component(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} is missing", path.display()))?;
+    // Version and layer of a component; a module has others.
+    ensure!(bytes.starts_with(b"\0asm\x0d\0\x01\0"), "{} is no component", path.display());
+    Ok(())
 }
 
 fn succeeded(run: &Run) -> Result<()> {
