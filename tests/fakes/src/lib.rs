@@ -5,6 +5,8 @@
 //! and ended in one of the ways a connection can end. [`anthropic`] adds the rules that the real server enforces, so that
 //! a client that breaks one of them is refused here too. [`fixture`] gives whole answers of `tests/data/providers`.
 //!
+//! [`stand_in`] answers in place of a model where there is none, also as the program `fake-model`.
+//!
 //! It speaks HTTP/1.1 with one request per connection, without TLS, and only on 127.0.0.1.
 
 pub mod anthropic;
@@ -12,6 +14,7 @@ mod fixtures;
 mod record;
 mod reply;
 mod server;
+pub mod stand_in;
 mod wire;
 
 pub use fixtures::{FIXTURES, fixture};

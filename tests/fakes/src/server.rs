@@ -28,6 +28,7 @@ struct Script {
 
 #[derive(Default)]
 struct State {
+    is_forgetful: bool,
     scripts: Mutex<HashMap<(String, String), Script>>,
     requests: Mutex<Vec<Recorded>>,
     changed: Notify,
@@ -53,6 +54,10 @@ impl State {
     async fn serve(&self, mut stream: TcpStream) {
         let Ok(request) = read_request(&mut stream).await else { return };
         let reply = self.answer(&request);
+        if self.is_forgetful {
+            write_reply(stream, &reply).await;
+            return;
+        }
         let index = {
             let mut requests = locked(&self.requests);
             requests.push(request);
@@ -93,9 +98,21 @@ impl FakeServer {
     /// # Errors
     /// When no port can be bound.
     pub async fn start() -> io::Result<Self> {
+        Self::start_as(State::default()).await
+    }
+
+    /// The same, of a server that remembers no requests, however long it runs.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start_forgetful() -> io::Result<Self> {
+        Self::start_as(State { is_forgetful: true, ..State::default() }).await
+    }
+
+    async fn start_as(state: State) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(state);
         let serving = Arc::clone(&state);
         let accepting = tokio::spawn(async move {
             // Aborting the task drops the set, and with it every connection.

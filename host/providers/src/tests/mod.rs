@@ -11,5 +11,6 @@ mod api;
 mod faults;
 mod login;
 mod pace;
+mod stand_in;
 mod support;
 mod tools;
