@@ -192,16 +192,13 @@ fn judged(reply: &Reply) -> Result<()> {
             Err(Advice::new(format!("the answer was ended before it was whole: {}", ended_by(by))).into())
         }
         Outcome::Failed { message, kind } => {
-            let is_hint = |line: &&str| line.starts_with("hint: ");
-            let words: Vec<&str> = message.lines().filter(|line| !is_hint(line)).collect();
-            let words = words.join("\n");
-            let words = if words.trim().is_empty() { "it gave no reason" } else { words.trim() };
+            // Gateways say first what is wrong, and on lines of their own what helps.
+            let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+            let words = lines.next().unwrap_or("it gave no reason");
             let advice = Advice::new(format!("the agent could not answer: {words}"));
-            let mut hints: Vec<String> =
-                message.lines().filter_map(|line| line.strip_prefix("hint: ")).map(str::to_owned).collect();
-            hints.extend(about(kind, session));
-            // What has a second line says itself what to do.
-            if hints.is_empty() && !words.contains('\n') {
+            let told = lines.map(|line| line.strip_prefix("hint: ").unwrap_or(line).to_owned());
+            let mut hints: Vec<String> = told.chain(about(kind, session)).collect();
+            if hints.is_empty() {
                 hints.push("`leanclaw logs` says more".to_owned());
             }
             Err(hints.into_iter().fold(advice, Advice::hint).into())
@@ -246,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_with_what_helps() {
-        let message = "The provider refused.\nhint: set LEANCLAW_ANTHROPIC_API_KEY".to_owned();
+        let message = "The provider refused.\n\nhint: set LEANCLAW_ANTHROPIC_API_KEY\nthen start again".to_owned();
         let failed = |kind: &str| judged(&reply(Outcome::Failed { message: message.clone(), kind: kind.into() }));
         let told = Report::of(&failed("context_length").unwrap_err());
         assert_eq!(told.message, "the agent could not answer: The provider refused.");
@@ -254,6 +251,7 @@ mod tests {
             told.hints,
             [
                 "set LEANCLAW_ANTHROPIC_API_KEY",
+                "then start again",
                 "the conversation is too long: leanclaw sessions reset agent:main:main begins anew"
             ]
         );

@@ -15,8 +15,9 @@ pub(super) fn outcome(waited: &Value) -> Option<Outcome> {
     let text = |field: &str| waited.get(field).and_then(Value::as_str).unwrap_or_default();
     match (text("status"), text("stopReason")) {
         ("timeout" | "", _) if waited.get("endedAt").is_none_or(Value::is_null) => None,
-        (_, by @ ("rpc" | "stop" | "timeout")) => Some(Outcome::Aborted(by.to_owned())),
+        // A whole answer stops, too, and says so in the same field.
         ("ok", _) => Some(Outcome::Done),
+        (_, by @ ("rpc" | "stop" | "timeout")) => Some(Outcome::Aborted(by.to_owned())),
         ("timeout", _) => Some(Outcome::Aborted("timeout".to_owned())),
         _ => Some(Outcome::Failed { message: text("error").to_owned(), kind: text("errorKind").to_owned() }),
     }
@@ -87,8 +88,9 @@ mod tests {
         let cases = [
             (json!({"runId": "r", "status": "timeout"}), None),
             (json!({}), None),
-            (json!({"status": "ok", "endedAt": 2, "stopReason": "stop_sequence"}), Some(Outcome::Done)),
+            (json!({"status": "ok", "endedAt": 2, "stopReason": "stop"}), Some(Outcome::Done)),
             (json!({"status": "ok"}), Some(Outcome::Done)),
+            (json!({"status": "timeout", "endedAt": 2, "stopReason": "stop"}), Some(Outcome::Aborted("stop".into()))),
             (json!({"status": "timeout", "endedAt": 2}), Some(Outcome::Aborted("timeout".into()))),
             (json!({"status": "error", "endedAt": 2, "stopReason": "rpc"}), Some(Outcome::Aborted("rpc".into()))),
             (
