@@ -32,7 +32,8 @@ use crate::plugins::PluginHost;
 use crate::presence::Presence;
 use crate::pulse::Pulse;
 use crate::rate::Rates;
-use crate::services::{AuditSink, Readiness, Records, Sessions};
+use crate::runs::{LiveRuns, watch};
+use crate::services::{AuditSink, Readiness, Records, Runs, Sessions};
 use crate::sessions::{Groups, Lists, Rows};
 use crate::settings::Settings;
 use crate::shelf::Shelf;
@@ -49,6 +50,8 @@ pub struct Services {
     pub sessions: Arc<dyn Sessions>,
     /// Keeps audit rows.
     pub audit: Arc<dyn AuditSink>,
+    /// Runs agents.
+    pub runs: Arc<dyn Runs>,
     /// What `/ready` waits for.
     pub readiness: Vec<Arc<dyn Readiness>>,
     /// The file the program writes its log to, one JSON object per line; none when it writes none.
@@ -73,12 +76,14 @@ impl Services {
         records: Arc<dyn Records>,
         sessions: Arc<dyn Sessions>,
         audit: Arc<dyn AuditSink>,
+        runs: Arc<dyn Runs>,
     ) -> Self {
         Self {
             plugins,
             records,
             sessions,
             audit,
+            runs,
             readiness: Vec::new(),
             log_file: None,
             agents_dir: None,
@@ -96,7 +101,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Puts a gateway together and reads what it kept. Nothing runs yet.
+    /// Puts a gateway together and reads what it kept. It serves nobody yet; it is told of runs from here on.
     ///
     /// # Errors
     /// [`GatewayError::Records`] when that cannot be read.
@@ -135,6 +140,7 @@ impl Gateway {
             voicewake,
             lists: Lists::default(),
             rows: Rows::default(),
+            live_runs: LiveRuns::default(),
             sockets: Arc::default(),
             connections: Arc::default(),
             health: HealthCache::new(),
@@ -146,7 +152,9 @@ impl Gateway {
             config,
             services,
         };
-        Ok(Self { state: Arc::new(state) })
+        let state = Arc::new(state);
+        watch(&state);
+        Ok(Self { state })
     }
 
     /// How many clients are connected, past their handshake.
@@ -188,6 +196,8 @@ pub(crate) struct State {
     pub(crate) voicewake: Shelf<Vec<String>>,
     pub(crate) lists: Lists,
     pub(crate) rows: Rows,
+    /// What clients were told of the runs that go on.
+    pub(crate) live_runs: LiveRuns,
     /// WebSockets before `hello-ok`, per address.
     pub(crate) sockets: Arc<Counter>,
     /// TCP connections that are not authenticated WebSockets, per address.

@@ -296,6 +296,18 @@ impl Hub {
         }
     }
 
+    /// Sends an event that only this version is told to everyone who may see it. Its payload is not made when nobody may.
+    pub(crate) fn broadcast_in(&self, version: ProtocolVersion, mut event: Event, payload: impl FnOnce() -> String) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = members.values().map(|member| &member.session);
+        let is_spoken = sessions.any(|session| session.version == version && event.is_for(session));
+        drop(members);
+        if is_spoken {
+            event.head_v4 = wire::event_head(&event.name, &payload());
+            self.broadcast_where(event, |session| session.version == version);
+        }
+    }
+
     /// Sends an event to one connection. False when it is not there or cannot take it.
     pub(crate) fn tell(&self, connection: &str, event: Event) -> bool {
         let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
@@ -368,7 +380,7 @@ pub(crate) fn own_events(version: ProtocolVersion) -> impl Iterator<Item = &'sta
 }
 
 /// Names of the events the gateway itself sends.
-pub(crate) const OWN_EVENTS: [&str; 20] = [
+pub(crate) const OWN_EVENTS: [&str; 22] = [
     "connect.challenge",
     "tick",
     "health",
@@ -378,6 +390,8 @@ pub(crate) const OWN_EVENTS: [&str; 20] = [
     "config.changed",
     "sessions.changed",
     "session.message",
+    "agent",
+    "chat",
     "voicewake.changed",
     "device.pair.requested",
     "device.pair.resolved",

@@ -2,8 +2,9 @@
 //! HTTP surface beside it.
 //!
 //! What it owns: sockets, frames, the handshake, who may call what, the dispatch of methods, events and their order,
-//! HTTP routes, and every limit on them. What it refuses to own: plugins, storage, configuration files. Those are
-//! reached through [`PluginHost`], [`Records`], [`Sessions`], [`AuditSink`] and [`Readiness`], which the program implements.
+//! HTTP routes, and every limit on them. What it refuses to own: plugins, agents, storage, configuration files. Those are
+//! reached through [`PluginHost`], [`Records`], [`Sessions`], [`Runs`], [`AuditSink`] and [`Readiness`], which the program
+//! implements.
 //!
 //! * No request reaches a method before its scope is checked, and no scope is checked before the caller is known.
 //! * Nothing a client says about itself grants it anything.
@@ -41,6 +42,7 @@ mod plugins;
 mod presence;
 mod pulse;
 mod rate;
+mod runs;
 mod server;
 mod services;
 mod sessions;

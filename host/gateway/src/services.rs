@@ -133,6 +133,9 @@ pub trait Runs: Send + Sync + 'static {
     /// The runs of a session that wait or go on, in their order. Must be quick.
     fn active(&self, session_key: &str) -> Vec<ActiveRun>;
 
+    /// The run of that name, if it waits or goes on. Must be quick.
+    fn find(&self, run_id: &str) -> Option<ActiveRun>;
+
     /// Ends a run that waits or goes on, its model call and its tools with it; what it said so far stays in the transcript. Its
     /// end was told when this answers. False when it had ended before.
     async fn abort(&self, run_id: &str, why: AbortReason) -> bool;

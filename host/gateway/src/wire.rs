@@ -74,15 +74,22 @@ fn quoted(text: &str) -> String {
 
 /// A response.
 pub(crate) fn response(id: &Id, outcome: &Result<Payload, ErrorShape>) -> Utf8Bytes {
-    let error;
-    let (head, body) = match outcome {
-        Ok(payload) => (",\"ok\":true,\"payload\":", payload.as_str()),
-        Err(shape) => {
-            error =
-                serde_json::to_string(shape).unwrap_or_else(|_| "{\"code\":\"UNAVAILABLE\",\"message\":\"\"}".into());
-            (",\"ok\":false,\"error\":", error.as_str())
-        }
-    };
+    match outcome {
+        Ok(payload) => framed(id, ",\"ok\":true,\"payload\":", payload.as_str()),
+        Err(error) => framed(id, ",\"ok\":false,\"error\":", &error_text(error)),
+    }
+}
+
+/// The response to what failed, and what is known of it besides.
+pub(crate) fn response_with_both(id: &Id, payload: &Payload, error: &ErrorShape) -> Utf8Bytes {
+    framed(id, ",\"ok\":false,\"payload\":", &format!("{},\"error\":{}", payload.as_str(), error_text(error)))
+}
+
+fn error_text(error: &ErrorShape) -> String {
+    serde_json::to_string(error).unwrap_or_else(|_| "{\"code\":\"UNAVAILABLE\",\"message\":\"\"}".into())
+}
+
+fn framed(id: &Id, head: &str, body: &str) -> Utf8Bytes {
     let mut text = String::with_capacity(20 + id.0.len() + head.len() + body.len());
     text.push_str("{\"type\":\"res\",\"id\":");
     text.push_str(&id.0);

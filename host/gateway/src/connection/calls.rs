@@ -19,7 +19,7 @@ use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Connection, End, waiting};
-use crate::error::failure_to_error;
+use crate::error::{failure_to_error, unavailable};
 use crate::gateway::State;
 use crate::guard;
 use crate::handshake::Session;
@@ -45,8 +45,10 @@ pub(crate) enum Answer {
     Later(BoxFuture<'static, Outcome>),
     /// Taken on, which is told at once; the outcome follows under the same id.
     Twice(Payload, BoxFuture<'static, Outcome>),
-    /// Somebody is asked first whether it may run.
+    /// Somebody is asked first whether it may run, or it is not known yet how it is answered.
     Asked(BoxFuture<'static, Answer>),
+    /// It failed, and this is known of it besides.
+    Both(Payload, ErrorShape),
 }
 
 /// What a running call has to say: a frame, and what still comes under the same id.
@@ -63,6 +65,7 @@ impl Said {
     async fn of(answer: Answer, id: Id) -> Self {
         match answer {
             Answer::Now(outcome) => Self::last(wire::response(&id, &outcome)),
+            Answer::Both(payload, error) => Self::last(wire::response_with_both(&id, &payload, &error)),
             Answer::Later(call) => Self::last(wire::response(&id, &call.await)),
             Answer::Twice(first, call) => Self {
                 frame: wire::response(&id, &Ok(first)),
@@ -108,6 +111,15 @@ impl Answer {
         }
     }
 
+    /// How `work` says it is answered. It is gone on with to its end, also when the client goes away meanwhile.
+    pub(crate) fn to_its_end(work: impl Future<Output = Self> + Send + 'static) -> Self {
+        Self::Asked(Box::pin(async move {
+            tokio::spawn(work)
+                .await
+                .unwrap_or_else(|_| Self::error(unavailable("the call was broken off; retry later")))
+        }))
+    }
+
     pub(crate) fn error(error: ErrorShape) -> Self {
         Self::Now(Err(error))
     }
@@ -144,6 +156,9 @@ impl Connection {
             Routed::Answer(Answer::Twice(first, call)) => {
                 self.socket.push(wire::response(&id, &Ok(first)));
                 self.start(call, id, &frame.method, context);
+            }
+            Routed::Answer(Answer::Both(payload, error)) => {
+                self.socket.push(wire::response_with_both(&id, &payload, &error));
             }
             Routed::Answer(asked @ Answer::Asked(_)) => self.calls.push(Box::pin(Said::of(asked, id))),
             Routed::WrongRole(error) => {

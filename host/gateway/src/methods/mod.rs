@@ -1,5 +1,6 @@
 //! The methods the gateway itself answers. A method is one entry in [`TABLE`] and one handler in its family's file.
 
+pub(crate) mod agent;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod channels;
@@ -12,8 +13,10 @@ pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod machine;
+pub(crate) mod models;
 pub(crate) mod nodes;
 pub(crate) mod none;
+mod pictures;
 pub(crate) mod plugins;
 mod questions;
 pub(crate) mod send;
@@ -88,7 +91,9 @@ const fn older(name: &'static str, scope: Scope, handler: fn(&Call<'_>) -> Resul
 
 /// Every method the gateway answers; what plugins add is not here.
 pub(crate) static TABLE: &[Method] = &[
+    method("agent", Scope::Depends, agent::run),
     method("agent.identity.get", Scope::Needs(READ), agents::identity),
+    method("agent.wait", Scope::Needs(WRITE), agent::wait),
     method("agents.create", Scope::Needs(ADMIN), agents::create),
     method("agents.delete", Scope::Needs(ADMIN), agents::delete),
     method("agents.files.get", Scope::Needs(READ), agents::file),
@@ -153,8 +158,8 @@ pub(crate) static TABLE: &[Method] = &[
     method("last-heartbeat", Scope::Needs(READ), status::last_heartbeat),
     method("logs.tail", Scope::Needs(READ), logs::tail),
     method("message.action", Scope::Needs(WRITE), send::act),
-    method("models.list", Scope::Needs(READ), none::answer),
-    method("models.authStatus", Scope::Needs(READ), none::answer),
+    method("models.list", Scope::Needs(READ), models::list),
+    method("models.authStatus", Scope::Needs(READ), models::auth_status),
     method("openclaw.approval.list", Scope::Needs(APPROVALS), none::answer),
     method("plugins.catalog.browse", Scope::Needs(READ), none::answer),
     method("plugins.catalog.categories", Scope::Needs(READ), none::answer),
@@ -185,11 +190,14 @@ pub(crate) static TABLE: &[Method] = &[
     method("plugins.reload", Scope::Needs(ADMIN), plugins::reload),
     method("progressCard.get", Scope::Needs(READ), none::answer),
     method("question.list", Scope::Needs(QUESTIONS), none::answer),
-    method("chat.abort", Scope::Needs(WRITE), none::answer),
+    method("chat.abort", Scope::Needs(WRITE), chat::abort),
     method("chat.history", Scope::Needs(READ), sessions::history),
+    method("chat.inject", Scope::Needs(ADMIN), chat::inject),
+    method("chat.message.get", Scope::Needs(READ), chat::message),
     method("chat.metadata", Scope::Needs(READ), chat::metadata),
+    method("chat.send", Scope::Needs(WRITE), chat::send),
     method("chat.startup", Scope::Needs(READ), chat::startup),
-    method("sessions.abort", Scope::Needs(WRITE), none::answer),
+    method("sessions.abort", Scope::Needs(WRITE), sessions::abort),
     method("sessions.branches.list", Scope::Needs(READ), sessions::branches),
     method("sessions.catalog.list", Scope::Needs(READ), none::answer),
     method("sessions.companion.state", Scope::Needs(READ), none::answer),
@@ -222,7 +230,7 @@ pub(crate) static TABLE: &[Method] = &[
     method("sessions.usage.timeseries", Scope::Needs(READ), sessions::timeseries),
     method("usage.cost", Scope::Needs(READ), sessions::cost),
     method("usage.status", Scope::Needs(READ), sessions::status),
-    method("providers.list", Scope::Needs(READ), none::answer),
+    method("providers.list", Scope::Needs(READ), models::providers_list),
     method("send", Scope::Needs(WRITE), send::send),
     method("set-heartbeats", Scope::Needs(ADMIN), status::set_heartbeats),
     method("skills.bins", Scope::Node, none::answer),
@@ -290,7 +298,8 @@ pub(crate) fn role_fits(role: &str, name: &str, method: Option<&Method>) -> bool
 }
 
 /// Methods besides those for admins and pairing that tell others what they stored, or that do one thing after the other.
-const CARRIED_THROUGH: [&str; 3] = ["sessions.patchMany", "sessions.send", "voicewake.set"];
+const CARRIED_THROUGH: [&str; 6] =
+    ["chat.abort", "sessions.abort", "sessions.create", "sessions.patchMany", "sessions.send", "voicewake.set"];
 
 /// Whether a call is gone on with when its client goes away: where it would else be half done.
 pub(crate) fn is_carried_through(method: &Method) -> bool {

@@ -10,7 +10,6 @@ use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use serde_json::{Value, json};
 
 use super::ADMIN;
-use super::sessions::KEY_ALIASES;
 use crate::connection::{Answer, Call};
 use crate::phrase::Shape;
 use crate::snapshot::DEFAULT_AGENT;
@@ -48,22 +47,11 @@ fn number(params: &Value, name: &str, otherwise: u64) -> u64 {
 static ALL: &[Nothing] = &[
     // No agent acts on its own, so none has asked for leave.
     nothing("openclaw.approval.list", &[], |_, _| json!([])),
-    // No agent runs, so none asks, suggests or plans anything.
+    // Agents answer; none of them asks, suggests or plans anything beside that.
     nothing("question.list", &[], |_, _| json!({"questions": []})),
     nothing("taskSuggestions.list", &[AGENT, OF_SESSION], |_, _| json!({"suggestions": []})),
     nothing("progressCard.get", &[SESSION], |_, _| json!({"card": null})),
     nothing("sessions.companion.state", &[SESSION, AGENT], |_, _| json!({"exchanges": []})),
-    // No agent runs, so there is nothing to break off.
-    nothing(
-        "chat.abort",
-        &[SESSION, AGENT, ("runId", "string", false), ("preserveSideRuns", "boolean", false)],
-        |_, _| json!({"ok": true, "aborted": false, "runIds": []}),
-    ),
-    nothing(
-        "sessions.abort",
-        &[("key", "string", false), AGENT, ("runId", "string", false), ("clearQueued", "boolean", false)],
-        |_, _| json!({"ok": true, "abortedRunId": null, "status": "no-active-run"}),
-    ),
     // Nothing watches sessions on behalf of a page that is hidden, so it does not matter whether one is.
     nothing("sessions.observer.visibility", &[("visible", "boolean", true)], |_, _| json!({"ok": true})),
     // Sessions have no dashboards.
@@ -111,27 +99,7 @@ static ALL: &[Nothing] = &[
             },
         })
     }),
-    // No provider of models can be configured.
-    nothing(
-        "models.list",
-        &[
-            AGENT,
-            ("view", "string", false),
-            ("preparedOnly", "boolean", false),
-            ("refresh", "boolean", false),
-            ("includeProviderCapabilities", "boolean", false),
-            // In no schema, and yet sent by OpenClaw's terminal and by its Control UI.
-            ("includeDetails", "boolean", false),
-            OF_SESSION,
-        ],
-        |_, _| json!({"models": []}),
-    ),
-    nothing(
-        "models.authStatus",
-        &[AGENT, ("refresh", "boolean", false)],
-        |call, _| json!({"ts": call.state.now_ms(), "providers": [], "providerCapabilities": []}),
-    ),
-    // Commands are written to an agent, and none runs.
+    // What begins with a slash is the agent's to understand; /stop, /new and /reset have methods of their own.
     nothing(
         "commands.list",
         &[
@@ -143,7 +111,7 @@ static ALL: &[Nothing] = &[
         ],
         |_, _| json!({"commands": []}),
     ),
-    // Tasks are what agents leave running, and none runs.
+    // Tasks are what agents leave running, and a run leaves nothing behind.
     nothing(
         "tasks.list",
         &[
@@ -211,7 +179,7 @@ static ALL: &[Nothing] = &[
             }
         },
     ),
-    // No program of this kind is asked by agents, as none runs.
+    // No program of this kind is asked by agents.
     nothing(
         "webSearch.status",
         &[AGENT, ("modelProvider", "string", false), ("modelId", "string", false)],
@@ -235,8 +203,6 @@ static ALL: &[Nothing] = &[
             "limits": {"pendingPerAccount": 0, "ttlMs": 0},
         })
     }),
-    // As for models; an array, as the original LeanClaw has it.
-    nothing("providers.list", &[], |_, _| json!([])),
     // Which programs the skills of this gateway need on a node: there are no skills that need any.
     nothing("skills.bins", &[], |_, _| json!({"bins": []})),
     // There is no scheduler, so there are no jobs.
@@ -308,15 +274,9 @@ static SHAPES: LazyLock<HashMap<&'static str, (&'static Nothing, Shape)>> =
 /// Answers whichever of them is called.
 pub(crate) fn answer(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let Some((own, shape)) = SHAPES.get(call.method) else { return Ok(Answer::json(&Value::Null)) };
-    let aliases = match call.method {
-        // As the original LeanClaw spells them.
-        "chat.abort" => &[("chatJid", "sessionKey")],
-        "sessions.abort" => KEY_ALIASES,
-        _ => &[][..],
-    };
     // OpenClaw's older clients say so when they have nothing to say.
     let params = if call.params == "null" { "{}" } else { call.params };
-    let params: Value = Call { params, ..*call }.read(shape, aliases)?;
+    let params: Value = Call { params, ..*call }.read(shape, &[])?;
     Ok(Answer::json(&(own.answer)(call, &params)))
 }
 

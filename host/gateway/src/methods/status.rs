@@ -95,10 +95,13 @@ fn sessions(state: &State) -> Value {
     let none = |id: &str| json!({"agentId": id, "path": STORE_PATH, "count": 0, "recent": []});
     let mut of = |(id, _): (String, _)| told.remove(id.as_str()).unwrap_or_else(|| none(&id));
     let by_agent: Vec<Value> = state.agents.all().into_iter().map(&mut of).collect();
+    let model = state.default_model();
     json!({
         "paths": [STORE_PATH],
         "count": agents.iter().map(|own| own.count).sum::<u64>(),
-        "defaults": {"model": null, "contextTokens": null},
+        "defaults": {
+            "model": model.as_ref().map(|model| &model.id), "contextTokens": model.and_then(|model| model.context_tokens),
+        },
         "recent": recent,
         "byAgent": by_agent,
     })

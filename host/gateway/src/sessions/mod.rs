@@ -11,6 +11,7 @@ mod subscriptions;
 mod view;
 
 use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::run::RunModel;
 use leanclaw_types::session::{SessionRow, TranscriptMessage};
 use serde_json::json;
 
@@ -24,9 +25,14 @@ pub(crate) use lists::Lists;
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use rows::{Look, Rows};
 pub(crate) use subscriptions::Subscriptions;
-pub(crate) use view::{STORE_PATH, defaults, defaults_text, entry, listed, resolved};
+pub(crate) use view::{STORE_PATH, defaults, entry, listed, resolved};
 
 impl State {
+    /// The model that runs use where nothing else is said, if there is one.
+    pub(crate) fn default_model(&self) -> Option<RunModel> {
+        self.services.runs.models().into_iter().find(|model| model.is_default)
+    }
+
     /// Tells those who asked that a session changed; `row` is what it is now, if it still is.
     pub(crate) fn session_changed(&self, key: &str, reason: &str, row: Option<&SessionRow>) {
         self.health.outdate();

@@ -1,8 +1,7 @@
 //! How a session looks on the wire.
 
-use std::sync::LazyLock;
-
 use leanclaw_types::frame::ProtocolVersion;
+use leanclaw_types::run::RunModel;
 use leanclaw_types::session::{SessionKind, SessionRow};
 use serde_json::{Map, Value, json};
 
@@ -53,9 +52,12 @@ const OLDEST: [&str; 36] = [
 const ENTRY_ONLY: [&str; 6] =
     ["providerOverride", "modelOverride", "createdVia", "delivery", "totalTokensVersion", "compactionCount"];
 
-/// The model that new sessions use. LeanClaw has none yet to name.
-pub(crate) fn defaults(version: ProtocolVersion) -> Value {
-    let mut defaults = json!({"modelProvider": null, "model": null, "contextTokens": null});
+/// What new sessions use, with the model that runs use where nothing else is said, if there is one.
+pub(crate) fn defaults(version: ProtocolVersion, model: Option<&RunModel>) -> Value {
+    let mut defaults = json!({
+        "modelProvider": model.map(|model| &model.provider), "model": model.map(|model| &model.id),
+        "contextTokens": model.and_then(|model| model.context_tokens),
+    });
     if version.is_newest()
         && let Some(defaults) = defaults.as_object_mut()
     {
@@ -69,16 +71,6 @@ pub(crate) fn defaults(version: ProtocolVersion) -> Value {
         defaults.insert("thinkingDefault".into(), json!("off"));
     }
     defaults
-}
-
-/// The same as text.
-pub(crate) fn defaults_text(version: ProtocolVersion) -> &'static str {
-    static OLDEST: LazyLock<String> = LazyLock::new(|| defaults(ProtocolVersion::V3).to_string());
-    static NEWEST: LazyLock<String> = LazyLock::new(|| defaults(ProtocolVersion::V4).to_string());
-    match version {
-        ProtocolVersion::V3 => &OLDEST,
-        ProtocolVersion::V4 => &NEWEST,
-    }
 }
 
 /// A row of `sessions.list`. It tells of the stored row and of nothing else, as a list keeps it until that changes.

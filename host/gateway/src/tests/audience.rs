@@ -54,6 +54,8 @@ const EVENTS: &[(&str, Audience)] = &[
     ("config.changed", NewestHolders(READ)),
     ("sessions.changed", Holders(READ)),
     ("session.message", Holders(READ)),
+    ("agent", Holders(READ)),
+    ("chat", Holders(READ)),
     ("voicewake.changed", HoldersAndNodes(READ)),
     ("device.pair.requested", Holders(PAIRING)),
     ("device.pair.resolved", Holders(PAIRING)),
@@ -188,6 +190,9 @@ async fn settings_sessions_and_devices(server: &Server, admin: &mut Client) {
         let response = admin.call(method, params).await;
         assert_eq!(response["ok"], true, "{method}: {response}");
     }
+    let send = json!({"sessionKey": "main", "message": "hello", "idempotencyKey": "run"});
+    assert_eq!(admin.call("chat.send", send).await["ok"], true);
+    server.runs.answers("run", "Hi.");
     // One device waits for somebody who decides on it, another is this machine's own.
     let waits = Phone::new(123).knock(server, &[], (4, "node"), &[], json!({"token": "of-ann"})).await.1;
     assert_eq!(waits["error"]["details"]["reason"], "not-paired", "{waits}");

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::devices::{Phone, proxied};
+use super::fake_runs::FakeRuns;
 use super::{Client, FakeHost, MemoryRecords, Rows, Server, TOKEN, assert_invalid, connect_params, start, with_token};
 use crate::{Credential, Gateway, GatewayConfig, GatewayError, Role, Services, serve};
 
@@ -382,7 +383,8 @@ async fn an_open_address_without_a_token_is_not_served() {
         config.auth.token = token;
         let host = Arc::new(FakeHost::default());
         let records = Arc::new(MemoryRecords::default());
-        let services = Services::new(host, Arc::clone(&records) as _, records, Arc::new(Rows::default()));
+        let runs = Arc::new(FakeRuns::over(Arc::clone(&records)));
+        let services = Services::new(host, Arc::clone(&records) as _, records, Arc::new(Rows::default()), runs);
         let gateway = Gateway::open(config, services).await.unwrap();
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let stop = CancellationToken::new();

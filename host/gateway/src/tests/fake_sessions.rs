@@ -51,6 +51,11 @@ impl MemoryRecords {
         session.messages.push(TranscriptMessage { id, seq: session.last_seq, role: role.into(), body, at_ms });
     }
 
+    /// What was said last.
+    pub(super) fn last(&self, key: &str) -> TranscriptMessage {
+        self.sessions.lock().unwrap()[key].messages.last().unwrap().clone()
+    }
+
     /// What a session's state goes by now.
     pub(super) fn mark(&self, key: &str) -> SessionMark {
         self.sessions.lock().unwrap()[key].mark

@@ -1,18 +1,22 @@
 //! The gateway over real sockets, in front of a host that only pretends to run plugins.
 
 mod absent;
+mod agent;
 mod agents;
 mod approvals;
 mod arbitrary;
 mod audience;
 mod auth;
 mod channels;
+mod chat;
+mod chat_ends;
 mod config;
 mod control_ui;
 mod coverage;
 mod devices;
 mod events;
 pub(crate) mod fake;
+mod fake_runs;
 mod fake_sessions;
 mod flow;
 mod frames;
@@ -60,6 +64,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Gateway, GatewayConfig, GatewayError, Services, serve};
 use fake::{FakeHost, MemoryRecords, Rows};
+use fake_runs::FakeRuns;
 use record::Record;
 
 /// Longer than anything here takes, shorter than a person waits.
@@ -71,6 +76,7 @@ struct Server {
     address: SocketAddr,
     host: Arc<FakeHost>,
     records: Arc<MemoryRecords>,
+    runs: Arc<FakeRuns>,
     audit: Arc<Rows>,
     clock: Arc<ManualClock>,
     gateway: Gateway,
@@ -98,6 +104,7 @@ async fn start_on(config: GatewayConfig, records: Arc<MemoryRecords>) -> Server 
 /// As [`start_on`], with other services.
 async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: impl FnOnce(&mut Services)) -> Server {
     let host = Arc::new(FakeHost::default());
+    let runs = Arc::new(FakeRuns::over(Arc::clone(&records)));
     let audit = Arc::new(Rows::default());
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     let mut services = Services::new(
@@ -105,6 +112,7 @@ async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: 
         Arc::clone(&records) as _,
         Arc::clone(&records) as _,
         Arc::clone(&audit) as _,
+        Arc::clone(&runs) as _,
     );
     services.clock = Arc::clone(&clock) as _;
     services.readiness = vec![Arc::clone(&host) as _];
@@ -114,7 +122,7 @@ async fn start_with(config: GatewayConfig, records: Arc<MemoryRecords>, change: 
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let running = tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
-    Server { address, host, records, audit, clock, gateway, stop, running, makes_up: None }
+    Server { address, host, records, runs, audit, clock, gateway, stop, running, makes_up: None }
 }
 
 impl Server {

@@ -72,6 +72,7 @@ const NOT_IN_OPENCLAW: &[(&str, &str)] = &[
 
 /// Where one table for both versions asks version 3 for something else than OpenClaw 2026.3 did. Each is as 2026.9 has it.
 const DIFFERENCES_IN_VERSION_3: &[(&str, &str)] = &[
+    ("agent", "a message that begins a conversation anew needs admin"),
     ("config.schema", "a description without any value; what it describes is under read as well"),
     ("health", "asks for nothing in both"),
     ("sessions.delete", "archived sessions only need write"),

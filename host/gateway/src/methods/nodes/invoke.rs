@@ -41,7 +41,7 @@ struct Invoke {
     idempotency_key: String,
     #[serde(default)]
     #[schemars(with = "String")]
-    #[expect(dead_code, reason = "what a turn came from is for the policy of agents, and none runs")]
+    #[expect(dead_code, reason = "what a turn came from is for the policy of agents, and no agent asks nodes")]
     session_key: Option<String>,
     #[serde(default)]
     #[schemars(with = "String")]
@@ -103,7 +103,7 @@ struct Happened {
     #[schemars(length(min = 1))]
     event: String,
     #[serde(default)]
-    #[expect(dead_code, reason = "what happened is for agents, and none runs")]
+    #[expect(dead_code, reason = "what happened on a node is for agents, and none is told")]
     payload: Option<Value>,
     #[serde(default, rename = "payloadJSON")]
     #[schemars(with = "String")]
@@ -347,7 +347,8 @@ pub(crate) fn event(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         return Err(pairing_changed());
     }
     let reason = if FOLLOWING.contains(&happened.event.as_str()) {
-        "no agent runs here, so there is no chat to follow; an operator hears of messages by sessions.messages.subscribe"
+        "nodes follow no chats here; an operator hears of messages by sessions.messages.subscribe, and of runs by the \
+         events agent and chat"
     } else {
         "nothing here waits for this event"
     };

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::stop::stop_all;
 use super::{KEY_ALIASES, change, failed, touch};
 use crate::connection::{Answer, Call};
 use crate::phrase::{Shape, no_nulls};
@@ -32,7 +33,8 @@ struct Compact {
 static COMPACT: LazyLock<Shape> = LazyLock::new(Shape::of::<Compact>);
 
 /// `sessions.compact {key, maxLines?}` → `{ok, key, compacted, kept?, archived?, reason?}`. With `maxLines` the newest messages
-/// stay in sight, and the store keeps the older ones. Without, version 4 wants a summary, which takes a model.
+/// stay in sight, and the store keeps the older ones; what goes on in the session ends first. Without, version 4 wants a summary,
+/// which nobody writes.
 pub(crate) fn compact(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Compact = call.read(&COMPACT, KEY_ALIASES)?;
     let key = Key::read(&asked.key, asked.agent_id.as_deref())?;
@@ -45,14 +47,15 @@ pub(crate) fn compact(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             return Ok(Payload::json(&refused("no transcript")));
         }
         let Some(most) = asked.max_lines.or((!newest).then_some(USUAL_V3)) else {
-            let reason = "no agent runs yet that could sum the transcript up; with maxLines the newest messages stay in \
-                          sight and the older ones are put aside";
+            let reason = "no summary is written here; with maxLines the newest messages stay in sight and the older ones \
+                          are put aside";
             return Ok(Payload::json(&refused(reason)));
         };
         if transcript.total <= most {
             let fits = json!({"ok": true, "key": key.text, "compacted": false, "kept": transcript.total});
             return Ok(Payload::json(&fits));
         }
+        stop_all(&state, &key).await;
         let now_ms = state.now_ms();
         let decide = move |row: Option<SessionRow>| {
             let Some(mut row) = row else { return Ok((SessionChange::Nothing, None)) };

@@ -10,13 +10,15 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::patch::apply;
+use super::turn::{Turn, check_message};
 use super::{KEY_ALIASES, change, fresh};
 use crate::connection::{Answer, Call};
 use crate::handshake::Session;
+use crate::methods::pictures::pictures;
 use crate::methods::{ADMIN, WRITE};
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Key, agent_id, entry};
-use crate::wire::Payload;
+use crate::wire::{Payload, joined};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -78,8 +80,8 @@ struct Create {
 
 static CREATE: LazyLock<Shape> = LazyLock::new(Shape::of::<Create>);
 
-/// `sessions.create {key?, idempotencyKey?, …}` → `{ok, key, sessionId, entry, runStarted}`. A session that is there
-/// already is answered as it is.
+/// `sessions.create {key?, idempotencyKey?, message?, …}` → `{ok, key, sessionId, entry, runStarted, runId?, status?, runError?}`.
+/// A session that is there already is answered as it is. What is said in it at once is said to its agent.
 pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     // The original LeanClaw calls the label a name.
     let aliases = [KEY_ALIASES, &[("name", "label")]].concat();
@@ -88,7 +90,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     call.require(if full { ADMIN } else { WRITE })?;
     create.refuse_what_is_not_there()?;
     let (key, settings) = (create.key(call.session)?, create.settings());
-    let says_something = create.message.is_some() || create.task.is_some();
+    let turn = create.turn(&key)?;
     Ok(call.later(move |state, session| async move {
         let (now_ms, version, own) = (state.now_ms(), session.version, key.clone());
         let decide = move |row| {
@@ -103,14 +105,19 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         if new {
             state.session_changed(&row.key, "create", Some(&row));
         }
-        let mut answer = json!({
-            "ok": true, "key": row.key, "sessionId": row.session_id, "entry": entry(&row, version), "runStarted": false,
-        });
-        if says_something && let Some(answer) = answer.as_object_mut() {
-            let error = json!({"code": "UNAVAILABLE", "message": "the session was made, but there is no agent yet that answers"});
-            answer.insert("runError".into(), error);
-        }
-        Ok(Payload::json(&answer))
+        let made = json!({"ok": true, "key": row.key, "sessionId": row.session_id, "entry": entry(&row, version)});
+        let Some(turn) = turn else {
+            return Ok(Payload::json(&joined(made, [("runStarted", json!(false))])));
+        };
+        let run_id = turn.run_id.clone();
+        Ok(Payload::json(&match turn.take(&state, &session).await {
+            Ok(taken) => {
+                let run = [("runId", json!(run_id)), ("status", json!(taken.status())), ("runStarted", json!(true))];
+                joined(made, run)
+            }
+            // The session is there all the same.
+            Err(error) => joined(made, [("runStarted", json!(false)), ("runError", json!(error))]),
+        }))
     }))
 }
 
@@ -121,7 +128,6 @@ impl Create {
             ("incognito", self.incognito == Some(true)),
             ("catalogId", self.catalog_id.is_some()),
             ("fork", self.fork == Some(true) || self.fork_from.is_some()),
-            ("attachments", self.attachments.as_ref().is_some_and(|list| !list.is_empty())),
             ("projectId", self.project_id.is_some()),
             ("projectGitUrl", self.project_git_url.is_some()),
             (
@@ -159,6 +165,19 @@ impl Create {
         };
         let agent = self.agent_id.as_deref().map(agent_id).transpose()?;
         Key::read(&format!("dashboard:{name}"), agent.as_deref())
+    }
+
+    /// What is said in it at once. The same idempotency key says it once.
+    fn turn(&self, key: &Key) -> Result<Option<Turn>, ErrorShape> {
+        let images = pictures(self.attachments.as_deref().unwrap_or_default())?;
+        let said = self.message.as_ref().or(self.task.as_ref()).cloned().unwrap_or_default();
+        if said.trim().is_empty() && images.is_empty() {
+            return Ok(None);
+        }
+        check_message(&said, !images.is_empty())?;
+        let own = self.idempotency_key.as_ref().map(|own| format!("{}:{own}", key.text));
+        let run_id = own.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        Ok(Some(Turn { images, ..Turn::plain(run_id, key.clone(), said) }))
     }
 
     /// What is set from the start, as `sessions.patch` would set it.

@@ -139,7 +139,7 @@ async fn said(state: &State, session: &Session, key: &Key, history: &History) ->
         object.insert("hasMore".into(), json!(more));
         object.extend(more.then(|| ("nextOffset".to_owned(), json!(end))));
         object.insert("deltaCursor".into(), json!(cursor_of(row.as_ref(), &transcript, transcript.last_seq)));
-        object.insert("defaults".into(), defaults(session.version));
+        object.insert("defaults".into(), defaults(session.version, state.default_model().as_ref()));
         object.insert("sessionInfo".into(), info(row.as_ref(), key, session));
     }
     Ok(answer)

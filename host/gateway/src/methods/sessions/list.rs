@@ -1,5 +1,6 @@
 //! `sessions.list`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
@@ -14,7 +15,7 @@ use crate::connection::{Answer, Call};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::phrase::{Shape, no_nulls};
-use crate::sessions::{Look, STORE_PATH, defaults_text, listed, text_of};
+use crate::sessions::{Look, STORE_PATH, defaults, listed, text_of};
 use crate::wire::Payload;
 
 /// Rows when no limit is named.
@@ -78,17 +79,25 @@ static LIST: LazyLock<Shape> = LazyLock::new(Shape::of::<List>);
 /// besides `{totalCount, limitApplied, nextOffset, hasMore, owners}`.
 pub(crate) fn list(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let (version, revision) = (call.session.version, call.state.services.sessions.revision());
-    if let Some(text) = call.state.lists.get(revision, version, call.params, call.state.now_ms()) {
+    // The answer names the model, which may change while no session does.
+    let asked = match call.state.default_model() {
+        None => Cow::Borrowed(call.params),
+        Some(model) => {
+            let context_tokens = model.context_tokens.unwrap_or(0);
+            Cow::Owned(format!("{}/{} {context_tokens} {}", model.provider, model.id, call.params))
+        }
+    };
+    if let Some(text) = call.state.lists.get(revision, version, &asked, call.state.now_ms()) {
         return Ok(Answer::Now(Ok(Payload::Own(text))));
     }
     let list = read(call)?;
     // What was active lately changes with the time alone, and which agents there are without any session.
     let depends = list.active_minutes.is_some() || list.configured_agents_only == Some(true);
-    let params = (!depends).then(|| call.params.to_owned());
+    let asked = (!depends).then(|| asked.into_owned());
     Ok(call.later(move |state, session| async move {
         let text = answer(Arc::clone(&state), session, list).await?;
-        if let Some(params) = params {
-            state.lists.keep(revision, version, params, &text);
+        if let Some(asked) = asked {
+            state.lists.keep(revision, version, asked, &text);
         }
         Ok(Payload::Own(text))
     }))
@@ -124,7 +133,7 @@ pub(super) async fn answer(state: Arc<State>, session: Arc<Session>, list: List)
     }
     let bytes: usize = rows.iter().map(|row| row.len() + 1).sum();
     let mut text = String::with_capacity(bytes + 512);
-    let defaults = defaults_text(session.version);
+    let defaults = defaults(session.version, state.default_model().as_ref());
     // Writing to a string does not fail.
     let _ = write!(text, "{{\"ts\":{now_ms},\"path\":\"{STORE_PATH}\",\"count\":{count},\"defaults\":{defaults},");
     text.push_str("\"sessions\":[");
@@ -186,7 +195,7 @@ impl List {
         offset: u64,
         limit: u64,
     ) -> Result<Option<SessionQuery>, ErrorShape> {
-        // No session of LeanClaw's has an owner, a creator, people of its own or a board, and nothing runs in one.
+        // No session of LeanClaw's has an owner, a creator, people of its own or a board, and none shows that something runs in it.
         let nobodys = self.owner_id.is_some() || self.creator_id.is_some() || self.involving_profile_id.is_some();
         let needs_more =
             self.has_board == Some(true) || self.active_only == Some(true) || self.involving_me == Some(true);

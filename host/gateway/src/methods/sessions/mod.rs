@@ -11,9 +11,11 @@ mod page;
 mod patch;
 mod remove;
 mod send;
+mod stop;
 mod subscribe;
 mod sums;
 mod totals;
+mod turn;
 mod usage;
 
 use leanclaw_types::Failure;
@@ -34,10 +36,12 @@ pub(crate) use list::list;
 pub(crate) use lookup::{describe, preview, resolve};
 pub(crate) use page::{branches, viewers};
 pub(crate) use patch::{patch, patch_many};
-pub(crate) use remove::{delete, reset};
+pub(crate) use remove::{delete, reset, restart};
 pub(crate) use send::send;
+pub(crate) use stop::{abort, may_stop, require_own, stop};
 pub(crate) use subscribe::{follow, subscribe, unfollow, unsubscribe};
 pub(crate) use totals::{cost, logs, status, timeseries};
+pub(crate) use turn::{Taken, Turn, check_message, missing, thinking};
 pub(crate) use usage::usage;
 
 /// Further names that a session's key goes by.

@@ -8,8 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Expected, KEY_ALIASES, begin, change, fresh, touch};
+use super::stop::stop_all;
+use super::{Expected, KEY_ALIASES, begin, change, failed, fresh, touch};
 use crate::connection::{Answer, Call};
+use crate::gateway::State;
+use crate::handshake::Session;
 use crate::methods::{ADMIN, WRITE};
 use crate::phrase::{Shape, no_nulls};
 use crate::sessions::{Key, entry, resolved};
@@ -57,27 +60,43 @@ pub(crate) fn reset(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let key = Key::read(&reset.key, reset.agent_id.as_deref())?;
     let reason = reset.reason.unwrap_or_else(|| "reset".to_owned());
     Ok(call.later(move |state, session| async move {
-        let (now_ms, newest, own) = (state.now_ms(), session.version.is_newest(), key.clone());
-        let decide = move |row: Option<SessionRow>| {
-            let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
-            begin(&mut row, now_ms);
-            if !newest {
-                row.session_id = uuid::Uuid::new_v4().to_string();
-            }
-            touch(&mut row, now_ms);
-            Ok((SessionChange::Restart(row.clone()), row))
-        };
-        let row = change(&state, &session, &key, decide).await?;
-        state.session_changed(&row.key, &reason, Some(&row));
+        let row = restart(&state, &session, &key, &reason).await?;
         let mut answer = json!({"ok": true, "key": row.key, "entry": entry(&row, session.version)});
-        if let Some(answer) = answer.as_object_mut().filter(|_| newest) {
+        if let Some(answer) = answer.as_object_mut().filter(|_| session.version.is_newest()) {
             answer.insert("resolved".into(), resolved(&row));
         }
         Ok(Payload::json(&answer))
     }))
 }
 
-/// `sessions.delete {key, deleteTranscript?}` → `{ok, key, deleted, archived}`. An agent's main session stays.
+/// Has a session's transcript begin anew. What goes on in it ends first.
+///
+/// # Errors
+/// It cannot be stored.
+pub(crate) async fn restart(
+    state: &State,
+    session: &Session,
+    key: &Key,
+    reason: &str,
+) -> Result<SessionRow, ErrorShape> {
+    stop_all(state, key).await;
+    let (now_ms, newest, own) = (state.now_ms(), session.version.is_newest(), key.clone());
+    let decide = move |row: Option<SessionRow>| {
+        let mut row = row.unwrap_or_else(|| fresh(&own, now_ms));
+        begin(&mut row, now_ms);
+        if !newest {
+            row.session_id = uuid::Uuid::new_v4().to_string();
+        }
+        touch(&mut row, now_ms);
+        Ok((SessionChange::Restart(row.clone()), row))
+    };
+    let row = change(state, session, key, decide).await?;
+    state.session_changed(&row.key, reason, Some(&row));
+    Ok(row)
+}
+
+/// `sessions.delete {key, deleteTranscript?}` → `{ok, key, deleted, archived}`. An agent's main session stays. What goes on in a
+/// session that goes ends first.
 pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let delete: Delete = call.read(&DELETE, KEY_ALIASES)?;
     let archived_only = delete.archived_only == Some(true);
@@ -94,14 +113,22 @@ pub(crate) fn delete(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     };
     let transcript = delete.delete_transcript != Some(false);
     Ok(call.later(move |state, session| async move {
+        let may_go = move |row: &SessionRow| {
+            expected.check(Some(row))?;
+            if archived_only && !row.archived {
+                let message = "the session is not archived; leave out archivedOnly to delete it anyway";
+                return Err(ErrorShape::invalid(message));
+            }
+            Ok(())
+        };
+        // Nothing ends for a session that stays.
+        if let Some(row) = state.services.sessions.get(&key.text).map_err(failed(&session))? {
+            may_go(&row)?;
+        }
+        stop_all(&state, &key).await;
         let decide = move |row: Option<SessionRow>| {
             let Some(row) = row else { return Ok((SessionChange::Nothing, false)) };
-            expected.check(Some(&row))?;
-            if archived_only && !row.archived {
-                return Err(ErrorShape::invalid(
-                    "the session is not archived; leave out archivedOnly to delete it anyway",
-                ));
-            }
+            may_go(&row)?;
             Ok((SessionChange::Remove { transcript }, true))
         };
         let deleted = change(&state, &session, &key, decide).await?;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leanclaw_types::Failure;
 use leanclaw_types::plugin::PluginInfo;
+use leanclaw_types::run::{RunModel, RunOutcome, RunStep, ToolPhase};
 use serde_json::{Value, json};
 
 use super::super::config::MemorySettings;
 use super::super::devices::{Phone, REMOTE, proxied};
 use super::super::fake::plugin;
 use super::super::nodes::{COMMANDS, Host};
-use super::super::{PATIENCE, Server, TOKEN, start, start_with, with_token};
+use super::super::{PATIENCE, Server, TOKEN, connect_params, start, start_with, with_token};
 use super::{Old, Recorded};
 
 /// A session in which an agent has answered, and one that was set to what can be set.
@@ -56,6 +58,58 @@ pub(super) async fn sessions(recorded: &Recorded) {
     ];
     for (method, params) in calls {
         old.ok(method, params).await;
+    }
+}
+
+/// Runs that answer, use a tool, are ended and fail.
+pub(super) async fn runs(recorded: &Recorded) {
+    let server = start(with_token()).await;
+    *server.runs.models.lock().unwrap() = [Some(128_000), None]
+        .map(|context_tokens| RunModel {
+            provider: "fake".into(),
+            id: "echo".into(),
+            name: "Echo".into(),
+            context_tokens,
+            takes_images: context_tokens.map(|_| true),
+            is_default: context_tokens.is_some(),
+        })
+        .into();
+    let mut old = Old::over(server.open().await, recorded);
+    let mut params = connect_params(3, 3);
+    (params["scopes"], params["caps"]) = (json!(["operator.admin"]), json!(["tool-events"]));
+    params["auth"] = json!({"token": TOKEN});
+    old.ok("connect", params).await;
+    old.ok("models.list", json!({})).await;
+    old.ok("sessions.patch", json!({"key": "main", "verboseLevel": "full"})).await;
+    old.ok("chat.inject", json!({"sessionKey": "main", "message": "injected", "label": "note"})).await;
+    let runs = &server.runs;
+    for run_id in ["r1", "r2", "r3"] {
+        let send = json!({"sessionKey": "main", "message": "hello", "idempotencyKey": run_id});
+        old.ok("chat.send", send.clone()).await;
+        runs.starts(run_id);
+        runs.says(run_id, "Half");
+        let tool = |phase| RunStep::Tool { call_id: "call_1".into(), name: "exec".into(), phase };
+        runs.happens(run_id, tool(ToolPhase::Started(json!({"command": "ls"}))));
+        runs.happens(run_id, tool(ToolPhase::Ended { text: "a file".into(), is_error: false }));
+        match run_id {
+            "r1" => runs.ends(run_id, RunOutcome::Done, "Half"),
+            "r2" => {
+                drop(old.ok("chat.send", json!({"sessionKey": "main", "message": "stop", "idempotencyKey": "s"})).await)
+            }
+            _ => runs.ends(run_id, RunOutcome::Failed { failure: Failure::internal("It broke.") }, ""),
+        }
+        old.ok("chat.send", send).await;
+        old.ok("agent.wait", json!({"runId": run_id})).await;
+    }
+    old.ok("agent.wait", json!({"runId": "nope", "timeoutMs": 1})).await;
+    old.ok("sessions.list", json!({})).await;
+    let params = json!({"message": "hello", "idempotencyKey": "a1"});
+    let id = old.ask("agent", params.clone()).await;
+    old.answer("agent", &id).await;
+    runs.answers("a1", "Hi.");
+    old.answer("agent", &id).await;
+    for event in ["agent", "chat"] {
+        old.event(event).await;
     }
 }
 
