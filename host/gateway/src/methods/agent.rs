@@ -155,7 +155,7 @@ impl Agent {
 
 async fn taken(state: Arc<State>, session: Arc<Session>, turn: Turn) -> Result<Answer, ErrorShape> {
     let run_id = turn.run_id.clone();
-    let Taken { row, message, before } = turn.take(&state, &session).await?;
+    let Taken { row, message, before } = turn.take(&state, &*session).await?;
     if let Some(RunState::Ended(end)) = before {
         return Ok(Answer::Now(ended(&run_id, &row, &end)));
     }

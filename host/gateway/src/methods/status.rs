@@ -129,7 +129,7 @@ fn recent(row: &SessionRow, now_ms: u64) -> Value {
     })
 }
 
-/// There is no agent to wake, so no heartbeat comes, whatever the switch says.
+/// Nothing wakes agents, so no heartbeat comes, whatever the switch says.
 fn heartbeat(version: ProtocolVersion, agent: &str) -> Value {
     let heartbeat = json!({"agentId": agent, "enabled": false, "every": "disabled", "everyMs": null});
     joined(heartbeat, version.is_newest().then(|| ("waitingForRoute", json!(false))))
@@ -164,7 +164,7 @@ fn channel_lines(state: &State) -> Vec<String> {
     channels.iter().map(|channel| format!("{}: {}", channel.label, channel.state())).collect()
 }
 
-/// `last-heartbeat` → the last heartbeat's event: none, as no heartbeat comes without an agent.
+/// `last-heartbeat` → the last heartbeat's event: none, as nothing wakes agents.
 pub(crate) fn last_heartbeat(_: &Call<'_>) -> Result<Answer, ErrorShape> {
     Ok(Answer::json(&Value::Null))
 }

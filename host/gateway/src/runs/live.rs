@@ -42,9 +42,18 @@ pub(super) struct Piece {
     pub(super) replaces: bool,
 }
 
+/// Whose run it is.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Whose {
+    pub(super) agent: String,
+    pub(super) session_id: Option<String>,
+}
+
 /// One run.
 #[derive(Debug, Default)]
 pub(super) struct Live {
+    /// As its session says, once that was read.
+    pub(super) whose: Option<Whose>,
     /// Numbers of the `agent` events that version 3 and version 4 were told.
     seq: [u64; 2],
     /// When its turn came.

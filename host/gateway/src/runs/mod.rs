@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use leanclaw_types::Failure;
 use leanclaw_types::run::{RunEvent, RunStep};
+use leanclaw_types::session::SessionRow;
 use serde_json::{Value, json};
 
 use crate::gateway::State;
 use crate::services::RunWatcher;
-use live::Live;
+use live::{Live, Whose};
 use telling::Telling;
 
 pub(crate) use telling::{FAILED, chat_payload};
@@ -73,13 +74,12 @@ pub(crate) fn watch(state: &Arc<State>) {
 fn tell(state: &State, event: &RunEvent) {
     let live = state.live_runs.take(&event.run_id, matches!(event.step, RunStep::Ended(_)));
     let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
-    let row = match state.services.sessions.get(&event.session_key) {
-        Ok(row) => row,
-        Err(failure) => {
-            tracing::warn!(%failure, session = %event.session_key, "the session of a run cannot be read");
-            None
-        }
-    };
+    // Words come often, and what they need of the session is known by then.
+    let is_known = live.whose.is_some() && matches!(event.step, RunStep::Text(_) | RunStep::Thinking(_));
+    let row = if is_known { None } else { row_of(state, event) };
+    if let Some(row) = &row {
+        live.whose = Some(Whose { agent: row.agent.clone(), session_id: Some(row.session_id.clone()) });
+    }
     let mut telling = Telling::new(state, event, &mut live, row.as_ref());
     match &event.step {
         RunStep::Started => telling.started(),
@@ -101,6 +101,13 @@ fn tell(state: &State, event: &RunEvent) {
             state.session_changed(&event.session_key, "run", row.as_ref());
         }
     }
+}
+
+fn row_of(state: &State, event: &RunEvent) -> Option<SessionRow> {
+    state.services.sessions.get(&event.session_key).unwrap_or_else(|failure| {
+        tracing::warn!(%failure, session = %event.session_key, "the session of a run cannot be read");
+        None
+    })
 }
 
 /// Whether a reply is none that is shown.

@@ -7,7 +7,7 @@ use leanclaw_types::run::{RunEnd, RunEvent, RunOutcome, ToolPhase};
 use leanclaw_types::session::SessionRow;
 use serde_json::{Map, Value, json};
 
-use super::live::{Ear, Live, Piece};
+use super::live::{Ear, Live, Piece, Whose};
 use super::{assistant, is_silent, words_of};
 use crate::gateway::State;
 use crate::handshake::Session;
@@ -48,14 +48,17 @@ pub(super) struct Telling<'a> {
     event: &'a RunEvent,
     live: &'a mut Live,
     row: Option<&'a SessionRow>,
-    agent: String,
+    whose: Whose,
 }
 
 impl<'a> Telling<'a> {
     pub(super) fn new(state: &'a State, event: &'a RunEvent, live: &'a mut Live, row: Option<&'a SessionRow>) -> Self {
-        let named = || Key::read(&event.session_key, None).map_or_else(|_| DEFAULT_AGENT.to_owned(), |key| key.agent);
-        let agent = row.map_or_else(named, |row| row.agent.clone());
-        Self { state, event, live, row, agent }
+        let named = || Whose {
+            agent: Key::read(&event.session_key, None).map_or_else(|_| DEFAULT_AGENT.to_owned(), |key| key.agent),
+            session_id: None,
+        };
+        let whose = live.whose.clone().unwrap_or_else(named);
+        Self { state, event, live, row, whose }
     }
 
     pub(super) fn started(&mut self) {
@@ -199,7 +202,7 @@ impl<'a> Telling<'a> {
     fn chat(&self, version: ProtocolVersion, care: Care, state: &str, fields: Vec<(&str, Value)>) {
         self.state.hub.broadcast_in(version, care.event("chat"), || {
             let run = (self.event.run_id.as_str(), self.live.seq(version));
-            chat_payload(version, run, (&self.event.session_key, &self.agent), state, fields).to_string()
+            chat_payload(version, run, (&self.event.session_key, &self.whose.agent), state, fields).to_string()
         });
     }
 
@@ -219,8 +222,8 @@ impl<'a> Telling<'a> {
         if !version.is_newest() {
             return payload;
         }
-        let session = self.row.map(|row| ("sessionId", json!(row.session_id)));
-        joined(payload, [("agentId", json!(self.agent))].into_iter().chain(session))
+        let session = self.whose.session_id.as_ref().map(|id| ("sessionId", json!(id)));
+        joined(payload, [("agentId", json!(self.whose.agent))].into_iter().chain(session))
     }
 
     /// What the connection that asked for the run is told of a tool. Version 3 is told what it gave back only where the

@@ -43,8 +43,8 @@ async fn hooks_leave_events_that_outlive_the_gateway() {
         ("wake", "{\"text\": \"x\", \"mode\": \"later\"}", 400, "mode must be"),
         ("agent", "{}", 400, "message required"),
         ("agent", "{\"message\": \"x\", \"sessionKey\": \"s\"}", 400, "sessionKey is disabled"),
-        ("agent", "{\"message\": \"x\"}", 503, "no agent yet"),
-        ("run", "{}", 503, "no agent yet"),
+        ("agent", "{\"message\": \"x\", \"agentId\": \"nobody\"}", 400, "unknown agent id"),
+        ("agent", "{\"message\": \"x\", \"thinking\": \"hard\"}", 400, "invalid thinking level"),
         ("wake", "{no", 400, "key must be a string"),
         ("nope", "{}", 404, "Not Found"),
         ("", "{}", 404, "Not Found"),
@@ -70,6 +70,33 @@ async fn hooks_leave_events_that_outlive_the_gateway() {
     let server = start_on(with_hooks(), records).await;
     let status = server.connect(4, &["operator.read"]).await.call("status", json!({})).await["payload"].clone();
     assert_eq!(status["queuedSystemEvents"], json!(["hello", "build 7"]), "{status}");
+}
+
+#[tokio::test]
+async fn hooks_send_an_agent_out_once_per_key() {
+    let server = start(with_hooks()).await;
+    let post = async |path: &str, key: &str, body: &str| {
+        let headers = [("authorization", "Bearer hook-token"), ("idempotency-key", key)];
+        request(&server, &format!("POST /hooks/{path}"), &headers, body).await
+    };
+    let errand = "{\"message\": \"look\", \"thinking\": \"low\", \"timeoutSeconds\": 2}";
+    let first = post("agent", "k1", errand).await;
+    assert_eq!((first.status, &first.json()["ok"]), (200, &json!(true)), "{}", first.body);
+    assert_eq!(post("agent", "k1", errand).await.json(), first.json(), "once");
+    let other = post("run", "k1", "{}").await;
+    assert_ne!(other.json()["runId"], first.json()["runId"], "another hook has keys of its own");
+    let requests = server.runs.requests();
+    let messages: Vec<&str> = requests.iter().map(|request| request.message.as_str()).collect();
+    assert_eq!(messages, ["look", "do it"]);
+    let asked = serde_json::to_value(&requests[0]).unwrap();
+    assert_eq!((&asked["thinking"], &asked["timeoutMs"]), (&json!("low"), &json!(2000)), "{asked}");
+    assert!(requests[0].session_key.starts_with("agent:main:hook:") && requests[0].system.contains("another program"));
+    assert!(requests[0].owner.caller.starts_with("hook:"), "{asked}");
+    *server.runs.refusal.lock().unwrap() = Some(leanclaw_types::Failure::unavailable("Too much waits."));
+    let full = post("agent", "k2", errand).await;
+    assert_eq!((full.status, &full.json()["error"]), (503, &json!("Too much waits.")));
+    let rows = server.audit.all();
+    assert!(rows.iter().any(|row| row["kind"] == "hook-taken" && row["mode"] == "agent"), "{rows:?}");
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));
     Ok(Answer::to_its_end(async move {
-        match turn.take(&state, &session).await {
+        match turn.take(&state, &*session).await {
             Ok(taken) => answer(session.version, &run_id, &taken),
             Err(error) => Answer::error(error),
         }

@@ -110,7 +110,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             return Ok(Payload::json(&joined(made, [("runStarted", json!(false))])));
         };
         let run_id = turn.run_id.clone();
-        Ok(Payload::json(&match turn.take(&state, &session).await {
+        Ok(Payload::json(&match turn.take(&state, &*session).await {
             Ok(taken) => {
                 let run = [("runId", json!(run_id)), ("status", json!(taken.status())), ("runStarted", json!(true))];
                 joined(made, run)

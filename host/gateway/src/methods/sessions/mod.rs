@@ -19,7 +19,7 @@ mod turn;
 mod usage;
 
 use leanclaw_types::Failure;
-use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::session::{SessionChange, SessionOutcome, SessionRow};
 use serde_json::{Map, json};
 
@@ -41,14 +41,17 @@ pub(crate) use send::send;
 pub(crate) use stop::{abort, may_stop, require_own, stop};
 pub(crate) use subscribe::{follow, subscribe, unfollow, unsubscribe};
 pub(crate) use totals::{cost, logs, status, timeseries};
-pub(crate) use turn::{Taken, Turn, check_message, missing, thinking};
+pub(crate) use turn::{Asker, Taken, Turn, check_message, missing, thinking};
 pub(crate) use usage::usage;
 
 /// Further names that a session's key goes by.
 pub(super) const KEY_ALIASES: &[(&str, &str)] = &[("sessionKey", "key"), ("chatJid", "key")];
 
 fn failed(session: &Session) -> impl Fn(Failure) -> ErrorShape {
-    let version = session.version;
+    failed_in(session.version)
+}
+
+fn failed_in(version: ProtocolVersion) -> impl Fn(Failure) -> ErrorShape {
     move |failure| failure_to_error(version, &failure)
 }
 
@@ -56,6 +59,16 @@ fn failed(session: &Session) -> impl Fn(Failure) -> ErrorShape {
 async fn change<R: Send + 'static>(
     state: &State,
     session: &Session,
+    key: &Key,
+    decide: impl FnOnce(Option<SessionRow>) -> Result<(SessionChange, R), ErrorShape> + Send + 'static,
+) -> Result<R, ErrorShape> {
+    change_in(session.version, state, key, decide).await
+}
+
+/// The same, with errors in the words of that version.
+async fn change_in<R: Send + 'static>(
+    version: ProtocolVersion,
+    state: &State,
     key: &Key,
     decide: impl FnOnce(Option<SessionRow>) -> Result<(SessionChange, R), ErrorShape> + Send + 'static,
 ) -> Result<R, ErrorShape> {
@@ -69,7 +82,7 @@ async fn change<R: Send + 'static>(
         let _ = sender.send(result);
         change
     });
-    match state.services.sessions.change(key.text.clone(), decide).await.map_err(failed(session))? {
+    match state.services.sessions.change(key.text.clone(), decide).await.map_err(failed_in(version))? {
         SessionOutcome::Done => {}
         SessionOutcome::Removed { session } => state.rows.forget(session),
         SessionOutcome::LabelTaken => return Err(ErrorShape::invalid("label already in use")),

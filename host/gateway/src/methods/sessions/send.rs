@@ -58,7 +58,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             makes: false,
             ..Turn::plain(run_id.clone(), key, send.message)
         };
-        let taken = turn.take(&state, &session).await?;
+        let taken = turn.take(&state, &*session).await?;
         let sent = json!({
             "ok": true, "key": taken.row.key, "sessionId": taken.row.session_id,
             "messageId": taken.message.id.to_string(), "messageSeq": taken.message.seq, "runId": run_id,

@@ -1,12 +1,12 @@
 //! A message for an agent: what every method that asks for a run has in common.
 
-use leanclaw_types::frame::ErrorShape;
+use leanclaw_types::frame::{ErrorShape, ProtocolVersion};
 use leanclaw_types::model::Thinking;
 use leanclaw_types::run::{RunEnd, RunImage, RunOutcome, RunOwner, RunRequest, RunState, RunTaken};
 use leanclaw_types::session::{SessionChange, SessionRow, TranscriptMessage};
 use serde_json::{Value, json};
 
-use super::{change, failed, fresh};
+use super::{change_in, failed_in, fresh};
 use crate::gateway::State;
 use crate::handshake::Session;
 use crate::sessions::Key;
@@ -30,6 +30,19 @@ pub(crate) struct Turn {
     pub(crate) session_id: Option<String>,
     /// Whether the session is made when it is missing, as an agent's main one always is.
     pub(crate) makes: bool,
+}
+
+/// Who asks for a run, and in which version's words errors are told.
+pub(crate) struct Asker {
+    pub(crate) version: ProtocolVersion,
+    pub(crate) owner: RunOwner,
+}
+
+impl From<&Session> for Asker {
+    fn from(session: &Session) -> Self {
+        let (connection, caller) = (session.id.clone(), session.caller.id.clone());
+        Self { version: session.version, owner: RunOwner { connection, device: session.device.clone(), caller } }
+    }
 }
 
 /// A message that was taken on, now or before.
@@ -72,11 +85,12 @@ impl Turn {
     ///
     /// # Errors
     /// There is no such agent or session, or nothing may be said there, or it cannot be taken on.
-    pub(crate) async fn take(self, state: &State, session: &Session) -> Result<Taken, ErrorShape> {
+    pub(crate) async fn take(self, state: &State, asker: impl Into<Asker>) -> Result<Taken, ErrorShape> {
+        let Asker { version, owner } = asker.into();
         if state.agents.get(&self.key.agent).is_none() {
             return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", self.key.agent)));
         }
-        let row = there(state, session, &self.key, self.makes).await?;
+        let row = there(state, version, &self.key, self.makes).await?;
         if self.session_id.as_ref().is_some_and(|id| *id != row.session_id) {
             let message = "the session was reset since; read its history, and send again with the sessionId it has now";
             return Err(ErrorShape::invalid(message));
@@ -93,9 +107,9 @@ impl Turn {
             thinking: self.thinking,
             timeout_ms: self.timeout_ms,
             system: self.system,
-            owner: owner(session),
+            owner,
         };
-        match state.services.runs.start(request).await.map_err(failed(session))? {
+        match state.services.runs.start(request).await.map_err(failed_in(version))? {
             RunTaken::New(message) => {
                 // It is stored: who follows the session is told, with the row at hand where the newest cannot be read.
                 let row = state.services.sessions.get(&row.key).ok().flatten().unwrap_or(row);
@@ -108,13 +122,8 @@ impl Turn {
     }
 }
 
-/// Who asks for a run over a connection.
-fn owner(session: &Session) -> RunOwner {
-    RunOwner { connection: session.id.clone(), device: session.device.clone(), caller: session.caller.id.clone() }
-}
-
 /// The session; made when it is missing, where it may be.
-async fn there(state: &State, session: &Session, key: &Key, makes: bool) -> Result<SessionRow, ErrorShape> {
+async fn there(state: &State, version: ProtocolVersion, key: &Key, makes: bool) -> Result<SessionRow, ErrorShape> {
     let (own, now_ms) = (key.clone(), state.now_ms());
     let decide = move |row: Option<SessionRow>| match row {
         Some(row) => Ok((SessionChange::Nothing, (row, false))),
@@ -124,7 +133,7 @@ async fn there(state: &State, session: &Session, key: &Key, makes: bool) -> Resu
         }
         None => Err(missing(&own)),
     };
-    let (row, is_new) = change(state, session, key, decide).await?;
+    let (row, is_new) = change_in(version, state, key, decide).await?;
     if is_new {
         state.session_changed(&row.key, "create", Some(&row));
     }
