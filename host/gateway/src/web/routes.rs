@@ -113,7 +113,7 @@ const HOOK: &[Answered] = &[
     (401, "No token, or a wrong one.", None),
     TOO_LARGE,
     (429, "Too many calls or wrong tokens; `Retry-After` says when to come back.", None),
-    (503, "It asks for an agent, and none can be run.", Some(of::<shapes::HookRefused>)),
+    (503, "It cannot be stored, or no more can be taken on.", Some(of::<shapes::HookRefused>)),
 ];
 const PAGE_BASICS: &[Answered] =
     &[(200, "Who is on this machine or shows the credential is told all.", Some(of::<shapes::PageSettings>))];
@@ -227,7 +227,7 @@ pub(super) static ROUTES: &[Route] = &[
         path: "/hooks/agent",
         methods: POST,
         access: Access::HookToken,
-        summary: "Asks for an agent to be run, which none can be yet",
+        summary: "Has an agent run with a message",
         sent: Some(of::<shapes::HookAgent>),
         answers: HOOK,
         handler: None,

@@ -182,24 +182,41 @@ pub(super) struct HookWake {
 #[expect(dead_code, reason = "its shape is all that counts")]
 pub(super) struct HookAgent {
     message: String,
-    /// Only where `hooks.allowRequestSessionKey` is true.
+    /// `main` where none is named.
+    #[serde(default)]
+    agent_id: Option<String>,
+    /// Only where `hooks.allowRequestSessionKey` is true; else the run has a session of its own.
     #[serde(default)]
     session_key: Option<String>,
+    /// How much the model may think: `off`, `minimal`, `low`, `medium`, `high`, `xhigh` or `adaptive`.
+    #[serde(default)]
+    thinking: Option<String>,
+    /// How long the run may take.
+    #[serde(default)]
+    timeout_seconds: Option<u64>,
+    /// Stands for this run, however often it is asked for; the header `Idempotency-Key` does too.
+    #[serde(default)]
+    idempotency_key: Option<String>,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
 
-/// An event is stored.
+/// An event is stored, or a run is taken on.
 #[derive(JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "its shape is all that counts")]
 pub(super) struct HookTaken {
     /// `true`.
     ok: bool,
-    /// `now` or `next-heartbeat`.
-    mode: String,
-    /// `queued`.
-    event_outcome: String,
+    /// Of an event: `now` or `next-heartbeat`.
+    #[serde(default)]
+    mode: Option<String>,
+    /// Of an event: `queued`.
+    #[serde(default)]
+    event_outcome: Option<String>,
+    /// Of a run: its name.
+    #[serde(default)]
+    run_id: Option<String>,
 }
 
 /// A hook could not be carried out.
