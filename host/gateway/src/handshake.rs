@@ -14,7 +14,7 @@ use crate::gateway::State;
 use crate::hello::hello;
 use crate::nodes::Declared;
 use crate::phrase::Shape;
-use crate::sessions::Subscriptions;
+use crate::sessions::{Subscriptions, Taking};
 use crate::wire::{self, Id, Payload};
 
 static CONNECT: LazyLock<Shape> = LazyLock::new(Shape::of::<ConnectParams>);
@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) decided_at: u64,
     /// Which sessions it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
+    /// Its messages that are being taken on.
+    pub(crate) taking: Taking,
 }
 
 /// What the first frame led to.
@@ -165,6 +167,7 @@ fn welcome(
         device: access.device,
         peer,
         subscriptions: Subscriptions::default(),
+        taking: Taking::default(),
     };
     Outcome::Welcome(Arc::new(session), wire::response(id, &payload))
 }

@@ -22,7 +22,7 @@ use crate::handshake::Session;
 use crate::once;
 use crate::phrase::{Shape, no_nulls};
 use crate::runs::{is_silent, words_of};
-use crate::sessions::Key;
+use crate::sessions::{Begun, Key};
 use crate::snapshot::DEFAULT_AGENT;
 use crate::wire::{Payload, joined};
 
@@ -122,6 +122,7 @@ pub(crate) fn run(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         timeout_ms: asked.timeout.filter(|seconds| *seconds > 0).map(|seconds| seconds.saturating_mul(1000)),
         system: asked.extra_system_prompt.unwrap_or_default(),
         session_id: asked.expected_existing_session_id,
+        begun: Some(Begun::by(call.session)),
         ..Turn::plain(asked.idempotency_key, key, asked.message)
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));

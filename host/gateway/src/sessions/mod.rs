@@ -8,6 +8,7 @@ mod lists;
 mod messages;
 mod rows;
 mod subscriptions;
+mod taking;
 mod view;
 
 use leanclaw_types::frame::ProtocolVersion;
@@ -25,6 +26,7 @@ pub(crate) use lists::Lists;
 pub(crate) use messages::{Caps, kept, preview, shown, text_of};
 pub(crate) use rows::{Look, Rows};
 pub(crate) use subscriptions::Subscriptions;
+pub(crate) use taking::{Begun, Taking};
 pub(crate) use view::{STORE_PATH, defaults, entry, listed, resolved};
 
 impl State {

@@ -1,8 +1,11 @@
 //! How runs end: by who may end them, of a failure, or because their session changes under them.
 
+use futures_util::SinkExt as _;
 use leanclaw_types::Failure;
 use leanclaw_types::run::RunOutcome;
 use serde_json::{Value, json};
+
+use tokio_tungstenite::tungstenite::Message;
 
 use super::chat::{KEY, say, sent, story, told};
 use super::{TOKEN, assert_invalid, start, with_token};
@@ -59,6 +62,29 @@ async fn a_run_is_ended_by_who_asked_for_it_or_an_admin() {
         let again = owner.call("chat.abort", json!({"sessionKey": "main"})).await["payload"].clone();
         assert_eq!(again, none);
         assert_eq!(server.runs.requests().len(), 3, "what says stop is no message");
+    }
+}
+
+#[tokio::test]
+async fn an_end_finds_the_run_that_was_asked_for_right_before_it() {
+    let server = start(with_token()).await;
+    let mut client = server.connect(4, &["operator.write"]).await;
+    let agent = json!({"message": "hello", "idempotencyKey": "k2"});
+    for (method, params, run_id) in [("chat.send", say("k1", "hello"), "k1"), ("agent", agent, "k2")] {
+        let frames = [(method, params), ("chat.abort", json!({"sessionKey": "main"}))];
+        let frames =
+            frames.map(|(method, params)| json!({"type": "req", "id": method, "method": method, "params": params}));
+        for frame in &frames {
+            client.feed(Message::text(frame.to_string())).await.unwrap();
+        }
+        client.socket.flush().await.unwrap();
+        let aborted = loop {
+            let frame = client.any().await;
+            if frame["id"] == "chat.abort" {
+                break frame["payload"].clone();
+            }
+        };
+        assert_eq!(aborted, json!({"ok": true, "aborted": true, "runIds": [run_id]}));
     }
 }
 

@@ -36,33 +36,21 @@ static ABORT: LazyLock<Shape> = LazyLock::new(Shape::of::<Abort>);
 pub(crate) fn abort(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Abort = call.read(&ABORT, &KEY_ALIASES)?;
     let key = Key::read(&asked.session_key, asked.agent_id.as_deref())?;
-    match asked.run_id {
-        None => all(call, &key, AbortReason::Rpc),
-        Some(run_id) => {
-            let runs = call.state.services.runs.active(&key.text);
-            let wanted: Vec<ActiveRun> = runs.into_iter().filter(|run| run.run_id == run_id).collect();
-            require_own(call.session, &wanted)?;
-            Ok(ending(call, wanted, AbortReason::Rpc))
+    Ok(ending(call, key, asked.run_id, AbortReason::Rpc))
+}
+
+/// Ends the named run of a session, or those that the caller may end. What this connection said before was taken on by then.
+pub(super) fn ending(call: &Call<'_>, key: Key, run_id: Option<String>, why: AbortReason) -> Answer {
+    call.later(move |state, session| async move {
+        session.taking.is_over().await;
+        let mut wanted = state.services.runs.active(&key.text);
+        wanted.retain(|run| run_id.as_ref().is_none_or(|run_id| run.run_id == *run_id));
+        // Where some are the caller's, those are meant.
+        let own: Vec<ActiveRun> = wanted.iter().filter(|run| may_stop(&session, run)).cloned().collect();
+        if own.is_empty() {
+            require_own(&session, &wanted)?;
         }
-    }
-}
-
-/// Ends the runs of a session that the caller may end.
-///
-/// # Errors
-/// There are runs, and none of them is the caller's.
-pub(super) fn all(call: &Call<'_>, key: &Key, why: AbortReason) -> Result<Answer, ErrorShape> {
-    let runs = call.state.services.runs.active(&key.text);
-    let own: Vec<ActiveRun> = runs.iter().filter(|run| may_stop(call.session, run)).cloned().collect();
-    if own.is_empty() {
-        require_own(call.session, &runs)?;
-    }
-    Ok(ending(call, own, why))
-}
-
-fn ending(call: &Call<'_>, runs: Vec<ActiveRun>, why: AbortReason) -> Answer {
-    call.later(move |state, _| async move {
-        let ended = stop(&state, &runs, why).await;
+        let ended = stop(&state, &own, why).await;
         Ok(Payload::json(&json!({"ok": true, "aborted": !ended.is_empty(), "runIds": ended})))
     })
 }

@@ -19,7 +19,7 @@ use crate::methods::sessions::{Taken, Turn, check_message, restart, thinking};
 use crate::once;
 use crate::phrase::{Shape, no_nulls};
 use crate::runs::{FAILED, words_of};
-use crate::sessions::Key;
+use crate::sessions::{Begun, Key};
 use crate::wire::{Payload, joined};
 
 /// What is said of a conversation that begins anew.
@@ -80,7 +80,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     check_message(&send.message, !images.is_empty())?;
     if send.suppress_command_interpretation != Some(true) && images.is_empty() {
         match command(&send.message) {
-            Some(Command::Stop) => return abort::all(call, &key, AbortReason::Stop),
+            Some(Command::Stop) => return Ok(abort::ending(call, key, None, AbortReason::Stop)),
             Some(Command::Reset { reason, then }) => {
                 return begin_anew(call, key, (reason, then), send.idempotency_key.clone());
             }
@@ -93,6 +93,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
         thinking: thinking(send.thinking.as_deref())?,
         timeout_ms: send.timeout_ms.filter(|timeout_ms| *timeout_ms > 0),
         session_id: send.session_id,
+        begun: Some(Begun::by(call.session)),
         ..Turn::plain(run_id.clone(), key, send.message)
     };
     let (state, session) = (Arc::clone(call.state), Arc::clone(call.session));

@@ -17,7 +17,7 @@ use crate::handshake::Session;
 use crate::methods::pictures::pictures;
 use crate::methods::{ADMIN, WRITE};
 use crate::phrase::{Shape, no_nulls};
-use crate::sessions::{Key, agent_id, entry};
+use crate::sessions::{Begun, Key, agent_id, entry};
 use crate::wire::{Payload, joined};
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,7 +90,7 @@ pub(crate) fn create(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     call.require(if full { ADMIN } else { WRITE })?;
     create.refuse_what_is_not_there()?;
     let (key, settings) = (create.key(call.session)?, create.settings());
-    let turn = create.turn(&key)?;
+    let turn = create.turn(&key)?.map(|turn| Turn { begun: Some(Begun::by(call.session)), ..turn });
     Ok(call.later(move |state, session| async move {
         let (now_ms, version, own) = (state.now_ms(), session.version, key.clone());
         let decide = move |row| {

@@ -17,7 +17,7 @@ use crate::handshake::Session;
 use crate::methods::pictures::pictures;
 use crate::phrase::{Shape, no_nulls};
 use crate::runs::words_of;
-use crate::sessions::Key;
+use crate::sessions::{Begun, Key};
 use crate::wire::{Payload, joined};
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -56,6 +56,7 @@ pub(crate) fn send(call: &Call<'_>) -> Result<Answer, ErrorShape> {
             thinking,
             timeout_ms: send.timeout_ms.filter(|timeout_ms| *timeout_ms > 0),
             makes: false,
+            begun: Some(Begun::by(&session)),
             ..Turn::plain(run_id.clone(), key, send.message)
         };
         let taken = turn.take(&state, &*session).await?;

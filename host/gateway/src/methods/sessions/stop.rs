@@ -36,21 +36,22 @@ static ABORT: LazyLock<Shape> = LazyLock::new(Shape::of::<Abort>);
 /// is in the session; with `clearQueued` those that wait there too.
 pub(crate) fn abort(call: &Call<'_>) -> Result<Answer, ErrorShape> {
     let asked: Abort = call.read(&ABORT, KEY_ALIASES)?;
-    let runs = &call.state.services.runs;
     let key = asked.key.as_deref().map(|key| Key::read(key, asked.agent_id.as_deref())).transpose()?;
-    let mut wanted = match (&asked.run_id, &key) {
-        (Some(run_id), key) => {
-            let is_there = |run: &ActiveRun| key.as_ref().is_none_or(|key| key.text == run.session_key);
-            runs.find(run_id).filter(is_there).into_iter().collect()
-        }
-        (None, Some(key)) => runs.active(&key.text),
-        (None, None) => return Err(ErrorShape::invalid("key or runId required")),
-    };
-    if asked.clear_queued != Some(true) {
-        wanted.truncate(1);
+    if key.is_none() && asked.run_id.is_none() {
+        return Err(ErrorShape::invalid("key or runId required"));
     }
-    require_own(call.session, &wanted)?;
-    Ok(call.later(move |state, _| async move {
+    Ok(call.later(move |state, session| async move {
+        session.taking.is_over().await;
+        let runs = &state.services.runs;
+        let is_there = |run: &ActiveRun| key.as_ref().is_none_or(|key| key.text == run.session_key);
+        let mut wanted: Vec<ActiveRun> = match (&asked.run_id, &key) {
+            (Some(run_id), _) => runs.find(run_id).filter(is_there).into_iter().collect(),
+            (None, key) => key.as_ref().map_or_else(Vec::new, |key| runs.active(&key.text)),
+        };
+        if asked.clear_queued != Some(true) {
+            wanted.truncate(1);
+        }
+        require_own(&session, &wanted)?;
         let ended = stop(&state, &wanted, AbortReason::Rpc).await;
         let status = if ended.is_empty() { "no-active-run" } else { "aborted" };
         Ok(Payload::json(&json!({"ok": true, "abortedRunId": ended.first(), "status": status})))

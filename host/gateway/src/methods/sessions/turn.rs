@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{change_in, failed_in, fresh};
 use crate::gateway::State;
 use crate::handshake::Session;
-use crate::sessions::Key;
+use crate::sessions::{Begun, Key};
 
 /// Bytes of one message.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -30,6 +30,8 @@ pub(crate) struct Turn {
     pub(crate) session_id: Option<String>,
     /// Whether the session is made when it is missing, as an agent's main one always is.
     pub(crate) makes: bool,
+    /// Has its connection's wishes for an end wait until it was taken on.
+    pub(crate) begun: Option<Begun>,
 }
 
 /// Who asks for a run, and in which version's words errors are told.
@@ -78,6 +80,7 @@ impl Turn {
             system: String::new(),
             session_id: None,
             makes: true,
+            begun: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Turn {
     /// There is no such agent or session, or nothing may be said there, or it cannot be taken on.
     pub(crate) async fn take(self, state: &State, asker: impl Into<Asker>) -> Result<Taken, ErrorShape> {
         let Asker { version, owner } = asker.into();
+        let _until_taken = self.begun;
         if state.agents.get(&self.key.agent).is_none() {
             return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", self.key.agent)));
         }
