@@ -188,14 +188,15 @@ async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be(
     let program = place.start().await;
     let mut client = program.client().await;
     client.ok("sessions.create", json!({"key": "long"})).await;
+    let said = |message: &str| json!({"sessionKey": "long", "message": message});
+    let number = |injected: Value| text(&injected["messageId"]).parse::<i64>().unwrap();
     // Together they are long enough for the log to be folded in after them.
     let mut say = async || {
-        let mut number = Value::Null;
+        let mut last = 0;
         for _ in 0..5 {
-            let message = "m".repeat(1_000_000);
-            number = client.ok("sessions.send", json!({"key": "long", "message": message})).await["messageSeq"].clone();
+            last = number(client.ok("chat.inject", said(&"m".repeat(1_000_000))).await);
         }
-        number
+        last
     };
     let size = |name: &str| fs::metadata(place.data().join(name)).unwrap().len();
     // The file has to be longer than its log becomes, so that the bound is in the way of the one only.
@@ -208,7 +209,7 @@ async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be(
     assert!(folded >= 10_000_000, "its log is folded in: {folded}");
     assert_eq!(program.get("/ready").await.status, 200);
     bound_files(&program, Some(folded + 100_000));
-    let number = say().await;
+    let last = say().await;
     let reason = database_trouble(&program).await;
     assert!(reason.contains("core.db") && reason.contains("its log grows"), "{reason}");
     bound_files(&program, None);
@@ -216,8 +217,8 @@ async fn a_log_that_cannot_be_folded_in_is_said_and_is_folded_in_once_it_can_be(
     assert!(size("core.db") > folded + 4_000_000, "{}", size("core.db"));
     program.kill().await;
     let program = place.start().await;
-    let next = program.client().await.ok("sessions.send", json!({"key": "long", "message": "short"})).await;
-    assert_eq!(next["messageSeq"].as_u64(), number.as_u64().map(|number| number + 1), "nothing was lost");
+    let next = program.client().await.ok("chat.inject", said("short")).await;
+    assert_eq!(number(next), last + 1, "nothing was lost");
     program.stop().await;
 }
 

@@ -3,6 +3,8 @@
 //! Modules are marked `#[cfg(test)]` so that the lints treat their helper functions as test code.
 
 #[cfg(test)]
+mod agents;
+#[cfg(test)]
 mod author;
 #[cfg(test)]
 mod cli;

@@ -4,6 +4,8 @@
 //! joins them, and stops them. It owns no protocol and no effect of its own except the command line's.
 
 mod admin;
+mod agent_component;
+mod agents;
 mod author;
 pub mod cli;
 pub mod client;

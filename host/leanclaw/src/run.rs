@@ -71,8 +71,9 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     let (store, kv) = (Arc::clone(&parts.store), Arc::clone(&parts.kv));
     let joined = Arc::new(PluginGateway { plugins: parts.plugins.clone(), store, kv });
     let looked = Arc::new(AtomicBool::new(false));
-    let mut services = Services::new(joined.clone(), joined.clone(), joined.clone(), joined);
-    services.readiness = wiring::readiness(&parts, &looked);
+    let agents = wiring::agents(&config, &parts)?;
+    let mut services = Services::new(joined.clone(), joined.clone(), joined.clone(), joined, Arc::new(agents.clone()));
+    services.readiness = wiring::readiness(&parts, &agents, &looked);
     let settings = SettingsFile::new(sources).serving(parts.plugins.clone(), Arc::clone(&parts.section));
     services.settings = Some(Arc::new(settings));
     services.agents_dir = Some(config.data_dir.join("agents"));
@@ -82,6 +83,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     }));
     services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
+    // From here on clients hear of what becomes of what was taken on before.
+    agents.resume();
     let listener = doorman.relieve().await?;
 
     let stop_plugins = CancellationToken::new();
@@ -100,10 +103,11 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
         }
     });
     let announcing = tokio::spawn({
-        let (plugins, shutdown) = (parts.plugins.clone(), shutdown.clone());
+        let (plugins, agents, shutdown) = (parts.plugins.clone(), agents.clone(), shutdown.clone());
         async move {
             shutdown.cancelled().await;
             plugins.announce_end();
+            agents.announce_end();
         }
     });
     let served = leanclaw_gateway::serve(listener, gateway, shutdown).await;
@@ -111,6 +115,7 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     stop_plugins.cancel();
     loading.abort();
     announcing.abort();
+    agents.close().await;
     parts.close().await;
     served?;
     tracing::info!("stopped");

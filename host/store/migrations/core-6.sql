@@ -11,7 +11,7 @@ CREATE TABLE runs (
     started_ms INTEGER, -- when its turn came first
     ended_number INTEGER, -- in the order in which they ended; null before
     ended_ms INTEGER,
-    request TEXT NOT NULL, -- JSON; without its pictures once the run ended
+    request TEXT NOT NULL, -- JSON; without its words and pictures once the run ended
     ending TEXT -- JSON; null before
 ) STRICT;
 CREATE INDEX runs_by_session ON runs (session, state);

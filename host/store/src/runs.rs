@@ -5,7 +5,7 @@
 //! turn it is, how long it may take and what it does is the caller's business.
 //!
 //! A run belongs to its session. When that goes, so do its runs; when its transcript begins anew, those that have not ended
-//! end. How runs ended is kept for a day, of the newest [`MAX_ENDED`] only, and without the pictures they were asked with.
+//! end. How runs ended is kept for a day, of the newest [`MAX_ENDED`] only, and without what they were asked, which is in the transcript.
 
 use leanclaw_types::model::TokenUsage;
 use leanclaw_types::run::{AbortReason, RunEnd, RunOutcome, RunRequest, RunState};
@@ -50,7 +50,7 @@ pub enum TakenRun {
 pub struct StoredRun {
     /// Rises with every run of every session, and never comes back: the order in which they were taken on.
     pub number: i64,
-    /// What was asked for; its pictures are gone once the run ended.
+    /// What was asked for; its words and pictures are gone once the run ended.
     pub request: RunRequest,
     /// The message it answers, as in [`TranscriptMessage::id`].
     pub message_id: i64,
@@ -283,7 +283,7 @@ fn end_one(connection: &Connection, run_id: &str, ended_ms: u64, end: &str) -> R
 
 /// Ends one run.
 pub(crate) const END: &str = "
-UPDATE runs SET state = 'ended', ended_ms = ?2, ending = ?3, request = json_remove(request, '$.images'), ended_number = 1 +
+UPDATE runs SET state = 'ended', ended_ms = ?2, ending = ?3, request = json_set(json_remove(request, '$.images'), '$.message', ''), ended_number = 1 +
     coalesce((SELECT ended_number FROM runs WHERE state = 'ended' ORDER BY ended_number DESC LIMIT 1), 0)
 WHERE id = ?1 AND state <> 'ended'
 ";

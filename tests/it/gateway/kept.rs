@@ -75,8 +75,9 @@ async fn what_was_answered_is_there_after_a_power_cut() {
 
     client.ok("voicewake.set", json!({"triggers": ["hey", "claw"]})).await;
     client.ok("set-heartbeats", json!({"enabled": false})).await;
+    client.ok("sessions.create", json!({"key": "main"})).await;
     for text in ["1", "2", "3"] {
-        client.ok("sessions.send", json!({"key": "main", "message": text})).await;
+        client.ok("chat.inject", json!({"sessionKey": "main", "message": text})).await;
     }
     let cut = client.ok("sessions.compact", json!({"key": "main", "maxLines": 2})).await;
     assert_eq!((&cut["compacted"], &cut["kept"]), (&json!(true), &json!(2)));

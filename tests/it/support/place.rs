@@ -71,6 +71,11 @@ impl Place {
         place
     }
 
+    /// Has the data directory begin with this compiled code.
+    pub(crate) fn add_compiled(&self, cache: &Path) {
+        scratch::copy(cache, &self.data().join("cache"));
+    }
+
     /// Puts a built example plugin into the plugin folder.
     pub(crate) fn add_example(&self, id: &str) {
         scratch::copy(&scratch::example(id), &self.plugins().join(id));
@@ -145,7 +150,12 @@ impl Place {
 
     /// Starts the program and waits for nothing.
     pub(crate) fn starting(&self) -> Starting {
-        Starting::new(self, &self.data(), |_| {})
+        self.starting_with(|_| {})
+    }
+
+    /// The same with a changed command line or environment.
+    pub(crate) fn starting_with(&self, change: impl FnOnce(&mut Command)) -> Starting {
+        Starting::new(self, &self.data(), change)
     }
 
     /// Starts the program with another data directory.

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 /// Stands in for a message that is too large.
 const OMITTED: &str = "[chat.history omitted: message too large]";
 
+/// What the program keeps with a message for itself.
+const KEPT: &str = "__leanclaw";
+
 /// How much of a transcript goes out at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caps {
@@ -30,6 +33,10 @@ pub(crate) fn shown(message: &TranscriptMessage, version: ProtocolVersion, caps:
     shown.insert("role".into(), json!(message.role));
     shown.extend(message.body.clone());
     shown.entry("timestamp").or_insert(json!(message.at_ms));
+    shown.shift_remove(KEPT);
+    if !version.is_newest() {
+        shown.shift_remove("__openclaw");
+    }
     if let Some(content) = shown.get_mut("content") {
         cut(content, caps.text_chars);
     }
@@ -147,6 +154,17 @@ mod tests {
         let huge = shown(&huge, ProtocolVersion::V4, &caps);
         assert_eq!(huge["content"][0]["text"], OMITTED);
         assert_eq!((&huge["__openclaw"]["id"], &huge["__openclaw"]["seq"]), (&json!("9"), &json!(2)));
+    }
+
+    #[test]
+    fn what_is_kept_with_a_message_is_not_shown() {
+        let mut said = message(json!([]));
+        said.body.insert(KEPT.into(), json!({"blocks": ["raw"]}));
+        said.body.insert("__openclaw".into(), json!({"runId": "r"}));
+        let old = shown(&said, ProtocolVersion::V3, &Caps::default());
+        assert_eq!(old, json!({"role": "assistant", "content": [], "timestamp": 5}));
+        let new = shown(&said, ProtocolVersion::V4, &Caps::default());
+        assert_eq!((new.get(KEPT), &new["__openclaw"]), (None, &json!({"runId": "r", "id": "9", "seq": 2})));
     }
 
     #[test]

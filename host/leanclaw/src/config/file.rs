@@ -180,7 +180,7 @@ fn unused_key(path: &Path, key: &str, knows: Option<foreign::KnownTo>) -> String
     }
     let known = variables::ALL.iter().flat_map(|variable| variable.keys.iter().copied());
     let known = known.chain(variables::FILE_ONLY_KEYS.iter().map(|(key, _)| *key));
-    let sections = ["gateway", "plugins", "logging", "data", "wasm"];
+    let sections = ["gateway", "plugins", "logging", "data", "wasm", "agents", "models", "sandbox"];
     let candidates: Vec<&str> = if key.contains('.') { known.collect() } else { sections.into() };
     match nearest(key, candidates) {
         Some(meant) => format!("{path}: unknown key `{shown}` is ignored; did you mean `{meant}`?"),

@@ -22,7 +22,6 @@ impl KnownTo {
 
 /// Variables of the original LeanClaw.
 const ORIGINAL_VARIABLES: &[&str] = &[
-    "LEANCLAW_ANTHROPIC_API_KEY",
     "LEANCLAW_GITHUB_TOKEN",
     "LEANCLAW_DEFAULT_PROVIDER",
     "LEANCLAW_LOCAL_LLM_BASE_URL",
@@ -30,11 +29,9 @@ const ORIGINAL_VARIABLES: &[&str] = &[
     "LEANCLAW_LOCAL_LLM_MODEL",
     "LEANCLAW_ASSISTANT_NAME",
     "LEANCLAW_CONTAINER_IMAGE",
-    "LEANCLAW_CONTAINER_TIMEOUT",
     "LEANCLAW_CONTAINER_MAX_OUTPUT_SIZE",
     "LEANCLAW_CONTAINER_MEMORY_LIMIT",
     "LEANCLAW_CONTAINER_CPU_LIMIT",
-    "LEANCLAW_MAX_CONCURRENT_CONTAINERS",
     "LEANCLAW_IDLE_TIMEOUT",
     "LEANCLAW_HEARTBEAT_INTERVAL",
     "LEANCLAW_HEARTBEAT_SKIP_WHEN_BUSY",
@@ -49,13 +46,10 @@ const ORIGINAL_VARIABLES: &[&str] = &[
 const ORIGINAL_KEYS: &[&str] = &[
     "assistant.name",
     "container.image",
-    "container.timeout",
-    "container.maxConcurrent",
     "container.maxOutputSize",
     "container.memoryLimit",
     "container.cpuLimit",
     "provider.default",
-    "provider.anthropicApiKey",
     "provider.githubToken",
     "localProvider.baseUrl",
     "localProvider.apiKey",

@@ -16,6 +16,7 @@ use leanclaw_types::redact::Secret;
 use serde_json::{Value, json};
 
 mod access;
+mod agents;
 mod dotenv;
 mod file;
 mod foreign;
@@ -32,6 +33,7 @@ mod value;
 pub mod variables;
 
 pub use access::AccessConfig;
+pub use agents::{AgentsConfig, AnthropicConfig, SandboxChoice};
 pub use layer::Source;
 pub use plugins::{PluginEntry, PluginsConfig};
 pub use problem::{ConfigError, Problem};
@@ -47,6 +49,8 @@ pub struct Config {
     pub plugins: PluginsConfig,
     /// The plugin engine.
     pub wasm: WasmConfig,
+    /// Agents.
+    pub agents: AgentsConfig,
     /// Rows of the audit log that are kept, 1000 to 1000000000.
     pub audit_rows: u32,
     /// Building plugins.

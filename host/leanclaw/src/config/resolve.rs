@@ -61,8 +61,8 @@ fn read_file(sources: &Sources) -> FileSettings {
 }
 
 /// Reads typed values out of the combined layer and notes what was read.
-struct Reader<'a> {
-    layer: RawLayer,
+pub(super) struct Reader<'a> {
+    pub(super) layer: RawLayer,
     sources: &'a Sources,
     problems: Vec<Problem>,
     warnings: Vec<String>,
@@ -86,6 +86,7 @@ impl Reader<'_> {
         let plugin_dir = self.read_computed(&variables::PLUGIN_DIR, value::path, |_| data_plugins);
         let pooling = self.read(&variables::WASM_POOLING, value::pooling);
         let max_instances = self.read(&variables::MAX_INSTANCES, value::instances);
+        let agents = self.agents();
         let audit_rows = self.read(&variables::AUDIT_MAX_ROWS, value::audit_rows);
         let tools = self.read_path(&variables::TOOLS);
         let wit = self.read_path(&variables::WIT);
@@ -111,6 +112,7 @@ impl Reader<'_> {
                 entries: plugins.entries,
             },
             wasm: WasmConfig { pooling: pooling?, max_instances: max_instances? },
+            agents: agents?,
             audit_rows: audit_rows?,
             build: BuildConfig { tools: tools?, wit: wit? },
             log: LogConfig { level: level?, format: format? },
@@ -121,7 +123,11 @@ impl Reader<'_> {
     }
 
     /// Reads a setting that has a fixed default.
-    fn read<T: ToString>(&mut self, variable: &'static Variable, parse: fn(&Value) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T: ToString>(
+        &mut self,
+        variable: &'static Variable,
+        parse: fn(&Value) -> Option<T>,
+    ) -> Option<T> {
         let raw = self.layer.get(variable).cloned().unwrap_or_else(|| Raw::text(variable.default, Source::Default));
         self.check(variable, &raw, |value, _| parse(value), T::to_string)
     }
@@ -165,7 +171,7 @@ impl Reader<'_> {
     }
 
     /// Parses a value and notes it, or notes what is wrong with it.
-    fn check<T>(
+    pub(super) fn check<T>(
         &mut self,
         variable: &'static Variable,
         raw: &Raw,
@@ -181,7 +187,7 @@ impl Reader<'_> {
         Some(value)
     }
 
-    fn note(&mut self, variable: &'static Variable, value: Option<String>, source: Source) {
+    pub(super) fn note(&mut self, variable: &'static Variable, value: Option<String>, source: Source) {
         self.effective.push(Effective { variable, value, source });
     }
 
@@ -261,7 +267,7 @@ impl Reader<'_> {
     }
 
     /// A secret that may be set: none when it is not, some of none when it is wrong.
-    fn credential(&mut self, variable: &'static Variable) -> Option<Option<Secret>> {
+    pub(super) fn credential(&mut self, variable: &'static Variable) -> Option<Option<Secret>> {
         let Some(raw) = self.layer.get(variable).cloned() else {
             self.note(variable, None, Source::Default);
             return None;

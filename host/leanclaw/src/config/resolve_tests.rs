@@ -168,7 +168,7 @@ fn unknown_names_are_warnings_and_name_the_nearest() {
     let mut sources = empty();
     sources.environment = environment(&[
         ("LEANCLAW_GATEWAY_PROT", "1"),
-        ("LEANCLAW_ANTHROPIC_API_KEY", "k"),
+        ("LEANCLAW_GITHUB_TOKEN", "k"),
         ("LEANCLAW_WASM_STD", "/x"),
         ("LEANCLAW_TEST_BINARY", "1"),
         ("LEANCLAW_WASM_STD", "1"),
@@ -182,7 +182,7 @@ fn unknown_names_are_warnings_and_name_the_nearest() {
     assert_eq!(warnings.len(), 6, "{shown}");
     for part in [
         "unknown variable `LEANCLAW_GATEWAY_PROT` is ignored; did you mean `LEANCLAW_GATEWAY_PORT`?",
-        "`LEANCLAW_ANTHROPIC_API_KEY` is a variable of the original LeanClaw; this version does not use it",
+        "`LEANCLAW_GITHUB_TOKEN` is a variable of the original LeanClaw; this version does not use it",
         ".env:1: unknown variable `LEANCLAW_GATEWAY_HSOT` is ignored; did you mean `LEANCLAW_GATEWAY_HOST`?",
         ".env:2: `LOG_LEVLE` is not a setting; did you mean `LOG_LEVEL`?",
         ".env:4 is ignored",

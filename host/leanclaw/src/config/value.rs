@@ -26,7 +26,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
+pub(crate) fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
     let text = text(value)?.to_ascii_lowercase();
     choices.iter().find(|(name, _)| *name == text).map(|(_, chosen)| *chosen)
 }

@@ -165,6 +165,67 @@ pub const MAX_INSTANCES: Variable = Variable {
     ..PLAIN
 };
 
+/// Key for Anthropic's models.
+pub const ANTHROPIC_API_KEY: Variable = Variable {
+    name: "LEANCLAW_ANTHROPIC_API_KEY",
+    expects: "a text of 1 to 512 visible ASCII characters",
+    keys: &["models.providers.anthropic.apiKey", "provider.anthropicApiKey"],
+    doc: "Key for Anthropic's models. It stays in this program: agents never see it.",
+    secret: true,
+    ..PLAIN
+};
+
+/// Where Anthropic's models are asked.
+pub const ANTHROPIC_BASE_URL: Variable = Variable {
+    name: "LEANCLAW_ANTHROPIC_BASE_URL",
+    expects: "an address such as `https://models.example.com`",
+    default: "https://api.anthropic.com",
+    keys: &["models.providers.anthropic.baseUrl"],
+    doc: "Where Anthropic's models are asked; a path before `/v1` is kept.",
+    ..PLAIN
+};
+
+/// The model that agents use.
+pub const MODEL: Variable = Variable {
+    name: "LEANCLAW_MODEL",
+    expects: "the name of a model, such as `anthropic/claude-sonnet-5-5`",
+    default_note: "the first that the provider lists",
+    keys: &["agents.defaults.model.primary"],
+    doc: "The model that agents use where their session names none.",
+    ..PLAIN
+};
+
+/// Where agents run.
+pub const SANDBOX: Variable = Variable {
+    name: "LEANCLAW_SANDBOX",
+    expects: "`auto` or `wasm`",
+    default: "auto",
+    keys: &["sandbox.backend"],
+    doc: "Where agents run: `wasm` is the embedded WASI sandbox, without network and without a shell; `auto` takes what there is.",
+    ..PLAIN
+};
+
+/// How many agents run at once.
+pub const MAX_CONCURRENT: Variable = Variable {
+    name: "LEANCLAW_MAX_CONCURRENT_CONTAINERS",
+    expects: "a whole number from 1 to 1000",
+    default: "5",
+    keys: &["agents.defaults.maxConcurrent", "container.maxConcurrent"],
+    doc: "Runs of agents that go on at the same time; others wait for their turn. It has to leave plugins some of \
+          LEANCLAW_MAX_INSTANCES.",
+    ..PLAIN
+};
+
+/// How long a run may take.
+pub const RUN_TIMEOUT: Variable = Variable {
+    name: "LEANCLAW_CONTAINER_TIMEOUT",
+    expects: "milliseconds from 1000 to 86000000",
+    default: "1800000",
+    keys: &["container.timeout"],
+    doc: "How long one run of an agent may take, in milliseconds.",
+    ..PLAIN
+};
+
 /// How long the audit log may become.
 pub const AUDIT_MAX_ROWS: Variable = Variable {
     name: "LEANCLAW_AUDIT_MAX_ROWS",
@@ -242,6 +303,12 @@ pub const ALL: &[&Variable] = &[
     &DATA_DIR,
     &WASM_POOLING,
     &MAX_INSTANCES,
+    &ANTHROPIC_API_KEY,
+    &ANTHROPIC_BASE_URL,
+    &MODEL,
+    &SANDBOX,
+    &MAX_CONCURRENT,
+    &RUN_TIMEOUT,
     &AUDIT_MAX_ROWS,
     &TOOLS,
     &WIT,

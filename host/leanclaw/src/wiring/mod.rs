@@ -2,6 +2,7 @@
 //!
 //! No decision is taken here; a rule that can only be found in this folder is in the wrong place.
 
+mod agents;
 mod gateway;
 mod logout;
 mod plugins;
@@ -10,6 +11,7 @@ mod ready;
 mod sessions;
 mod settings;
 
+pub(crate) use agents::agents;
 pub(crate) use gateway::PluginGateway;
 pub(crate) use logout::log_out;
 pub(crate) use plugins::{Parts, cache_dir, open, open_with_cache};

@@ -12,19 +12,20 @@ use leanclaw_types::plugin::{PluginInfo, PluginState};
 use leanclaw_wasm::Wasm;
 
 use super::Parts;
+use crate::agents::Agents;
 
 /// How long calls may wait for an instance of a plugin before that is more than a moment with much to do.
 const MOST_WAIT: Duration = Duration::from_secs(1);
 
 /// The parts of a program. `looked` is set once everything that lay in the plugin folder at the start was looked at.
-pub(crate) fn readiness(parts: &Parts, looked: &Arc<AtomicBool>) -> Vec<Arc<dyn Readiness>> {
+pub(crate) fn readiness(parts: &Parts, agents: &Agents, looked: &Arc<AtomicBool>) -> Vec<Arc<dyn Readiness>> {
     let database = DatabaseReady { store: Arc::clone(&parts.store), kv: Arc::clone(&parts.kv) };
     let installed = InstalledPlugins { plugins: parts.plugins.clone(), looked: Arc::clone(looked) };
     vec![
         Arc::new(database),
         Arc::new(PluginsReady(installed.clone())),
         Arc::new(ChannelsReady(installed)),
-        Arc::new(SandboxReady(parts.wasm.clone())),
+        Arc::new(SandboxReady(parts.wasm.clone(), agents.clone())),
     ]
 }
 
@@ -40,8 +41,9 @@ struct PluginsReady(InstalledPlugins);
 /// Ready when every channel that an admin switched on and granted its rights runs and reaches its service.
 struct ChannelsReady(InstalledPlugins);
 
-/// Ready when guests can be run: something sees to it that none runs for ever, and there is room for one more.
-struct SandboxReady(Wasm);
+/// Ready when guests can be run: something sees to it that none runs for ever, there is room for one more, and agents have what
+/// they run in.
+struct SandboxReady(Wasm, Agents);
 
 /// The plugins, once it is known which there are.
 #[derive(Clone)]
@@ -106,6 +108,11 @@ impl Readiness for SandboxReady {
     fn missing(&self) -> Option<String> {
         if !self.0.is_ticking() {
             return Some("nothing interrupts plugins that run for long any more; start LeanClaw again".to_owned());
+        }
+        if let Some(failure) = self.1.trouble() {
+            // A path is nobody's business who only asks whether the program is ready.
+            let hint = failure.hints.first().map_or("the log says why", String::as_str);
+            return Some(format!("agents cannot run: {hint}"));
         }
         self.0.waiting().filter(|waited| *waited >= MOST_WAIT).map(|_| {
             let most = self.0.settings().max_instances;
