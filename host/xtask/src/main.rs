@@ -16,6 +16,7 @@ mod interpreter;
 mod plugins;
 mod repository;
 mod setup;
+mod stand_in;
 mod start;
 mod suites;
 mod tether;

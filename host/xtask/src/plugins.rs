@@ -21,7 +21,7 @@ use crate::arguments::Arguments;
 use crate::component::KitBuild;
 use crate::fingerprint::{Fingerprint, Stamp};
 use crate::repository::Repository;
-use crate::{agent, setup, tools, ui};
+use crate::{agent, setup, stand_in, tools, ui};
 
 /// The manifest's file name.
 pub(crate) const MANIFEST: &str = "leanclaw.plugin.json";
@@ -45,12 +45,12 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the `leanclaw` program for development and returns its path.
+/// Builds the `leanclaw` program for development, and what stands in for a model beside it, and returns the former's path.
 pub(crate) fn build_host(repository: &Repository) -> Result<PathBuf> {
     ui::say("building leanclaw");
     let mut cargo = repository.cargo();
     // The whole workspace decides on the dependencies' features, so that tests and `start` share what cargo builds.
-    cargo.args(["build", "--workspace", "--bin", "leanclaw"]);
+    cargo.args(["build", "--workspace", "--bin", "leanclaw", "--bin", stand_in::PROGRAM]);
     ui::run_visibly(&mut cargo, "building leanclaw")?;
     Ok(repository.binary("debug", "leanclaw"))
 }

@@ -2,7 +2,7 @@
 //!
 //! What it adds to `leanclaw start` are conveniences for development: folders inside the target folder, and grants for
 //! the example plugins there. What a person set, by environment or by argument, stays as it is, and nothing is granted in
-//! a data folder that a person chose.
+//! a data folder that a person chose. Where no model can be asked, `stand_in.rs` provides what is none.
 //!
 //! To run the examples of this very tree is to agree to what they ask for: they are granted that at the first start, and
 //! again when an example asks for something else than it did then. Between the two, a right that was taken back stays so;
@@ -23,11 +23,11 @@ use serde_json::Value;
 use crate::arguments::Arguments;
 use crate::fingerprint::Fingerprint;
 use crate::repository::Repository;
-use crate::{agent, plugins, setup, ui};
+use crate::{agent, plugins, setup, stand_in, ui};
 
 /// The command of the second process, which is told the gateway's process id and the plugins; not for people.
 pub(crate) const GRANT_COMMAND: &str = "grant-examples";
-/// The command of the third process: starts the second with its own arguments; not for people.
+/// The command of the third process: starts the program that its arguments name and ends; not for people.
 pub(crate) const DETACH_COMMAND: &str = "detach";
 /// Another development data folder, for the test of this command.
 pub(crate) const OTHER_DEVELOPMENT_DATA: &str = "LEANCLAW_TEST_DEV_DATA";
@@ -54,6 +54,9 @@ pub(crate) fn run(repository: &Repository, arguments: Arguments) -> Result<ExitC
     let arguments = arguments.rest();
     let mut command = environment.leanclaw(repository, &program);
     command.arg("start").args(&arguments);
+    let mut looks = environment.leanclaw(repository, &program);
+    looks.args(&arguments);
+    stand_in::provide(repository, looks, &mut command)?;
     if std::env::var_os(agent::VARIABLE).is_none_or(|value| value.is_empty()) {
         command.env(agent::VARIABLE, agent);
     }
@@ -162,18 +165,19 @@ fn grant_in_background(repository: &Repository, ids: &[String], environment: &En
         return Ok(());
     }
     let own = std::env::current_exe().context(NO_OWN_PATH)?;
-    let mut command = repository.command(own);
+    let mut command = repository.command(&own);
     // This process becomes the gateway and keeps its id.
-    command.args([DETACH_COMMAND, &std::process::id().to_string()]).args(missing);
+    command.arg(DETACH_COMMAND).arg(own).args([GRANT_COMMAND, &std::process::id().to_string()]).args(missing);
     let status = command.status().context(CANNOT_GRANT)?;
     ensure!(status.success(), "{CANNOT_GRANT} ({status})");
     Ok(())
 }
 
-/// The third process: starts the second and ends.
-pub(crate) fn detach(arguments: Arguments) -> Result<ExitCode> {
-    let own = std::env::current_exe().context(NO_OWN_PATH)?;
-    Command::new(own).arg(GRANT_COMMAND).args(arguments.rest()).stdin(Stdio::null()).spawn().context(CANNOT_GRANT)?;
+/// The third process: starts the second, or another program that is to go on beside the gateway, and ends.
+pub(crate) fn detach(mut arguments: Arguments) -> Result<ExitCode> {
+    let program = arguments.next().context("the program to start is missing")?;
+    let started = Command::new(&program).args(arguments.rest()).stdin(Stdio::null()).spawn();
+    started.with_context(|| format!("cannot run {program}"))?;
     Ok(ExitCode::SUCCESS)
 }
 

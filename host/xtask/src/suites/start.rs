@@ -1,8 +1,8 @@
 //! The suite `start`: the real `cargo xtask start`, on a development data folder and a port of its own.
 //!
 //! The first start grants the example plugins what they ask for; the second finds all of it done; the third finds a folder
-//! in which one of them was granted when it asked for less. All serve, end when they are told to, and leave no process
-//! behind.
+//! in which one of them was granted when it asked for less. All serve, have an agent answer with its tools, end when they are
+//! told to, and leave no process behind, what stands in for a model included.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Count, Outcome};
 use crate::repository::Repository;
 use crate::start::OTHER_DEVELOPMENT_DATA;
-use crate::{plugins, ui};
+use crate::{plugins, stand_in, ui};
 
 const LIMIT: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -69,11 +69,7 @@ impl Drop for Started {
 /// A right that they run without is gone from two plugins; one of them asked for something else when it was granted.
 fn newly_asked(repository: &Repository, folder: &Path) -> Result<()> {
     let (program, data) = (repository.binary("debug", "leanclaw"), folder.join("data"));
-    let leanclaw = |arguments: &[&str]| {
-        let mut command = repository.command(&program);
-        command.env("LEANCLAW_DATA_DIR", &data).env("LEANCLAW_PLUGIN_DIR", repository.plugins());
-        ui::capture(command.args(arguments))
-    };
+    let leanclaw = |arguments: &[&str]| ui::capture(leanclaw(repository, &program, &data).args(arguments));
     leanclaw(&["plugin", "revoke", "text-stats", "limit:memoryMib=128"])?;
     leanclaw(&["plugin", "revoke", "webhook-channel", "http:https://hooks.example.com"])?;
     let list = data.join("granted-by-xtask");
@@ -108,11 +104,35 @@ fn start(repository: &Repository, folder: &Path, grants: Option<&str>) -> Result
     started.until("the process that grants has ended", |started| {
         Ok(children(started.process.id())?.is_empty().then_some(()))
     })?;
+    let answer = ui::capture(leanclaw(repository, &program, &started.data).args(["chat", "Which files are there?"]))?;
+    ensure!(answer.contains("There are no files in the workspace."), "the agent answers {answer}");
     let said = started.said();
     ensure!(grants.is_some() || !said.contains("granted the example plugin"), "nothing was missing: {said}");
     ensure!(!said.contains("unknown variable"), "it warns of its own variables: {said}");
     ensure!(plugins_built(repository)? == built, "it built plugins that were built");
-    started.stop()
+    let stand_in = stand_in_at(&said).with_context(|| format!("it does not say what stands in for a model: {said}"))?;
+    ensure!(TcpStream::connect(&stand_in).is_ok(), "nothing stands in for a model at {stand_in}");
+    started.stop()?;
+    ends(&stand_in)
+}
+
+/// Where it says that what stands in for a model listens.
+fn stand_in_at(said: &str) -> Option<String> {
+    let line = said.lines().find(|line| line.contains("SCRIPTED STAND-IN"))?;
+    let (_, url) = line.split_once("http://")?;
+    url.split(|letter: char| letter != '.' && letter != ':' && !letter.is_ascii_digit())
+        .next()
+        .map(|address| address.trim_end_matches(':').to_owned())
+}
+
+/// Waits until nothing listens there any more.
+fn ends(address: &str) -> Result<()> {
+    let since = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        ensure!(since.elapsed() < LIMIT, "what stands in for a model goes on at {address}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 impl Started {
@@ -124,6 +144,7 @@ impl Started {
         command.args(["start", "--port", "0"]).current_dir(folder).env(OTHER_DEVELOPMENT_DATA, &data);
 
         command.env_remove("LEANCLAW_DATA_DIR").env_remove("LEANCLAW_PLUGIN_DIR");
+        command.env_remove(stand_in::KEY).env_remove(stand_in::BASE_URL).env_remove(stand_in::FOREIGN_KEY);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let process = command.spawn().context("cannot run this program")?;
         Ok(Self { process, data, log })
@@ -179,11 +200,16 @@ fn health(address: &str) -> Result<String> {
     Ok(answer)
 }
 
-/// How many plugins the running program has ready.
-fn ready(repository: &Repository, program: &Path, data: &Path) -> Result<usize> {
+/// The command line, for the running program.
+fn leanclaw(repository: &Repository, program: &Path, data: &Path) -> Command {
     let mut command = repository.command(program);
     command.env("LEANCLAW_DATA_DIR", data).env("LEANCLAW_PLUGIN_DIR", repository.plugins());
-    let listed = ui::capture(command.args(["plugin", "list", "--json"]))?;
+    command
+}
+
+/// How many plugins the running program has ready.
+fn ready(repository: &Repository, program: &Path, data: &Path) -> Result<usize> {
+    let listed = ui::capture(leanclaw(repository, program, data).args(["plugin", "list", "--json"]))?;
     let listed: Vec<Value> =
         serde_json::from_str(&listed).context("`leanclaw plugin list --json` did not print JSON")?;
     Ok(listed.iter().filter(|plugin| plugin.get("state").is_some_and(|state| state == "ready")).count())
