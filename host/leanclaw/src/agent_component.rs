@@ -21,7 +21,7 @@ impl NotFound {
     pub(crate) fn hints(&self) -> Vec<String> {
         vec![
             format!("put {NAME} beside the leanclaw program; it is in the same archive"),
-            format!("from the source: `cargo xtask setup` builds it, and {VARIABLE} names it"),
+            format!("from the source: `cargo xtask build` makes target/agent/{NAME}, and {VARIABLE} names it"),
         ]
     }
 }
