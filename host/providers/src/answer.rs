@@ -33,6 +33,11 @@ pub(crate) trait Decoder: Send + 'static {
     /// Takes an answer that came in one piece, as JSON.
     fn whole(&mut self, text: &str, out: &mut VecDeque<ModelEvent>) -> Result<(), Broken>;
 
+    /// The stream has ended, as a stream of HTTP ends. What it gives in place of nothing makes that the end of the answer.
+    fn end_of_stream(&mut self, _out: &mut VecDeque<ModelEvent>) -> Result<(), Broken> {
+        Ok(())
+    }
+
     /// What is known of the tokens used.
     fn usage(&self) -> TokenUsage;
 }
@@ -116,6 +121,10 @@ impl<D: Decoder> Answer<D> {
             Some(Ok(piece)) => piece,
             Some(Err(problem)) => return Err(self.broken_off(problem)),
             None => {
+                self.decoder.end_of_stream(&mut self.ready).map_err(|broken| self.explain(broken))?;
+                if self.is_finished() {
+                    return Ok(());
+                }
                 let mut failure = self
                     .accepted
                     .about
@@ -130,12 +139,17 @@ impl<D: Decoder> Answer<D> {
         }
         while let Some(event) = self.parser.next_event() {
             self.decoder.event(&event, &mut self.ready).map_err(|broken| self.explain(broken))?;
-            if matches!(self.ready.back(), Some(ModelEvent::Finished { .. })) {
-                self.ended = true;
+            if self.is_finished() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Whether the end of the answer has been read; nothing more is then.
+    fn is_finished(&mut self) -> bool {
+        self.ended |= matches!(self.ready.back(), Some(ModelEvent::Finished { .. }));
+        self.ended
     }
 
     async fn read_whole(&mut self) -> Result<(), Problem> {

@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{Method, StatusCode};
 use leanclaw_egress::{Deadline, EgressHandle, GuestTimeouts, Request, RequestBody, Response, ResponseBody};
 use leanclaw_types::Failure;
 use leanclaw_types::clock::Clock;
 use leanclaw_types::failure::code;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use url::Url;
 
 use crate::credential::{Credential, Credentials, Login, Shown};
+use crate::json;
 use crate::problem::{About, Problem, Said, set_extra};
 use crate::retry::{RetryPolicy, should_retry, wanted_wait};
 
@@ -55,6 +57,26 @@ pub(crate) struct Ask {
     pub(crate) body: Bytes,
     /// What a credential that comes from a login needs beside it.
     pub(crate) token_headers: HeaderMap,
+}
+
+impl Ask {
+    /// Asks for what stands at `url`, or hands `body`, which is JSON, to it. `headers` are the provider's own.
+    pub(crate) fn new(url: Url, body: Option<Vec<u8>>, mut headers: HeaderMap) -> Self {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("leanclaw/", env!("CARGO_PKG_VERSION"))));
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Self { method, url, headers, body: Bytes::from(body.unwrap_or_default()), token_headers: HeaderMap::new() }
+    }
+}
+
+/// What is called `path` below `base`, whether or not that ends with a slash.
+pub(crate) fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url
 }
 
 /// An answer that is no error, about to be read.
@@ -131,7 +153,8 @@ pub(crate) type Read<T> = dyn Fn(Accepted) -> BoxFuture<'static, Result<T, Probl
 /// How a provider is reached.
 pub(crate) struct Client {
     pub(crate) about: Arc<About>,
-    pub(crate) key_header: HeaderName,
+    /// The header that keys go into; none where they go as `Authorization: Bearer`.
+    pub(crate) key_header: Option<HeaderName>,
     /// The header in which the provider names a request.
     pub(crate) request_id_header: &'static str,
     pub(crate) retry: RetryPolicy,
@@ -170,13 +193,14 @@ impl std::fmt::Debug for Means {
 impl Client {
     pub(crate) fn new(
         means: Means,
-        about: (&'static str, &'static str, &'static str),
-        key_header: HeaderName,
+        about: (&str, &str, &'static str),
+        key_header: Option<HeaderName>,
         request_id_header: &'static str,
     ) -> Self {
         let Means { egress: handle, credentials, clock, retry, timeouts } = means;
         let login = Login::new(credentials);
         let (id, name, base_url_setting) = about;
+        let (id, name) = (id.to_owned(), name.to_owned());
         let about = Arc::new(About { id, name, base_url_setting, setting: login.setting() });
         Self { about, key_header, request_id_header, retry, timeouts, handle, login, clock }
     }
@@ -202,6 +226,23 @@ impl Client {
             self.retry.wait(retry, problem, deadline).await?;
             retry += 1;
         }
+    }
+
+    /// Asks for JSON of a known shape.
+    pub(crate) async fn fetch<T>(&self, ask: &Ask, deadline: Deadline) -> Result<T, Failure>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let read = |mut accepted: Accepted| -> BoxFuture<'static, _> {
+            Box::pin(async move {
+                let text = accepted.text().await?;
+                json::parse(&text).map_err(|error| {
+                    let what = accepted.credential.scrub(&error.to_string(), 300);
+                    Problem::last(accepted.about.garbled(&what))
+                })
+            })
+        };
+        self.call(ask, deadline, &read).await
     }
 
     /// What to show. While it is renewed this waits, as whoever is refused would have to.

@@ -24,12 +24,15 @@ pub enum Credential {
     BearerKey(Secret),
     /// A token of a login (OAuth), as `Authorization: Bearer`.
     Token(Secret),
+    /// Nothing: a server that asks nobody, as on this machine.
+    None,
 }
 
 impl Credential {
-    fn secret(&self) -> &Secret {
+    fn secret(&self) -> Option<&Secret> {
         match self {
-            Self::Key(secret) | Self::BearerKey(secret) | Self::Token(secret) => secret,
+            Self::Key(secret) | Self::BearerKey(secret) | Self::Token(secret) => Some(secret),
+            Self::None => None,
         }
     }
 
@@ -38,13 +41,16 @@ impl Credential {
         matches!(self, Self::Token(_))
     }
 
-    /// Puts it into `headers`, a key into the one called `key_header`.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap, key_header: HeaderName) -> Result<(), Failure> {
-        let (name, value) = match self {
-            Self::Key(secret) => (key_header, HeaderValue::from_str(secret.expose())),
-            Self::BearerKey(secret) | Self::Token(secret) => {
-                (AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {}", secret.expose())))
-            }
+    /// Puts it into `headers`: a key into the one called `key_header`, or as `Authorization: Bearer` where the provider has
+    /// none for keys.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, key_header: Option<HeaderName>) -> Result<(), Failure> {
+        let Some(secret) = self.secret().map(Secret::expose) else { return Ok(()) };
+        if secret.trim().is_empty() {
+            return Err(Failure::new(code::AUTH_REQUIRED, "The credential is empty.").hint("set it, or remove it"));
+        }
+        let (name, value) = match (self, key_header) {
+            (Self::Key(_), Some(name)) => (name, HeaderValue::from_str(secret)),
+            _ => (AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {secret}"))),
         };
         let mut value = value.map_err(|_| {
             Failure::new(code::AUTH_REQUIRED, "The credential holds characters that no header can carry.")
@@ -57,8 +63,8 @@ impl Credential {
 
     /// What a server said, at most `most` characters of it, without this credential and safe to show.
     pub(crate) fn scrub(&self, said: &str, most: usize) -> String {
-        let secret = self.secret().expose();
-        let said = if secret.len() >= MIN_SECRET_BYTES { said.replace(secret, REDACTED) } else { said.to_owned() };
+        let secret = self.secret().map(Secret::expose).filter(|secret| secret.len() >= MIN_SECRET_BYTES);
+        let said = secret.map_or_else(|| said.to_owned(), |secret| said.replace(secret, REDACTED));
         let mut shown: String = said.chars().take(most).collect();
         if shown.len() < said.len() {
             shown.push('…');
@@ -186,7 +192,7 @@ mod tests {
         assert_eq!(said, "bad key [redacted]\\u{1b}[2J");
         assert_eq!(credential.scrub("abcdef", 3), "abc…");
         let mut headers = HeaderMap::new();
-        credential.apply(&mut headers, HeaderName::from_static("x-api-key")).unwrap();
+        credential.apply(&mut headers, Some(HeaderName::from_static("x-api-key"))).unwrap();
         let fixed = FixedCredential::new("KEY", credential);
         let shown = format!("{fixed:?} {headers:?}");
         assert!(!shown.contains("hidden"), "{shown}");
@@ -196,8 +202,24 @@ mod tests {
     #[test]
     fn a_credential_that_no_header_carries_is_refused_without_being_shown() {
         let credential = Credential::Token(Secret::new("two\nlines"));
-        let failure = credential.apply(&mut HeaderMap::new(), HeaderName::from_static("x-api-key")).unwrap_err();
+        let failure = credential.apply(&mut HeaderMap::new(), None).unwrap_err();
         assert_eq!(failure.code, code::AUTH_REQUIRED);
         assert!(!format!("{failure:?}").contains("two"), "{failure:?}");
+    }
+
+    #[test]
+    fn an_empty_credential_is_no_header() {
+        let mut headers = HeaderMap::new();
+        for secret in ["", " "].map(Secret::new) {
+            for credential in
+                [Credential::Key(secret.clone()), Credential::BearerKey(secret.clone()), Credential::Token(secret)]
+            {
+                assert_eq!(credential.apply(&mut headers, None).unwrap_err().code, code::AUTH_REQUIRED);
+            }
+        }
+        Credential::None.apply(&mut headers, None).unwrap();
+        assert_eq!((headers.len(), Credential::None.scrub("said", 9)), (0, "said".to_owned()));
+        Credential::Key(Secret::new("k")).apply(&mut headers, None).unwrap();
+        assert_eq!(headers[AUTHORIZATION], "Bearer k");
     }
 }

@@ -9,14 +9,20 @@
 //! something was, and nobody asks again on its own account. An answer that ends without the end its format has is such an
 //! error, never a success. Dropping the future or the stream closes the connection.
 //!
+//! There are [`anthropic`] and, for whatever else speaks Chat Completions, [`openai`]. What the two need alike is here: the
+//! request and its retries, the event stream, what an error means, how the input of a tool is read.
+//!
 //! What can be learned of a failure stands in [`Failure::extra`]: `provider`, `status` (HTTP), `requestId`, `errorType` and
 //! `errorCode` (the provider's own), `attempts`, and of an answer that broke off `usage` (what is known of it).
 
 mod answer;
 pub mod anthropic;
+mod body;
 mod client;
 mod credential;
 mod json;
+pub mod openai;
+mod parts;
 mod policy;
 mod problem;
 mod retry;

@@ -18,7 +18,14 @@ pub(crate) const MOST_SAID: usize = 500;
 /// The status of a server that is overloaded.
 const OVERLOADED: u16 = 529;
 /// Refusals that time alone does not lift: what may be spent is spent.
-const SPENT: &[&str] = &["contract_spend_limit_reached", "enforced_spend_limit_reached"];
+const SPENT: &[&str] = &["contract_spend_limit_reached", "enforced_spend_limit_reached", "insufficient_quota"];
+/// What providers call a conversation that is too long.
+const TOO_LONG: &[&str] = &["context_length_exceeded", "exceed_context_size_error"];
+/// Where they have no name for it, nothing but the words tells it from any other bad request.
+const TOO_LONG_WORDS: &[&str] =
+    &["prompt is too long", "context length", "context size", "context window", "maximum model length"];
+/// What a server on this machine says while it reads its model, which takes longer than most troubles.
+const LOADING: &str = "unavailable_error";
 
 /// A failure, and what may be done about it here.
 #[derive(Debug)]
@@ -40,9 +47,9 @@ impl Problem {
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     /// The provider's id.
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     /// The provider's name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// Where its credential is set.
     pub(crate) setting: String,
     /// Where its address is set.
@@ -63,36 +70,88 @@ pub(crate) struct Said {
     pub(crate) code: Option<String>,
     pub(crate) message: String,
     pub(crate) request_id: Option<String>,
+    /// The HTTP status, from servers that repeat it in the body.
+    pub(crate) status: Option<u16>,
 }
 
-/// The shapes in which providers say so.
+/// The shapes in which servers say so.
 #[derive(Deserialize)]
-struct ErrorBody {
-    error: ErrorShape,
-    request_id: Option<String>,
+#[serde(untagged)]
+enum ErrorBody {
+    Nested {
+        error: ErrorShape,
+        request_id: Option<String>,
+    },
+    Flat(Flat),
+    /// As web frameworks refuse what never comes to the provider.
+    Detail {
+        detail: Value,
+    },
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ErrorShape {
-    Detailed { r#type: Option<String>, code: Option<Value>, message: Option<String>, details: Option<Value> },
+    Detailed(Box<Detailed>),
     Text(String),
+}
+
+#[derive(Deserialize)]
+struct Detailed {
+    r#type: Option<String>,
+    code: Option<Value>,
+    message: Option<String>,
+    details: Option<Value>,
+}
+
+/// An error without anything around it, which nothing but the message tells from other JSON.
+#[derive(Deserialize)]
+struct Flat {
+    message: String,
+    r#type: Option<String>,
+    code: Option<Value>,
 }
 
 impl Said {
     /// Reads the body of an error; of one that is not JSON (a proxy's page) the first of it is kept.
     pub(crate) fn read(body: &str) -> Self {
-        let Ok(ErrorBody { error, request_id }) = json::parse(body) else {
-            return Self { message: body.trim().to_owned(), ..Self::default() };
+        let said = |kind, code: Option<&Value>, message| Self {
+            kind,
+            code: code.and_then(Value::as_str).map(str::to_owned),
+            message,
+            request_id: None,
+            status: code.and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()),
         };
-        match error {
-            ErrorShape::Text(message) => Self { message, request_id, ..Self::default() },
-            ErrorShape::Detailed { r#type: kind, code, message, details } => {
-                let detail = details.as_ref().and_then(|details| details.get("error_code")).or(code.as_ref());
-                let code = detail.and_then(Value::as_str).map(str::to_owned);
-                Self { kind, code, message: message.unwrap_or_default(), request_id }
+        match json::parse(body) {
+            Err(_) => Self { message: body.trim().to_owned(), ..Self::default() },
+            Ok(ErrorBody::Nested { error: ErrorShape::Text(message), request_id }) => {
+                Self { message, request_id, ..Self::default() }
+            }
+            Ok(ErrorBody::Nested { error: ErrorShape::Detailed(error), request_id }) => {
+                let Detailed { r#type: kind, code, message, details } = *error;
+                let code = details.as_ref().and_then(|details| details.get("error_code")).or(code.as_ref());
+                Self { request_id, ..said(kind, code, message.unwrap_or_default()) }
+            }
+            Ok(ErrorBody::Flat(Flat { message, r#type: kind, code })) => said(kind, code.as_ref(), message),
+            Ok(ErrorBody::Detail { detail }) => {
+                let message = detail.as_str().map_or_else(|| detail.to_string(), str::to_owned);
+                Self { message, ..Self::default() }
             }
         }
+    }
+
+    /// Whether the provider's names for it, of whichever kind, are among `names`.
+    fn is_one_of(&self, names: &[&str]) -> bool {
+        [&self.code, &self.kind].into_iter().flatten().any(|name| names.contains(&name.as_str()))
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_one_of(SPENT)
+    }
+
+    fn is_too_long(&self) -> bool {
+        let message = self.message.to_lowercase();
+        self.is_one_of(TOO_LONG) || TOO_LONG_WORDS.iter().any(|words| message.contains(words))
     }
 }
 
@@ -146,10 +205,9 @@ impl About {
             408 => code::TIMED_OUT,
             409 => code::CONFLICT,
             413 => code::TOO_LARGE,
-            429 if said.code.as_deref().is_some_and(|code| SPENT.contains(&code)) => code::BUDGET_EXHAUSTED,
+            429 if said.is_spent() => code::BUDGET_EXHAUSTED,
             429 => code::RATE_LIMITED,
-            // Nothing but the words tells a conversation that is too long from any other bad request.
-            400 if said.message.contains("prompt is too long") => code::TOO_LARGE,
+            400 | 422 if said.is_too_long() => code::TOO_LARGE,
             400..=499 => code::INVALID_INPUT,
             _ => code::UNAVAILABLE,
         }
@@ -158,6 +216,7 @@ impl About {
     fn hints(&self, status: u16, code: &str, credential: &Credential) -> Vec<String> {
         let setting = &self.setting;
         let hint = match (status, code) {
+            (401, _) if *credential == Credential::None => format!("{} wants a key: set {setting}", self.name),
             (401, _) if credential.is_token() => format!("log in again, or set another token: {setting}"),
             (401, _) => format!("set a valid key: {setting}"),
             (402, _) | (429, code::BUDGET_EXHAUSTED) => {
@@ -215,12 +274,34 @@ impl About {
 }
 
 fn verdict(status: u16, said: &Said, (should_retry, wait): (Option<bool>, Option<Duration>)) -> Retry {
-    let spent = said.code.as_deref().is_some_and(|code| SPENT.contains(&code));
-    let by_status = matches!(status, 408 | 409 | 429 | 500..) && !spent;
+    let by_status = matches!(status, 408 | 409 | 429 | 500..) && !said.is_spent();
     match (should_retry.unwrap_or(by_status), wait) {
         (false, _) => Retry::No,
         (true, Some(wait)) => Retry::After(wait),
-        (true, None) if status == OVERLOADED => Retry::Later,
+        (true, None) if status == OVERLOADED || said.is_one_of(&[LOADING]) => Retry::Later,
         (true, None) => Retry::Soon,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_of_an_error_is_read() {
+        for (body, kind, code, message, status) in [
+            (r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#, Some("t"), Some("c"), "m", None),
+            (r#"{"error":{"code":503,"message":"m","type":"t"}}"#, Some("t"), None, "m", Some(503)),
+            (r#"{"object":"error","message":"m","type":"t","param":null,"code":400}"#, Some("t"), None, "m", Some(400)),
+            (r#"{"error":"m"}"#, None, None, "m", None),
+            (r#"{"error":{"details":{"error_code":"c"}}}"#, None, Some("c"), "", None),
+            (r#"{"detail":"m"}"#, None, None, "m", None),
+            (r#"{"detail":[{"loc":"x"}]}"#, None, None, r#"[{"loc":"x"}]"#, None),
+            (" <html>\n", None, None, "<html>", None),
+        ] {
+            let said = Said::read(body);
+            let read = (said.kind.as_deref(), said.code.as_deref(), said.message.as_str(), said.status);
+            assert_eq!(read, (kind, code, message, status), "{body}");
+        }
     }
 }

@@ -6,6 +6,9 @@ pub const FIXTURES: &[(&str, &[u8])] = &[
     ("anthropic-thinking-tools", include_bytes!("../../data/providers/anthropic-thinking-tools.sse")),
     ("anthropic-thinking-omitted", include_bytes!("../../data/providers/anthropic-thinking-omitted.sse")),
     ("anthropic-midstream-error", include_bytes!("../../data/providers/anthropic-midstream-error.sse")),
+    ("openai-text", include_bytes!("../../data/providers/openai-text.sse")),
+    ("openai-tools", include_bytes!("../../data/providers/openai-tools.sse")),
+    ("openai-midstream-error", include_bytes!("../../data/providers/openai-midstream-error.sse")),
 ];
 
 /// The body called `name`, where there is one.

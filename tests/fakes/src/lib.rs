@@ -2,8 +2,8 @@
 //! asked.
 //!
 //! [`FakeServer`] knows nothing of any provider: each route has a queue of [`Reply`]s, each cut into pieces with pauses
-//! and ended in one of the ways a connection can end. [`anthropic`] adds the rules that the real server enforces, so that
-//! a client that breaks one of them is refused here too. [`fixture`] gives whole answers of `tests/data/providers`.
+//! and ended in one of the ways a connection can end. [`anthropic`] and [`openai`] add the rules that the real servers enforce,
+//! so that a client that breaks one of them is refused here too. [`fixture`] gives whole answers of `tests/data/providers`.
 //!
 //! [`stand_in`] answers in place of a model where there is none, also as the program `fake-model`.
 //!
@@ -11,6 +11,7 @@
 
 pub mod anthropic;
 mod fixtures;
+pub mod openai;
 mod record;
 mod reply;
 mod server;

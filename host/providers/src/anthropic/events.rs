@@ -8,17 +8,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use leanclaw_types::model::{Block, ModelEvent, StopReason, TokenUsage};
 use serde::Deserialize;
+use serde_json::Map;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
 
 use super::ID;
 use crate::answer::{Broken, Decoder};
-use crate::json::{self, RawObject};
+use crate::json::RawObject;
+use crate::parts::{garbled, read, say, tool_use};
 use crate::problem::Said;
 use crate::sse::SseEvent;
-
-/// The most characters of a broken input that are kept, for the one who reads what went wrong.
-const MOST_INVALID: usize = 2000;
 
 /// Any event; which fields are there depends on its type.
 #[derive(Deserialize)]
@@ -90,14 +88,6 @@ pub(super) struct Events {
     slots: BTreeMap<u64, Slot>,
     /// A use of a tool after which nothing has come yet.
     held: Option<Block>,
-}
-
-fn garbled(what: impl Into<String>) -> Broken {
-    Broken::Garbled(what.into())
-}
-
-fn read<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T, Broken> {
-    json::parse(text).map_err(|error| garbled(format!("{what} cannot be read: {error}")))
 }
 
 impl Decoder for Events {
@@ -282,33 +272,19 @@ impl Events {
     }
 }
 
-/// Passes on what is to be seen, unless it is nothing.
-fn say(text: &str, out: &mut VecDeque<ModelEvent>, event: fn(String) -> ModelEvent) {
-    if !text.is_empty() {
-        out.push_back(event(text.to_owned()));
-    }
-}
-
 /// A whole block; none where it is nothing.
 fn close(open: Open) -> Result<Option<Block>, Broken> {
     Ok(match open {
         Open::Text(text) => (!text.is_empty()).then_some(Block::Text { text }),
-        Open::Tool { id, name, given, pieces } => Some(tool_use(id, name, given, pieces)),
+        Open::Tool { id, name, given, pieces } => {
+            let text = if pieces.trim().is_empty() { given.unwrap_or_default() } else { pieces };
+            Some(tool_use(id, name, &text))
+        }
         Open::Kept { raw, thinking, signature, pieces, is_changed } => {
             let raw = if is_changed { completed(&raw, &thinking, &signature, &pieces)? } else { raw.get().to_owned() };
             Some(Block::Kept { provider: ID.to_owned(), raw, shown: thinking })
         }
     })
-}
-
-fn tool_use(id: String, name: String, given: Option<String>, pieces: String) -> Block {
-    let text = if pieces.trim().is_empty() { given.unwrap_or_else(|| "{}".to_owned()) } else { pieces };
-    let problem = match json::parse::<Value>(&text) {
-        Ok(input @ Value::Object(_)) => return Block::ToolUse { id, name, input },
-        Ok(_) => "The input is not a JSON object.".to_owned(),
-        Err(error) => format!("The input is not valid JSON: {error}."),
-    };
-    Block::InvalidToolUse { id, name, text: text.chars().take(MOST_INVALID).collect(), problem }
 }
 
 /// A kept block with the pieces that came after its beginning put in; all else stays as it was written.

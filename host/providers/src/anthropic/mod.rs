@@ -16,9 +16,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use leanclaw_egress::Deadline;
 use leanclaw_types::Failure;
 use leanclaw_types::model::ModelCall;
@@ -26,10 +24,9 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::answer;
-use crate::client::{Ask, Client, Means};
-use crate::problem::Problem;
+use crate::client::{Ask, Client, Means, below};
 use crate::sse::SseLimits;
-use crate::{ModelInfo, ModelStream, Provider, json};
+use crate::{ModelInfo, ModelStream, Provider};
 use events::Events;
 use models::{Page, Shape};
 
@@ -102,11 +99,9 @@ impl Anthropic {
     /// When a beta is not something that a header can carry.
     pub fn new(settings: AnthropicSettings, means: Means) -> Result<Self, Failure> {
         let about = (ID, "Anthropic", settings.base_url_setting);
-        let client = Client::new(means, about, API_KEY, "request-id");
+        let client = Client::new(means, about, Some(API_KEY), "request-id");
         let mut headers = HeaderMap::new();
         headers.insert(VERSION, HeaderValue::from_static(settings.version.name()));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("leanclaw/", env!("CARGO_PKG_VERSION"))));
         let list = |betas: &[&str]| {
             HeaderValue::from_str(&betas.join(","))
                 .map_err(|_| Failure::invalid("A name of a beta holds characters that no header can carry."))
@@ -122,38 +117,12 @@ impl Anthropic {
         Ok(Self { client, settings, headers, token_headers, shapes: RwLock::default() })
     }
 
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.settings.base_url.clone();
-        let whole = format!("{}{path}", url.path().trim_end_matches('/'));
-        url.set_path(&whole);
-        url
-    }
-
     fn ask(&self, url: Url, body: Option<Vec<u8>>) -> Ask {
-        let mut headers = self.headers.clone();
-        let method = if body.is_some() { Method::POST } else { Method::GET };
-        if body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        let body = Bytes::from(body.unwrap_or_default());
-        Ask { method, url, headers, body, token_headers: self.token_headers.clone() }
+        Ask { token_headers: self.token_headers.clone(), ..Ask::new(url, body, self.headers.clone()) }
     }
 
-    /// Asks for JSON of a known shape.
-    async fn fetch<T>(&self, ask: &Ask, deadline: Deadline) -> Result<T, Failure>
-    where
-        T: serde::de::DeserializeOwned + Send + 'static,
-    {
-        let read = |mut accepted: crate::client::Accepted| -> futures_util::future::BoxFuture<'static, _> {
-            Box::pin(async move {
-                let text = accepted.text().await?;
-                json::parse(&text).map_err(|error| {
-                    let what = accepted.credential.scrub(&error.to_string(), 300);
-                    Problem::last(accepted.about.garbled(&what))
-                })
-            })
-        };
-        self.client.call(ask, deadline, &read).await
+    fn url(&self, path: &str) -> Url {
+        below(&self.settings.base_url, path)
     }
 
     fn shape(&self, model: &str) -> Option<Shape> {
@@ -177,7 +146,7 @@ impl Provider for Anthropic {
             if let Some(id) = &after {
                 url.query_pairs_mut().append_pair("after_id", id);
             }
-            let page: Page = self.fetch(&self.ask(url, None), deadline).await?;
+            let page: Page = self.client.fetch(&self.ask(url, None), deadline).await?;
             let (has_more, last) = (page.has_more.unwrap_or(false), page.last());
             for model in page.data {
                 if let Some(shape) = model.shape() {
@@ -198,7 +167,7 @@ impl Provider for Anthropic {
     async fn count_tokens(&self, call: &ModelCall, deadline: Deadline) -> Result<u64, Failure> {
         let body = request::count_body(call, self.shape(&call.model))?;
         let ask = self.ask(self.url("/v1/messages/count_tokens"), Some(body));
-        self.fetch(&ask, deadline).await.map(|counted: Counted| counted.input_tokens)
+        self.client.fetch(&ask, deadline).await.map(|counted: Counted| counted.input_tokens)
     }
 
     async fn stream(&self, call: &ModelCall, deadline: Deadline) -> Result<ModelStream, Failure> {

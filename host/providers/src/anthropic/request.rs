@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::ID;
 use super::models::{Shape, thinking_parts};
+use crate::body::{check_end, check_length, written};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -90,9 +91,7 @@ struct Source<'a> {
 
 /// The body that asks for an answer as a stream.
 pub(super) fn message_body(call: &ModelCall, shape: Option<Shape>) -> Result<Vec<u8>, Failure> {
-    if call.max_tokens == 0 {
-        return Err(Failure::invalid("An answer of no tokens cannot be asked for: maxTokens is at least 1."));
-    }
+    check_length(call)?;
     body(call, shape, Some(call.max_tokens))
 }
 
@@ -106,9 +105,7 @@ fn body(call: &ModelCall, shape: Option<Shape>, max_tokens: Option<u32>) -> Resu
     let messages = call.messages.iter().map(message).collect::<Result<Vec<_>, _>>()?;
     // What is left of a message whose blocks another provider kept may be nothing, which would be refused.
     let messages: Vec<Message<'_>> = messages.into_iter().filter(|message| !message.content.is_empty()).collect();
-    if messages.last().is_none_or(|last| last.role != Role::User) {
-        return Err(Failure::invalid("The conversation has to end with words of the user or a tool's result."));
-    }
+    check_end(messages.last().is_some_and(|last| last.role == Role::User))?;
     let body = Body {
         model: &call.model,
         max_tokens,
@@ -120,8 +117,7 @@ fn body(call: &ModelCall, shape: Option<Shape>, max_tokens: Option<u32>) -> Resu
         tools: call.tools.iter().map(tool).collect(),
         messages,
     };
-    serde_json::to_vec(&body)
-        .map_err(|error| Failure::internal(format!("The call cannot be written as JSON: {error}.")))
+    written(&body)
 }
 
 fn tool(tool: &leanclaw_types::model::ToolDefinition) -> Tool<'_> {

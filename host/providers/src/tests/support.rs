@@ -37,12 +37,7 @@ impl Default for Options {
             version: ApiVersion::default(),
             betas: Vec::new(),
             credentials: fixed(Credential::Key(Secret::new(KEY))),
-            retry: RetryPolicy {
-                retries: 2,
-                first_pause: Duration::from_millis(4),
-                longest_pause: Duration::from_millis(20),
-                longest_wait: Duration::from_secs(60),
-            },
+            retry: soon_again(),
             timeouts: Timeouts::default(),
             path: "",
         }
@@ -54,9 +49,33 @@ pub(super) fn fixed(credential: Credential) -> Arc<dyn Credentials> {
 }
 
 /// A server and a provider that reaches it.
-pub(super) struct Setup {
+pub(super) struct Setup<P = Anthropic> {
     pub(super) server: FakeServer,
-    pub(super) provider: Arc<Anthropic>,
+    pub(super) provider: Arc<P>,
+    /// Where the provider asks for answers.
+    pub(super) route: &'static str,
+}
+
+/// The way to a server on this machine.
+pub(super) fn means(
+    base_url: &url::Url,
+    credentials: Arc<dyn Credentials>,
+    retry: RetryPolicy,
+    timeouts: Timeouts,
+) -> Means {
+    let policy = egress_policy("of-the-tests", base_url, true);
+    let egress = Egress::new(Arc::new(FixedResolver::new()), Arc::new(NoObserver)).open(policy, Arc::new(NoSecrets));
+    Means { egress, credentials, clock: Arc::new(ManualClock::at(NOW_MS)), retry, timeouts }
+}
+
+/// Tries twice again, soon.
+pub(super) fn soon_again() -> RetryPolicy {
+    RetryPolicy {
+        retries: 2,
+        first_pause: Duration::from_millis(4),
+        longest_pause: Duration::from_millis(20),
+        longest_wait: Duration::from_secs(60),
+    }
 }
 
 pub(super) async fn setup() -> Setup {
@@ -66,8 +85,7 @@ pub(super) async fn setup() -> Setup {
 pub(super) async fn setup_with(options: Options) -> Setup {
     let server = FakeServer::start().await.unwrap();
     let base_url: url::Url = format!("{}{}", server.url(), options.path).parse().unwrap();
-    let policy = egress_policy("anthropic", &base_url, true);
-    let egress = Egress::new(Arc::new(FixedResolver::new()), Arc::new(NoObserver)).open(policy, Arc::new(NoSecrets));
+    let means = means(&base_url, options.credentials, options.retry, options.timeouts);
     let settings = AnthropicSettings {
         base_url,
         base_url_setting: "LEANCLAW_ANTHROPIC_BASE_URL",
@@ -75,20 +93,13 @@ pub(super) async fn setup_with(options: Options) -> Setup {
         betas: options.betas,
         stream_limits: SseLimits::default(),
     };
-    let means = Means {
-        egress,
-        credentials: options.credentials,
-        clock: Arc::new(ManualClock::at(NOW_MS)),
-        retry: options.retry,
-        timeouts: options.timeouts,
-    };
-    Setup { server, provider: Arc::new(Anthropic::new(settings, means).unwrap()) }
+    Setup { server, provider: Arc::new(Anthropic::new(settings, means).unwrap()), route: MESSAGES }
 }
 
-impl Setup {
+impl<P: Provider> Setup<P> {
     /// Scripts the next answer.
     pub(super) fn answer(&self, reply: Reply) -> &Self {
-        self.server.push("POST", MESSAGES, reply);
+        self.server.push("POST", self.route, reply);
         self
     }
 
