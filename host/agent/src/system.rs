@@ -11,10 +11,14 @@ use crate::cap::head;
 use crate::tools;
 use crate::workspace::{Kind, Workspace};
 
-/// Files at the root of the workspace whose words are the model's to follow.
-const MEMORY_FILES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
+/// Files at the root of the workspace whose words are the model's to follow: who it is, how it works, what it knows. Those that
+/// gateways let people write are among them, but for what only a heartbeat or the first start reads.
+const MEMORY_FILES: [&str; 7] =
+    ["IDENTITY.md", "SOUL.md", "AGENTS.md", "CLAUDE.md", "TOOLS.md", "USER.md", "MEMORY.md"];
 /// What is taken of each of them, in bytes.
 const MAX_MEMORY_BYTES: usize = 32 * 1024;
+/// What is taken of all of them, in bytes: they go with every call of the model.
+const MAX_MEMORIES_BYTES: usize = 96 * 1024;
 const SKILLS_FOLDER: &str = "skills";
 /// The most skills that are listed.
 const MAX_SKILLS: usize = 100;
@@ -67,14 +71,16 @@ fn beginning(workspace: &Workspace, path: &str, max_bytes: usize) -> Option<(Str
 fn memory(workspace: &Workspace) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
+    let mut room = MAX_MEMORIES_BYTES;
     for name in MEMORY_FILES {
-        let Some((text, is_cut)) = beginning(workspace, name, MAX_MEMORY_BYTES) else { continue };
+        let Some((text, is_cut)) = beginning(workspace, name, MAX_MEMORY_BYTES.min(room)) else { continue };
         // One is often a link to the other.
         if text.trim().is_empty() || seen.contains(&text) {
             continue;
         }
         let note = if is_cut { "\n[cut: read the file to see the rest]" } else { "" };
         parts.push(format!("# From {name} in the workspace\n{}{note}", text.trim_end()));
+        room = room.saturating_sub(text.len());
         seen.push(text);
     }
     parts
@@ -171,6 +177,26 @@ mod tests {
         let text = compose(&setup(), &workspace);
         assert!(text.len() < 40_000 && text.contains("[cut: read the file to see the rest]"));
         assert!(!text.contains("CLAUDE.md"));
+    }
+
+    #[test]
+    fn all_that_people_wrote_down_is_told_within_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::open(folder.path()).unwrap();
+        for (name, text) in
+            [("MEMORY.md", "Ann likes tea."), ("IDENTITY.md", "You are Andy."), ("HEARTBEAT.md", "Look.")]
+        {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let text = compose(&setup(), &workspace);
+        let at = |words: &str| text.find(words).unwrap();
+        assert!(at("You are Andy.") < at("Ann likes tea."), "{text}");
+        assert!(!text.contains("Look."), "{text}");
+        for (index, name) in MEMORY_FILES.iter().enumerate() {
+            fs::write(folder.path().join(name), index.to_string().repeat(100_000)).unwrap();
+        }
+        let text = compose(&setup(), &workspace);
+        assert!((96 * 1024..100 * 1024).contains(&text.len()), "{}", text.len());
     }
 
     #[test]
