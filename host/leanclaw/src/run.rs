@@ -83,8 +83,8 @@ pub async fn run(config: Config, sources: Sources, shutdown: CancellationToken) 
     }));
     services.log_file = Some(log_file::path(&config.data_dir));
     let gateway = Gateway::open(gateway_config, services).await?;
-    // From here on clients hear of what becomes of what was taken on before.
-    agents.resume();
+    // Before anybody can ask for a run; whoever comes then hears of what becomes of what was taken on before.
+    agents.resume().await;
     let listener = doorman.relieve().await?;
 
     let stop_plugins = CancellationToken::new();

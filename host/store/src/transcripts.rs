@@ -1,5 +1,7 @@
 //! What was said in sessions: messages with rising numbers, and the tokens they report.
 
+use std::collections::HashSet;
+
 use leanclaw_types::session::{
     Appended, NewMessage, TokenSums, Transcript, TranscriptMessage, TranscriptQuery, UsageCell, UsageQuery,
 };
@@ -25,8 +27,13 @@ ORDER BY m.seq DESC LIMIT 1
 ";
 /// What is in sight of a session, newest first: read as far as it is wanted, and of one moment.
 pub(crate) const HISTORY: &str = "
+SELECT m.id, m.seq, m.role, m.at_ms, m.body, json_extract(m.body, '$.__openclaw.runId') FROM sessions AS s
+JOIN messages AS m ON m.session = s.id WHERE s.key = ?1 AND m.seq > s.starts_after_seq ORDER BY m.seq DESC
+";
+/// The newest message of a run behind the one that it answers.
+pub(crate) const OF_RUN: &str = "
 SELECT m.id, m.seq, m.role, m.at_ms, m.body FROM sessions AS s JOIN messages AS m ON m.session = s.id
-WHERE s.key = ?1 AND m.seq > s.starts_after_seq AND m.id <= ?2 ORDER BY m.seq DESC
+WHERE s.key = ?1 AND m.id > ?2 AND json_extract(m.body, '$.__openclaw.runId') = ?3 ORDER BY m.seq DESC LIMIT 1
 ";
 
 impl Store {
@@ -99,21 +106,40 @@ impl Store {
             .await
     }
 
-    /// The newest messages of a session since its last reset, up to the one with the id `up_to_id` where that is given (itself
-    /// included), whose bodies have no more than `most_bytes` together, as JSON. Oldest first, and none left out in between:
-    /// the first that does not fit is where it ends, so there are none when the newest does not fit. They may begin in the
-    /// middle of an exchange. Empty when there is no such session.
+    /// The newest messages of a session since its last reset whose bodies have no more than `most_bytes` together, as JSON, and
+    /// which belong to none of the runs in `without`. Oldest first, and none else left out in between: the first that does not
+    /// fit is where it ends, so there are none when the newest does not fit. They may begin in the middle of an exchange. Empty
+    /// when there is no such session.
     ///
     /// # Errors
     /// [`StoreError`] when the file or a row cannot be read.
     pub async fn history(
         &self,
         key: &str,
-        up_to_id: Option<i64>,
+        without: HashSet<String>,
         most_bytes: usize,
     ) -> Result<Vec<TranscriptMessage>, StoreError> {
         let key = key.to_owned();
-        self.database.read_many(move |connection| history(connection, &key, up_to_id, most_bytes)).await
+        self.database.read_many(move |connection| history(connection, &key, &without, most_bytes)).await
+    }
+
+    /// The newest message that a run left behind after the one it answers, `prompt`; none when it left nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file or the row cannot be read.
+    pub async fn last_of_run(
+        &self,
+        key: &str,
+        run_id: &str,
+        prompt: i64,
+    ) -> Result<Option<TranscriptMessage>, StoreError> {
+        let (key, run_id) = (key.to_owned(), run_id.to_owned());
+        self.database
+            .read_many(move |connection| {
+                let mut statement = connection.prepare_cached(OF_RUN)?;
+                statement.query_row((key, prompt, run_id), message).optional()?.map(whole).transpose()
+            })
+            .await
     }
 
     /// What was said and used in a span of time, by session, day, role, provider and model. Reads every message of that
@@ -200,13 +226,17 @@ pub(crate) fn by_id(connection: &Connection, id: i64) -> Result<Option<Transcrip
 fn history(
     connection: &Connection,
     key: &str,
-    up_to_id: Option<i64>,
+    without: &HashSet<String>,
     most_bytes: usize,
 ) -> Result<Vec<TranscriptMessage>, StoreError> {
     let mut statement = connection.prepare_cached(HISTORY)?;
-    let mut rows = statement.query((key, up_to_id.unwrap_or(i64::MAX)))?;
+    let mut rows = statement.query([key])?;
     let (mut messages, mut left) = (Vec::new(), most_bytes);
     while let Some(row) = rows.next()? {
+        let run: Option<String> = row.get(5)?;
+        if run.is_some_and(|run| without.contains(&run)) {
+            continue;
+        }
         let (message, body) = message(row)?;
         let Some(rest) = left.checked_sub(body.len()) else { break };
         left = rest;

@@ -176,8 +176,8 @@ pub struct RunEvent {
     pub step: RunStep,
 }
 
-/// What happens in a run, in the order [`RunStep::Started`], anything but an end, [`RunStep::Ended`]. One that never had its
-/// turn only ends.
+/// What happens in a run: first [`RunStep::Said`] of the message it answers, then [`RunStep::Started`], anything but an end,
+/// [`RunStep::Ended`]. One that never had its turn only ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunStep {
     /// Its turn has come.

@@ -105,11 +105,47 @@ async fn an_agent_writes_into_its_own_workspace_only() {
     std::fs::write(&outside, "not yours\n").unwrap();
     std::os::unix::fs::symlink(&outside, workspace(&setup.place).join("link.txt")).unwrap();
     let mut client = setup.program.client().await;
-    client.ok("chat.send", send("what is in the files?", "run-3")).await;
-    until_end(&mut client, "run-3").await;
-    let asked = setup.model.asked().last().unwrap().text();
-    assert!(!asked.contains("not yours"), "{asked}");
+    client.ok("chat.send", send("the link", "run-3")).await;
+    let answer = said(&until_end(&mut client, "run-3").await.last().unwrap()["message"]);
+    assert!(!answer.contains("not yours"), "{answer}");
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "not yours\n");
+    assert!(!setup.place.data().join("agents/escaped.txt").exists());
+    assert_eq!(std::fs::read_to_string(workspace(&setup.place).join("own.txt")).unwrap(), "kept", "{answer}");
     setup.program.stop().await;
+}
+
+/// As large as a picture may be: it goes to the model, also when the next message is answered.
+#[tokio::test]
+async fn a_large_picture_reaches_the_model_and_is_no_obstacle_for_what_follows() {
+    let setup = Setup::start().await;
+    let mut client = setup.program.client().await;
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    bytes.resize(4_900_000, 7);
+    let picture = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+    let mut asked = send("look", "run-4");
+    asked["attachments"] = json!([{"type": "image", "mimeType": "image/png", "content": picture}]);
+    client.ok("chat.send", asked).await;
+    assert_eq!(until_end(&mut client, "run-4").await.last().unwrap()["state"], "final");
+    assert!(setup.model.asked()[0].text().contains(&picture));
+    client.ok("chat.send", send("and now?", "run-5")).await;
+    assert_eq!(said(&until_end(&mut client, "run-5").await.last().unwrap()["message"]), "You said: and now?");
+    setup.program.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_on_this_machine_answers_without_a_key() {
+    let (place, server) = (crate::support::Place::empty(), super::model::local().await);
+    place.add_compiled(super::compiled().await);
+    let (url, component) = (server.url(), super::component());
+    let program = place
+        .start_with(move |command| {
+            command.env("LEANCLAW_LOCAL_LLM_BASE_URL", url).env("LEANCLAW_LOCAL_LLM_MODEL", "small-1");
+            command.env("LEANCLAW_AGENT", component);
+        })
+        .await;
+    let answer = place.run(&["chat", "hello"]).await.ok();
+    assert!(answer.contains("Locally: hello"), "{answer}");
+    program.stop().await;
 }
 
 #[tokio::test]

@@ -46,6 +46,25 @@ impl Model {
     }
 }
 
+/// A server that speaks OpenAI's format and asks for no key.
+pub(super) async fn local() -> FakeServer {
+    let server = FakeServer::start().await.expect("a port is free");
+    let listed = json!({"object": "list", "data": [{"id": "small-1", "object": "model"}]});
+    server.always("GET", MODELS, move |_| Reply::json(200, &listed));
+    server.always("POST", "/v1/chat/completions", |request| {
+        assert_eq!(request.header("authorization"), None);
+        let said = request.json()["messages"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+        let chunk = |delta: Value, reason: Value| {
+            json!({"id": "c", "model": "small-1", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+        };
+        let text = format!("Locally: {}", said["content"].as_str().unwrap_or_default());
+        let chunks = [chunk(json!({"role": "assistant", "content": text}), Value::Null), chunk(json!({}), json!("stop"))];
+        let events: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        Reply::sse(format!("{events}data: [DONE]\n\n"))
+    });
+    server
+}
+
 /// What the person said last.
 pub(super) fn last_words(body: &Value) -> String {
     let messages = body["messages"].as_array().expect("messages");
@@ -79,6 +98,13 @@ fn answer(body: &Value) -> Reply {
             assert!(one.contains("Buy milk.") && two.contains("Ship on Friday."), "{one} {two}");
             stream(&[words("You want to buy milk and ship on Friday.")])
         }
+        ("the link", []) => stream(&[
+            uses("t1", "read", json!({"path": "link.txt"})),
+            uses("t2", "write", json!({"path": "link.txt", "content": "mine now"})),
+            uses("t3", "write", json!({"path": "../../escaped.txt", "content": "mine now"})),
+            uses("t4", "write", json!({"path": "own.txt", "content": "kept"})),
+        ]),
+        ("the link", results) => stream(&[words(&results.join("\n"))]),
         ("ponder", _) => {
             let begun = events(&[words("I am about to")], false);
             Reply::sse(begun).end(End::Hang)

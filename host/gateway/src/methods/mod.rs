@@ -298,8 +298,15 @@ pub(crate) fn role_fits(role: &str, name: &str, method: Option<&Method>) -> bool
 }
 
 /// Methods besides those for admins and pairing that tell others what they stored, or that do one thing after the other.
-const CARRIED_THROUGH: [&str; 6] =
-    ["chat.abort", "sessions.abort", "sessions.create", "sessions.patchMany", "sessions.send", "voicewake.set"];
+const CARRIED_THROUGH: [&str; 7] = [
+    "chat.abort",
+    "chat.send",
+    "sessions.abort",
+    "sessions.create",
+    "sessions.patchMany",
+    "sessions.send",
+    "voicewake.set",
+];
 
 /// Whether a call is gone on with when its client goes away: where it would else be half done.
 pub(crate) fn is_carried_through(method: &Method) -> bool {

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Bytes of one picture.
 const MAX_BYTES: usize = 5_000_000;
+/// Bytes of all pictures of a message.
+const MAX_BYTES_TOGETHER: usize = 16_000_000;
 /// Characters of a file's name in an error.
 const MAX_NAME_CHARS: usize = 80;
 
@@ -17,7 +19,17 @@ const MAX_NAME_CHARS: usize = 80;
 /// # Errors
 /// The first one that is no picture that models see, or is too large.
 pub(super) fn pictures(attachments: &[Value]) -> Result<Vec<RunImage>, ErrorShape> {
-    attachments.iter().enumerate().map(|(place, attachment)| picture(place, attachment)).collect()
+    let read: Vec<RunImage> = attachments
+        .iter()
+        .enumerate()
+        .map(|(place, attachment)| picture(place, attachment))
+        .collect::<Result<_, _>>()?;
+    if read.iter().map(|image| image.data.len() / 4 * 3).sum::<usize>() > MAX_BYTES_TOGETHER {
+        let message =
+            format!("attachments take more than {MAX_BYTES_TOGETHER} bytes together; send some of them first");
+        return Err(ErrorShape::invalid(message));
+    }
+    Ok(read)
 }
 
 fn picture(place: usize, attachment: &Value) -> Result<RunImage, ErrorShape> {

@@ -72,6 +72,15 @@ pub(crate) fn watch(state: &Arc<State>) {
 /// The run itself is locked while clients are told, so that they are told in order; whoever sends to clients never asks for a
 /// run.
 fn tell(state: &State, event: &RunEvent) {
+    // The message that a run answers is told before anything of the run is known.
+    if let RunStep::Said(message) = &event.step
+        && message.role == "user"
+    {
+        if let Some(row) = row_of(state, event) {
+            state.session_said(&row, message);
+        }
+        return;
+    }
     let live = state.live_runs.take(&event.run_id, matches!(event.step, RunStep::Ended(_)));
     let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
     // Words come often, and what they need of the session is known by then.

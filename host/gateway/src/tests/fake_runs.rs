@@ -151,7 +151,9 @@ impl Runs for FakeRuns {
             started_ms: None,
             text: String::new(),
         };
+        let run_id = run.request.run_id.clone();
         self.runs.lock().unwrap().push(run);
+        self.happens(&run_id, RunStep::Said(message.clone()));
         Ok(RunTaken::New(message))
     }
 

@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 /// A run that has not ended.
 pub(super) struct Running {
     pub(super) request: RunRequest,
-    /// The message it answers.
-    pub(super) prompt: i64,
     /// Its place in the order.
     number: i64,
     state: watch::Sender<RunState>,
@@ -26,10 +24,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(request: RunRequest, prompt: i64, number: i64) -> Arc<Self> {
+    pub(super) fn new(request: RunRequest, number: i64) -> Arc<Self> {
         Arc::new(Self {
             request,
-            prompt,
             number,
             state: watch::Sender::new(RunState::Waiting),
             stop: CancellationToken::new(),
@@ -87,8 +84,16 @@ impl Running {
     }
 }
 
+/// What a request takes in memory, in bytes.
+pub(super) fn bytes_of(request: &RunRequest) -> usize {
+    let pictures: usize = request.images.iter().map(|image| image.data.len()).sum();
+    pictures + request.message.len() + request.system.len()
+}
+
 #[derive(Default)]
 struct Lines {
+    /// What all requests take in memory, in bytes.
+    bytes: usize,
     sessions: HashMap<String, VecDeque<Arc<Running>>>,
     runs: HashMap<String, Arc<Running>>,
 }
@@ -106,6 +111,7 @@ impl Book {
     pub(super) fn add(&self, run: &Arc<Running>) -> bool {
         let mut lines = self.lines();
         lines.runs.insert(run.request.run_id.clone(), Arc::clone(run));
+        lines.bytes += bytes_of(&run.request);
         let is_new = !lines.sessions.contains_key(&run.request.session_key);
         let line = lines.sessions.entry(run.request.session_key.clone()).or_default();
         // Two that were stored at once may come here in the other order.
@@ -127,10 +133,17 @@ impl Book {
     /// Takes a run that has ended out.
     pub(super) fn remove(&self, run: &Running) {
         let mut lines = self.lines();
-        lines.runs.remove(&run.request.run_id);
+        if lines.runs.remove(&run.request.run_id).is_some() {
+            lines.bytes = lines.bytes.saturating_sub(bytes_of(&run.request));
+        }
         if let Some(line) = lines.sessions.get_mut(&run.request.session_key) {
             line.retain(|other| other.number != run.number);
         }
+    }
+
+    /// What all requests take in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.lines().bytes
     }
 
     pub(super) fn get(&self, run_id: &str) -> Option<Arc<Running>> {
@@ -167,7 +180,7 @@ mod tests {
             system: String::new(),
             owner: RunOwner::default(),
         };
-        Running::new(request, number, number)
+        Running::new(request, number)
     }
 
     #[test]
@@ -190,6 +203,7 @@ mod tests {
         assert!(book.next("a").is_none());
         assert!(book.add(&run(5, "a")), "the line is new again");
         assert!(book.get("r4").is_some() && book.get("r1").is_none());
+        assert_eq!(book.bytes(), 2 * "hi".len());
     }
 
     #[test]

@@ -34,12 +34,6 @@ impl RpcError {
     pub(super) fn new(code: i64, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
     }
-
-    /// The failure that the other side speaks of; one made of its words where it names none.
-    pub(super) fn failure(self) -> Failure {
-        let told = self.data.and_then(|data| serde_json::from_value(data).ok());
-        told.unwrap_or_else(|| Failure::internal(format!("The agent failed: {}", self.message)))
-    }
 }
 
 impl From<Failure> for RpcError {
@@ -158,9 +152,7 @@ mod tests {
         let failure = Failure::unavailable("no").hint("wait");
         let line = response(&json!(1), &Err(failure.clone().into())).unwrap();
         let Ok(Incoming::Response { result: Err(error), .. }) = decode(&line) else { panic!("an error: {line}") };
-        assert_eq!(error.failure(), failure);
-        let other = RpcError::new(-1, "odd").failure();
-        assert!(other.message.ends_with("odd"), "{other:?}");
+        assert_eq!(serde_json::from_value::<Failure>(error.data.unwrap()).unwrap(), failure);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use leanclaw_types::Failure;
 use leanclaw_types::clock::Clock;
 use leanclaw_types::model::TokenUsage;
 use leanclaw_types::run::{
-    AbortReason, ActiveRun, RunEnd, RunEvent, RunModel, RunOutcome, RunRequest, RunState, RunTaken,
+    AbortReason, ActiveRun, RunEnd, RunEvent, RunModel, RunOutcome, RunRequest, RunState, RunStep, RunTaken,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +53,10 @@ pub(crate) use sandbox::SandboxSource;
 
 /// Runs of one session that may wait.
 const MOST_WAITING: u32 = 50;
+/// What messages may wait in memory, all together, in bytes.
+const MOST_WAITING_BYTES: usize = 256 * 1024 * 1024;
+/// How often somebody who waits looks for a run that is stored and not taken up.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long runs have to let go of their sandboxes when the program stops.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -120,27 +124,19 @@ impl Agents {
         }))
     }
 
-    /// Goes on with what was taken on before the program ended. Where a provider of models is configured, the sandbox is got ready
-    /// and the provider asked which models there are. Returns at once.
-    pub(crate) fn resume(&self) {
-        let inner = Arc::clone(&self.0);
-        self.0.tasks.spawn(async move {
-            let looking = async {
-                if inner.models.has_provider() {
-                    tokio::join!(inner.models.look(), inner.means.sandbox.get_ready());
-                }
-            };
-            tokio::select! {
-                () = inner.stopping.cancelled() => {}
-                ((), ()) = async { tokio::join!(inner.recover(), looking) } => {}
-            }
-        });
-    }
-
-    /// As [`Agents::resume`], and waits until everything was looked at.
-    #[cfg(test)]
-    async fn resume_for_test(&self) {
+    /// Takes up what was taken on before the program ended; to be called before anybody can ask for a run. Where a provider of
+    /// models is configured, the sandbox is got ready and the provider asked which models there are, in the background.
+    pub(crate) async fn resume(&self) {
         self.0.recover().await;
+        let inner = Arc::clone(&self.0);
+        if inner.models.has_provider() {
+            self.0.tasks.spawn(async move {
+                tokio::select! {
+                    () = inner.stopping.cancelled() => {}
+                    ((), ()) = async { tokio::join!(inner.models.look(), inner.means.sandbox.get_ready()) } => {}
+                }
+            });
+        }
     }
 
     /// The program stops: no further turn begins, and what goes on is let go of.
@@ -181,10 +177,18 @@ impl Runs for Agents {
         if inner.stopping.is_cancelled() {
             return Err(Failure::unavailable("The gateway is stopping.").hint("send it again in a moment"));
         }
+        if inner.book.bytes().saturating_add(book::bytes_of(&request)) > MOST_WAITING_BYTES {
+            return Err(
+                Failure::unavailable("Too much waits for agents already.").hint("send it again once some is answered")
+            );
+        }
         let message = words::prompt(&request, inner.means.clock.now_ms());
         match inner.means.store.take_run(request.clone(), message, MOST_WAITING).await? {
             TakenRun::New(message, number) => {
-                inner.enqueue(&Running::new(request, message.id, number));
+                let run = Running::new(request, number);
+                // Before anything else is told of it.
+                inner.tell(&run, RunStep::Said(message.clone()));
+                inner.enqueue(&run);
                 Ok(RunTaken::New(message))
             }
             TakenRun::Known(message, state) => Ok(RunTaken::Known(message, state)),
@@ -237,19 +241,25 @@ impl Runs for Agents {
         }
         run.stop_for(why);
         if run.claim() {
-            // Its turn never comes.
-            self.0.finish(&run, None).await;
-        } else {
-            run.ended().await;
+            // Its turn never comes. A task of its own: whoever asked may go away, and what is claimed has to end.
+            let (inner, run) = (Arc::clone(&self.0), Arc::clone(&run));
+            tokio::spawn(async move { inner.finish(&run, None).await });
         }
+        run.ended().await;
         true
     }
 
     async fn wait(&self, run_id: &str) -> RunEnd {
-        match (self.0.book.get(run_id), self.state(run_id)) {
-            (_, Some(RunState::Ended(end))) => end,
-            (Some(run), _) => run.ended().await,
-            _ => std::future::pending().await,
+        loop {
+            if let Some(run) = self.0.book.get(run_id) {
+                return run.ended().await;
+            }
+            match self.state(run_id) {
+                Some(RunState::Ended(end)) => return end,
+                // It was stored a moment ago and comes, or is stored as begun and its end could not be.
+                Some(RunState::Waiting | RunState::Running) => tokio::time::sleep(LOOK_AGAIN).await,
+                None => std::future::pending::<()>().await,
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use leanclaw_egress::{Deadline, Egress, NoSecrets};
 use leanclaw_providers::anthropic::{self, Anthropic, AnthropicSettings, ApiVersion};
+use leanclaw_providers::openai::{LOCAL_ID, OpenAi, OpenAiSettings};
 use leanclaw_providers::sse::SseLimits;
 use leanclaw_providers::{
     Credential, FixedCredential, Means, ModelInfo, Provider, RetryPolicy, Timeouts, egress_policy,
@@ -16,7 +17,7 @@ use leanclaw_types::failure::code;
 use leanclaw_types::run::RunModel;
 use serde_json::{Map, Value};
 
-use crate::config::{AgentsConfig, AnthropicConfig, variables};
+use crate::config::{AgentsConfig, AnthropicConfig, LocalConfig, variables};
 
 /// How long a provider may take to list its models.
 const LISTING: Duration = Duration::from_secs(20);
@@ -53,7 +54,11 @@ impl Models {
     /// One cannot be made of what is configured.
     pub(super) fn new(config: &AgentsConfig, egress: &Egress, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
         let anthropic = config.anthropic.as_ref().map(|own| anthropic(own, egress, clock)).transpose()?;
-        Ok(Self::of(anthropic.into_iter().collect(), config.model.clone()))
+        let local = config.local.as_ref().map(|own| local(own, egress, clock)).transpose()?;
+        let of_local = || config.local.as_ref()?.model.as_ref().map(|model| format!("{LOCAL_ID}/{model}"));
+        // A model of the local server is meant for where no other is named.
+        let chosen = config.model.clone().or_else(|| of_local().filter(|_| anthropic.is_none()));
+        Ok(Self::of(anthropic.into_iter().chain(local).collect(), chosen))
     }
 
     /// These providers, and the model that is used where no session names one.
@@ -70,9 +75,13 @@ impl Models {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the providers what models they have. What one does not say is said in the log, and left as it was known.
+    /// Asks the providers what models they have, unless that is known. What one does not say is said in the log. Whoever comes
+    /// while they are asked waits for that, and asks anew only when nothing came of it.
     pub(super) async fn look(&self) {
         let _asking = self.asking.lock().await;
+        if !self.known().is_empty() {
+            return;
+        }
         for provider in &self.providers {
             let id = provider.id().to_owned();
             match provider.models(Deadline::after(LISTING)).await {
@@ -176,8 +185,10 @@ impl Models {
 }
 
 fn nothing_configured() -> Failure {
+    let local = variables::LOCAL_LLM_BASE_URL.name;
     Failure::new(code::AUTH_REQUIRED, "No provider of models is configured.")
         .hint(format!("set {} to a key and start LeanClaw again", variables::ANTHROPIC_API_KEY.name))
+        .hint(format!("or set {local} to the address of a server that speaks OpenAI's format"))
 }
 
 fn no_model() -> Failure {
@@ -205,6 +216,20 @@ fn anthropic(config: &AnthropicConfig, egress: &Egress, clock: &Arc<dyn Clock>) 
         stream_limits: SseLimits::default(),
     };
     Ok(Arc::new(Anthropic::new(settings, means)?))
+}
+
+fn local(config: &LocalConfig, egress: &Egress, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Provider>, Failure> {
+    let policy = egress_policy(LOCAL_ID, &config.base_url, true);
+    let credential = config.api_key.clone().map_or(Credential::None, Credential::Key);
+    let means = Means {
+        egress: egress.open(policy, Arc::new(NoSecrets)),
+        credentials: Arc::new(FixedCredential::new(variables::LOCAL_LLM_API_KEY.name, credential)),
+        clock: Arc::clone(clock),
+        retry: RetryPolicy::default(),
+        timeouts: Timeouts::default(),
+    };
+    let settings = OpenAiSettings::new(config.base_url.clone(), variables::LOCAL_LLM_BASE_URL.name);
+    Ok(Arc::new(OpenAi::new(settings, means)?))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 /// How the sandbox is made.
 enum Origin {
     /// The agent's component, in the program's own process.
-    Wasm { wasm: Wasm, component: Result<PathBuf, Failure> },
+    Wasm { wasm: Wasm, locate: fn() -> Result<PathBuf, Failure> },
     #[cfg(test)]
     Given,
 }
@@ -24,10 +24,10 @@ pub(crate) struct SandboxSource {
 }
 
 impl SandboxSource {
-    /// The embedded sandbox, with the agent's component of that file.
-    pub(crate) fn wasm(wasm: Wasm, component: Result<PathBuf, Failure>) -> Self {
-        let trouble = Mutex::new(component.as_ref().err().cloned());
-        Self { origin: Origin::Wasm { wasm, component }, ready: OnceCell::new(), trouble }
+    /// The embedded sandbox, with the agent's component of the file that is located whenever it is needed.
+    pub(crate) fn wasm(wasm: Wasm, locate: fn() -> Result<PathBuf, Failure>) -> Self {
+        let trouble = Mutex::new(locate().err());
+        Self { origin: Origin::Wasm { wasm, locate }, ready: OnceCell::new(), trouble }
     }
 
     #[cfg(test)]
@@ -75,8 +75,8 @@ impl SandboxSource {
 
     async fn make(&self) -> Result<Arc<dyn Sandbox>, Failure> {
         match &self.origin {
-            Origin::Wasm { wasm, component } => {
-                let source = WasmSource::file(component.clone()?);
+            Origin::Wasm { wasm, locate } => {
+                let source = WasmSource::file(locate()?);
                 let sandbox = WasiSandbox::load(wasm, &source).await.map_err(|error| failure(&error))?;
                 Ok(Arc::new(sandbox))
             }

@@ -5,10 +5,12 @@
 //! through a task of its own, so that an agent that writes much and reads little holds up nobody but itself.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use leanclaw_egress::Deadline;
 use leanclaw_sandbox::{Process, Run};
 use leanclaw_types::Failure;
@@ -19,6 +21,7 @@ use leanclaw_types::agent::{
 use leanclaw_types::model::{Block, ModelEvent, Role, StopReason, TokenUsage};
 use leanclaw_types::run::RunStep;
 use leanclaw_types::session::NewMessage;
+use leanclaw_types::text::shown;
 use serde_json::{Value, json};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -34,8 +37,21 @@ use super::words::{self, Answered};
 const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long an agent may take to say that it is there.
 const OPENING: Duration = Duration::from_secs(60);
-/// Model calls and tools of one turn that go on at once.
+/// Tools of one turn that go on at once.
 const MOST_AT_ONCE: usize = 64;
+/// Model calls of one turn that go on at once.
+const MOST_CALLS_AT_ONCE: usize = 4;
+/// What one turn may add to the transcript, in bytes and in messages.
+const MOST_RECORDED_BYTES: usize = 64 * 1024 * 1024;
+const MOST_RECORDED: usize = 2000;
+/// The longest id and the longest name of a use of a tool, in bytes.
+const LONGEST_ID: usize = 128;
+/// Lines that are no messages and are still said in the log.
+const MOST_COMPLAINTS: u32 = 20;
+/// The most characters of what an agent says of a failure.
+const MOST_SAID: usize = 500;
+/// How long an agent that closed its output may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 /// How long one model call may take.
 const MODEL_CALL: Duration = Duration::from_secs(30 * 60);
 
@@ -81,9 +97,23 @@ pub(super) struct Ended {
     pub(super) usage: TokenUsage,
 }
 
+impl Ended {
+    /// It failed before anything was said.
+    pub(super) fn failed(failure: Failure) -> Self {
+        Self { result: Some(Err(failure)), text: String::new(), answered: None, usage: TokenUsage::default() }
+    }
+
+    /// It replied, as is known from the transcript alone.
+    pub(super) fn replied(text: String) -> Self {
+        Self { result: Some(Ok(())), text, answered: None, usage: TokenUsage::default() }
+    }
+}
+
 /// What model calls leave behind, for the messages that are made of them.
 #[derive(Default)]
 struct Calls {
+    /// Why the latest one failed, if it did.
+    failure: Option<Failure>,
     /// The answer that is not written down yet.
     last: Option<(Answered, StopReason)>,
     /// Who answered last.
@@ -107,9 +137,14 @@ struct Turn<D> {
     tasks: JoinSet<()>,
     model_calls: HashMap<String, AbortHandle>,
     calls: Shared,
+    /// The tools by the uses that are in the transcript.
     tool_names: HashMap<String, String>,
     updates: Updates,
     text: String,
+    rounds: u32,
+    recorded_bytes: usize,
+    recorded: usize,
+    complaints: u32,
 }
 
 /// Has the agent of `run` answer, and tells `desk` of it.
@@ -127,6 +162,10 @@ pub(super) async fn run<D: Desk>(desk: Arc<D>, work: Work, run: Run) -> Ended {
         tool_names: HashMap::new(),
         updates: Updates::default(),
         text: String::new(),
+        rounds: 0,
+        recorded_bytes: 0,
+        recorded: 0,
+        complaints: 0,
     };
     let result = turn.serve(&mut output, process).await;
     writing.abort();
@@ -157,7 +196,7 @@ impl<D: Desk> Turn<D> {
                 line = output.next_line() => match line {
                     Ok(Some(_)) if self.wire.is_clogged() => break Err(does_not_read()),
                     Ok(Some(line)) => if let Some(end) = self.on_line(&line).await { break end },
-                    Ok(None) | Err(_) => break Err(died(process.wait().await)),
+                    Ok(None) | Err(_) => break Err(died(&mut process).await),
                 },
                 () = stop.cancelled(), if last_words.is_none() => {
                     self.tell_to_stop();
@@ -198,19 +237,23 @@ impl<D: Desk> Turn<D> {
             Ok(Incoming::Notification { method, params }) => self.on_notification(&method, params),
             Ok(Incoming::Response { id, result }) => return self.on_response(&id, result),
             Err(problem) => {
-                tracing::warn!(run = %self.work.run_id, "{problem}");
+                self.complaints = self.complaints.saturating_add(1);
+                if self.complaints <= MOST_COMPLAINTS {
+                    tracing::warn!(run = %self.work.run_id, "{}", shown(&problem, 200));
+                }
             }
         }
         None
     }
 
     fn on_response(&mut self, id: &Value, result: Result<&str, RpcError>) -> Option<Result<(), Failure>> {
+        let id = id.as_i64().filter(|id| (INITIALIZE..=PROMPT).contains(id))?;
         let result = match result {
             Ok(text) => serde_json::from_str::<Value>(text).unwrap_or_default(),
-            Err(error) => return Some(Err(error.failure())),
+            Err(error) => return Some(Err(self.failure(&error))),
         };
-        match id.as_i64() {
-            Some(NEW_SESSION) => {
+        match id {
+            NEW_SESSION => {
                 let Some(session) = result.get("sessionId").and_then(Value::as_str) else {
                     return Some(Err(Failure::internal("The agent made no session.")));
                 };
@@ -223,15 +266,27 @@ impl<D: Desk> Turn<D> {
                 ));
                 None
             }
-            Some(PROMPT) => Some(end_of_prompt(&result, &self.text)),
+            PROMPT => Some(end_of_prompt(&result, &self.text)),
             _ => None,
         }
     }
 
+    /// Why a turn failed: what is known here of it, else what the agent says, as words and nothing more.
+    fn failure(&self, error: &RpcError) -> Failure {
+        let known = calls(&self.calls).failure.take();
+        known.unwrap_or_else(|| Failure::internal(format!("The agent failed: {}", shown(&error.message, MOST_SAID))))
+    }
+
     async fn on_request(&mut self, id: Value, method: &str, params: &str) {
-        if matches!(method, MODEL_STREAM | TOOL_CALL) && self.tasks.len() >= MOST_AT_ONCE {
-            let error = RpcError::new(INVALID_PARAMS, format!("{MOST_AT_ONCE} calls go on already."));
-            return self.respond(&id, Err(error));
+        if matches!(method, MODEL_STREAM | TOOL_CALL) {
+            let refusal = if self.work.stop.is_cancelled() {
+                Some("The run was stopped.".to_owned())
+            } else {
+                (self.tasks.len() >= MOST_AT_ONCE).then(|| format!("{MOST_AT_ONCE} calls go on already."))
+            };
+            if let Some(refusal) = refusal {
+                return self.respond(&id, Err(RpcError::new(INVALID_PARAMS, refusal)));
+            }
         }
         match method {
             MODEL_STREAM => match frame::params::<ModelStream>(params) {
@@ -278,28 +333,40 @@ impl<D: Desk> Turn<D> {
     /// Calls the model that the run has, whichever the agent names.
     fn call_model(&mut self, id: Value, asked: ModelStream) {
         let ModelStream { call_id, mut call, .. } = asked;
+        self.model_calls.retain(|_, task| !task.is_finished());
+        if self.rounds >= self.work.setup.max_rounds || self.model_calls.len() >= MOST_CALLS_AT_ONCE {
+            let refusal = format!("A turn has at most {} model calls.", self.work.setup.max_rounds);
+            return self.respond(&id, Err(RpcError::new(INVALID_PARAMS, refusal)));
+        }
+        self.rounds = self.rounds.saturating_add(1);
         call.model.clone_from(&self.work.choice.model);
         call.max_tokens = call.max_tokens.min(self.work.setup.max_tokens);
         let (choice, wire, calls) = (self.work.choice.clone(), self.wire.clone(), Arc::clone(&self.calls));
         let name = call_id.clone();
         let task = self.tasks.spawn(async move {
-            let result = stream(&choice, &call, &call_id, &wire, &calls).await;
+            let result = unwound(stream(&choice, &call, &call_id, &wire, &calls)).await;
+            calls_failed(&calls, result.as_ref().err());
             let result = result.map(|()| json!({})).map_err(RpcError::from);
             wire.send(frame::response(&id, &result));
         });
-        self.model_calls.retain(|_, task| !task.is_finished());
         self.model_calls.insert(name, task);
     }
 
     fn call_tool(&mut self, id: Value, call: HostToolCall) {
         let is_offered = self.work.setup.tools.iter().any(|tool| tool.name == call.name);
-        if !is_offered {
-            let error = RpcError::new(INVALID_PARAMS, format!("There is no tool `{}`.", call.name));
-            return self.respond(&id, Err(error));
+        // What is not written down could be done twice after a crash.
+        let problem = if !is_offered {
+            Some(format!("There is no tool `{}`.", shown(&call.name, LONGEST_ID)))
+        } else {
+            let is_recorded = self.tool_names.contains_key(&call.tool_call_id);
+            (!is_recorded).then(|| "This use of a tool is not in the transcript.".to_owned())
+        };
+        if let Some(problem) = problem {
+            return self.respond(&id, Err(RpcError::new(INVALID_PARAMS, problem)));
         }
         let (desk, wire) = (Arc::clone(&self.desk), self.wire.clone());
         self.tasks.spawn(async move {
-            let result = desk.tool(&call.name, &call.input).await;
+            let result = unwound(desk.tool(&call.name, &call.input)).await;
             let result = result.map(|result| json!(result)).map_err(RpcError::from);
             wire.send(frame::response(&id, &result));
         });
@@ -307,7 +374,7 @@ impl<D: Desk> Turn<D> {
 
     /// Stores what the agent says was said.
     async fn record(&mut self, recorded: Recorded) -> Result<(), Failure> {
-        let mut stored = Vec::new();
+        let (mut stored, mut uses) = (Vec::new(), Vec::new());
         for message in recorded.messages {
             let at_ms = self.desk.now_ms();
             match message.role {
@@ -316,7 +383,7 @@ impl<D: Desk> Turn<D> {
                     stored.extend(words::results(&self.work.run_id, &message.content, &self.tool_names, at_ms));
                 }
                 Role::Assistant => {
-                    self.note_uses(&message.content);
+                    uses.extend(uses_in(&message.content)?);
                     self.text = words::text_of(&message.content);
                     let (answered, reason) = calls(&self.calls).last.take().unwrap_or_else(|| self.unfinished());
                     let stop = stop_word(reason, self.work.stop.is_cancelled());
@@ -325,7 +392,19 @@ impl<D: Desk> Turn<D> {
                 }
             }
         }
-        if stored.is_empty() { Ok(()) } else { self.desk.record(stored).await }
+        self.recorded = self.recorded.saturating_add(stored.len());
+        for message in &stored {
+            let body = serde_json::to_string(&message.body).map_or(0, |text| text.len());
+            self.recorded_bytes = self.recorded_bytes.saturating_add(body);
+        }
+        if self.recorded > MOST_RECORDED || self.recorded_bytes > MOST_RECORDED_BYTES {
+            return Err(Failure::new("too-large", "The turn has written too much into the transcript."));
+        }
+        if !stored.is_empty() {
+            self.desk.record(stored).await?;
+        }
+        self.tool_names.extend(uses);
+        Ok(())
     }
 
     /// What is known of an answer that did not come to its end.
@@ -334,24 +413,16 @@ impl<D: Desk> Turn<D> {
         (Answered { provider, model: self.work.choice.model.clone(), ..Answered::default() }, StopReason::Other)
     }
 
-    fn note_uses(&mut self, blocks: &[Block]) {
-        for block in blocks {
-            if let Block::ToolUse { id, name, .. } | Block::InvalidToolUse { id, name, .. } = block {
-                self.tool_names.insert(id.clone(), name.clone());
-            }
-        }
-    }
-
     /// What the agent said and did not write down is written down here.
     async fn end(mut self, mut result: Option<Result<(), Failure>>) -> Ended {
         let rest = self.updates.take_text();
-        let is_whole = matches!(result, Some(Ok(())));
-        if !is_whole && !rest.trim().is_empty() {
+        if !rest.trim().is_empty() && rest != self.text {
             let (answered, _) = self.unfinished();
             let stop = stop_word(StopReason::Other, result.is_none());
             let blocks = vec![Block::text(rest.clone())];
             let message = words::answer(&self.work.run_id, blocks, &answered, stop, self.desk.now_ms());
-            self.text = rest;
+            let is_added = matches!(result, Some(Ok(()))) && !self.text.is_empty();
+            self.text = if is_added { format!("{}\n\n{rest}", self.text) } else { rest };
             if let Err(failure) = self.desk.record(vec![message]).await {
                 result = result.map(|_| Err(failure));
             }
@@ -391,6 +462,29 @@ async fn stream(
     Ok(())
 }
 
+fn calls_failed(shared: &Shared, failure: Option<&Failure>) {
+    calls(shared).failure = failure.cloned();
+}
+
+/// What comes of some work, a fault of its own included: whoever asked for it is always answered.
+async fn unwound<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let result = AssertUnwindSafe(work).catch_unwind().await;
+    result.unwrap_or_else(|_| Err(Failure::internal("It ended in a fault of LeanClaw's own; the log says where.")))
+}
+
+/// The uses of tools in an answer, with the tools' names.
+fn uses_in(blocks: &[Block]) -> Result<Vec<(String, String)>, Failure> {
+    let uses = blocks.iter().filter_map(|block| match block {
+        Block::ToolUse { id, name, .. } | Block::InvalidToolUse { id, name, .. } => Some((id.clone(), name.clone())),
+        _ => None,
+    });
+    let uses: Vec<(String, String)> = uses.collect();
+    if uses.iter().any(|(id, name)| id.len() > LONGEST_ID || name.len() > LONGEST_ID) {
+        return Err(Failure::invalid(format!("An id or a name of a tool takes more than {LONGEST_ID} bytes.")));
+    }
+    Ok(uses)
+}
+
 /// A part of a prompt, as the protocol has it.
 fn part(block: &Block) -> Option<Value> {
     match block {
@@ -426,7 +520,12 @@ fn does_not_read() -> Failure {
     Failure::internal("The agent asks for more and more, and does not read the answers.")
 }
 
-fn died(exit: leanclaw_sandbox::Exit) -> Failure {
+/// Why an agent ended by itself. One that only closed its output has a moment to follow.
+async fn died(process: &mut Process) -> Failure {
+    let exit = match tokio::time::timeout(ENDING, process.wait()).await {
+        Ok(exit) => exit,
+        Err(_) => process.kill().await,
+    };
     Failure::internal(format!("The agent ended before its turn: {}.", exit.cause))
         .hint("leanclaw logs shows what it said")
 }

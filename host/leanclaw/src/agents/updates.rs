@@ -8,6 +8,12 @@ use leanclaw_types::run::{RunStep, ToolPhase};
 use serde::Deserialize;
 use serde_json::Value;
 
+/// The most that is said in one message, in bytes; what comes after it is passed over.
+const MAX_TEXT_BYTES: usize = 512 * 1024;
+/// Tools that are open at once, the longest id of one and the longest name, and its largest input; what is over is passed over.
+const MAX_OPEN: usize = 256;
+const MAX_ID_BYTES: usize = 128;
+const MAX_INPUT_BYTES: usize = 64 * 1024;
 /// The most of a tool's output that is shown, in bytes.
 const MAX_SHOWN_BYTES: usize = 16 * 1024;
 
@@ -66,10 +72,15 @@ impl Updates {
         let Ok(Notification { update }) = serde_json::from_str(params) else { return Vec::new() };
         match update {
             Update::AgentMessageChunk { content: Content { text: Some(text) } } => {
+                if self.text.len().saturating_add(text.len()) > MAX_TEXT_BYTES {
+                    return Vec::new();
+                }
                 self.text.push_str(&text);
                 vec![RunStep::Text(text)]
             }
-            Update::AgentThoughtChunk { content: Content { text: Some(text) } } => vec![RunStep::Thinking(text)],
+            Update::AgentThoughtChunk { content: Content { text: Some(text) } } if text.len() <= MAX_TEXT_BYTES => {
+                vec![RunStep::Thinking(text)]
+            }
             Update::ToolCall(tool) => self.tool(tool, names),
             Update::AgentMessageChunk { .. } | Update::AgentThoughtChunk { .. } | Update::Other => Vec::new(),
         }
@@ -77,12 +88,16 @@ impl Updates {
 
     fn tool(&mut self, tool: Tool, names: &HashMap<String, String>) -> Vec<RunStep> {
         let Tool { tool_call_id: id, title, status, raw_input, content } = tool;
+        let is_new = !self.inputs.contains_key(&id);
+        if id.len() > MAX_ID_BYTES || (is_new && self.inputs.len() >= MAX_OPEN) {
+            return Vec::new();
+        }
         let known = self.inputs.entry(id.clone()).or_insert_with(|| {
             let title = title.unwrap_or_else(|| "tool".to_owned());
-            let name = title.split_whitespace().next().unwrap_or("tool").to_owned();
+            let name: String = title.split_whitespace().next().unwrap_or("tool").chars().take(64).collect();
             (names.get(&id).cloned().unwrap_or(name), Value::Object(serde_json::Map::new()))
         });
-        if let Some(input) = raw_input {
+        if let Some(input) = raw_input.filter(|input| input.to_string().len() <= MAX_INPUT_BYTES) {
             known.1 = input;
         }
         let (name, input) = known.clone();
@@ -96,6 +111,7 @@ impl Updates {
             let text = shown(&content.unwrap_or_default());
             steps.push(step(ToolPhase::Ended { text, is_error: status.as_deref() == Some("failed") }));
             self.inputs.remove(&id);
+            self.begun.remove(&id);
         }
         steps
     }
@@ -162,6 +178,19 @@ mod tests {
         });
         let expected = [step(ToolPhase::Ended { text: "found".into(), is_error: true })];
         assert_eq!(update(&mut updates, done), expected);
+    }
+
+    #[test]
+    fn nothing_that_an_agent_shows_is_kept_without_end() {
+        let mut updates = Updates::default();
+        let piece = "x".repeat(300_000);
+        let chunk = json!({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": piece}});
+        let told: usize = (0..10).map(|_| update(&mut updates, chunk.clone()).len()).sum();
+        assert_eq!((told, updates.take_text().len()), (1, 300_000));
+        let tool = |id: &str| json!({"sessionUpdate": "tool_call", "toolCallId": id, "status": "in_progress"});
+        let begun: usize = (0..1000).map(|id| update(&mut updates, tool(&id.to_string())).len()).sum();
+        assert_eq!((begun, updates.inputs.len(), updates.begun.len()), (256, 256, 256));
+        assert!(update(&mut updates, tool(&"x".repeat(129))).is_empty());
     }
 
     #[test]

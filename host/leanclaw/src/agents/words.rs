@@ -4,7 +4,7 @@
 //! conversation is made from it again. What only a provider understands goes along under a key of our own ([`KEPT`]), which
 //! no client is shown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use leanclaw_types::model::{Block, ModelMessage, Role, TokenUsage};
 use leanclaw_types::run::RunRequest;
@@ -101,17 +101,14 @@ pub(super) fn run_of(message: &TranscriptMessage) -> Option<&str> {
     message.body.get(ABOUT)?.get("runId")?.as_str()
 }
 
-/// What a model is told was said before the message `prompt`. `waiting` are the runs whose turn comes later.
+/// What a model is told was said.
 ///
 /// Messages of one run belong together although somebody may have written in between: a model takes a result only right after
 /// the use that it answers. What no person began is left out, as a conversation begins with a person.
-pub(super) fn history(messages: &[TranscriptMessage], prompt: i64, waiting: &HashSet<String>) -> Vec<ModelMessage> {
+pub(super) fn history(messages: &[TranscriptMessage]) -> Vec<ModelMessage> {
     let mut groups: Vec<(Option<&str>, Vec<&TranscriptMessage>)> = Vec::new();
     for message in messages {
         let run = run_of(message);
-        if message.id == prompt || run.is_some_and(|run| waiting.contains(run)) {
-            continue;
-        }
         let known = groups.iter_mut().find(|(other, _)| run.is_some() && *other == run);
         match known {
             Some((_, group)) => group.push(message),
@@ -128,7 +125,35 @@ pub(super) fn history(messages: &[TranscriptMessage], prompt: i64, waiting: &Has
         }
     }
     let begins = told.iter().position(is_a_persons).unwrap_or(told.len());
-    told.split_off(begins)
+    answered(told.split_off(begins))
+}
+
+/// The same conversation with one result for each use, and none for what is no use: a run may have been cut off in between, and
+/// the beginning of a long conversation is left out. What the last message lacks, the agent adds itself.
+fn answered(mut told: Vec<ModelMessage>) -> Vec<ModelMessage> {
+    let mut uses: Vec<String> = Vec::new();
+    for message in &mut told {
+        if message.role == Role::Assistant {
+            uses = message.content.iter().filter_map(|block| block.use_id().map(str::to_owned)).collect();
+            continue;
+        }
+        message.content.retain(|block| match block {
+            Block::ToolResult { tool_use_id, .. } => {
+                let at = uses.iter().position(|id| id == tool_use_id);
+                at.map(|at| uses.swap_remove(at)).is_some()
+            }
+            _ => true,
+        });
+        let interrupted = uses.drain(..).map(|tool_use_id| Block::ToolResult {
+            tool_use_id,
+            content: vec![Block::text("Interrupted: it may have done all, a part or none of its work.")],
+            is_error: true,
+        });
+        let missing: Vec<Block> = interrupted.collect();
+        message.content.splice(0..0, missing);
+    }
+    told.retain(|message| !message.content.is_empty());
+    told
 }
 
 fn is_a_persons(message: &ModelMessage) -> bool {
@@ -249,7 +274,7 @@ mod tests {
         let messages = transcript(messages);
         assert_eq!(messages[2].body["toolName"], "read");
         assert_eq!(messages[1].body["content"][0], json!({"type": "thinking", "thinking": "hm"}));
-        let told = history(&messages, 5, &HashSet::new());
+        let told = history(&messages[..4]);
         let expected = [
             (Role::User, prompt_blocks(&first)),
             (Role::Assistant, uses("1")),
@@ -267,15 +292,32 @@ mod tests {
             answer("r1", uses("1"), &answered, "toolUse", 2),
             prompt(&request("r2", "two"), 3),
             results("r1", &[result("1")], &HashMap::new(), 4).remove(0),
-            prompt(&request("r3", "three"), 5),
             answer("r1", vec![Block::text("first")], &answered, "stop", 6),
         ];
-        let messages = transcript(messages);
-        let told = history(&messages, 3, &HashSet::from(["r3".to_owned()]));
+        let told = history(&transcript(messages));
         let roles: Vec<Role> = told.iter().map(|message| message.role).collect();
-        assert_eq!(roles, [Role::User, Role::Assistant, Role::User, Role::Assistant]);
-        let after = history(&messages, 5, &HashSet::new());
-        assert_eq!(after.last().unwrap().content, [Block::text("two")]);
+        assert_eq!(roles, [Role::User, Role::Assistant, Role::User, Role::Assistant, Role::User]);
+        assert_eq!(told[2].content, [result("1")]);
+        assert_eq!(told.last().unwrap().content, [Block::text("two")]);
+    }
+
+    /// A model refuses a conversation with a use without a result, or the other way round.
+    #[test]
+    fn each_use_has_one_result_whatever_was_cut_off() {
+        let answered = Answered::default();
+        let messages = transcript(vec![
+            prompt(&request("r1", "one"), 1),
+            answer("r1", uses("1"), &answered, "toolUse", 2),
+            prompt(&request("r2", "two"), 3),
+            results("r0", &[result("0")], &HashMap::new(), 4).remove(0),
+            answer("r2", vec![Block::text("fine")], &answered, "stop", 5),
+        ]);
+        let told = history(&messages);
+        let [Block::ToolResult { tool_use_id, is_error: true, .. }, Block::Text { text }] = &told[2].content[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!((tool_use_id.as_str(), text.as_str()), ("1", "two"));
+        assert_eq!(told.len(), 4);
     }
 
     #[test]
@@ -288,15 +330,15 @@ mod tests {
             broken_off("r1", "no model", 4),
             NewMessage { role: "custom".into(), body: Map::new(), at_ms: 5 },
         ]);
-        let told = history(&messages, 99, &HashSet::new());
+        let told = history(&messages);
         assert_eq!(told, [ModelMessage { role: Role::User, content: vec![Block::text("hi")] }]);
-        assert!(history(&[], 1, &HashSet::new()).is_empty());
+        assert!(history(&[]).is_empty());
     }
 
     #[test]
     fn a_message_of_an_older_make_is_understood() {
         let body = object(json!({"content": "hello"}));
         let messages = [TranscriptMessage { id: 1, seq: 1, role: "user".into(), body, at_ms: 1 }];
-        assert_eq!(history(&messages, 9, &HashSet::new())[0].content, [Block::text("hello")]);
+        assert_eq!(history(&messages)[0].content, [Block::text("hello")]);
     }
 }

@@ -1,14 +1,17 @@
 //! Working through the runs of a session: each one's turn, its bounds, and its end.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use leanclaw_sandbox::{RunLimits, RunSpec, WORKSPACE};
 use leanclaw_types::Failure;
-use leanclaw_types::run::{AbortReason, RunEnd, RunOutcome, RunState, RunStep};
+use leanclaw_types::run::{AbortReason, RunEnd, RunEvent, RunOutcome, RunState, RunStep};
 use leanclaw_types::session::{SessionChange, SessionRow};
+use leanclaw_types::text::shown;
 use serde_json::json;
 
 use super::book::Running;
@@ -20,6 +23,10 @@ use super::{Inner, prompt, sandbox, words};
 const HISTORY_BYTES: usize = 600 * 1024;
 /// How long a run may wait for a place in the sandbox once its turn has come.
 const PLACE: Duration = Duration::from_secs(120);
+/// The longest line that an agent may write, in bytes: as long as what is sent to a provider at most.
+const LINE_BYTES: usize = 32 * 1024 * 1024;
+/// The most characters of a failure that are logged.
+const MOST_LOGGED: usize = 500;
 /// Beyond the time of a run: what its sandbox is given, so that the run ends before it.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -29,37 +36,47 @@ impl Inner {
         while let Some(run) = self.book.next(session_key) {
             // One that was stopped takes no place.
             let place = tokio::select! {
+                biased;
                 () = self.stopping.cancelled() => return,
                 place = self.places.acquire() => place.ok(),
                 () = run.stop.cancelled() => None,
             };
             if !run.claim() {
                 // Somebody else ends it, and takes it out of the line when it has.
-                run.ended().await;
-                continue;
+                drop(place);
+                tokio::select! {
+                    () = self.stopping.cancelled() => return,
+                    _ = run.ended() => continue,
+                }
             }
-            tokio::select! {
-                () = self.stopping.cancelled() => return,
-                () = self.take_turn(&run) => {}
+            if !self.take_turn(&run).await {
+                return;
             }
             drop(place);
         }
     }
 
-    async fn take_turn(self: &Arc<Self>, run: &Arc<Running>) {
+    /// False when the program stops in the midst of it: the run stays as it is stored, to be found at the next start. An end
+    /// that was reached is always stored and told.
+    async fn take_turn(self: &Arc<Self>, run: &Arc<Running>) -> bool {
         let started_ms = self.means.clock.now_ms();
-        let ended = if run.stop.is_cancelled() {
-            None
-        } else {
-            match self.means.store.start_run(&run.request.run_id, started_ms).await {
-                Ok(true) => {}
-                Ok(false) => tracing::warn!(run = run.request.run_id, "a run is gone, and its session with it"),
-                Err(error) => tracing::error!(run = run.request.run_id, %error, "a run cannot be stored as begun"),
+        let ended = match self.means.store.start_run(&run.request.run_id, started_ms).await {
+            _ if run.stop.is_cancelled() => None,
+            Ok(true) => {
+                run.is_now(RunState::Running);
+                let running = AssertUnwindSafe(self.bounded(run)).catch_unwind();
+                tokio::select! {
+                    biased;
+                    ended = running => Some(ended.unwrap_or_else(|_| Ended::failed(panicked()))),
+                    () = self.stopping.cancelled() => return false,
+                }
             }
-            run.is_now(RunState::Running);
-            Some(self.bounded(run).await)
+            // It ended in the store: its session went, or began anew.
+            Ok(false) => None,
+            Err(error) => Some(Ended::failed(error.into())),
         };
         self.finish(run, ended.map(|ended| (started_ms, ended))).await;
+        true
     }
 
     /// A run within its time.
@@ -77,17 +94,14 @@ impl Inner {
     }
 
     async fn run(self: &Arc<Self>, run: &Arc<Running>, limit: Duration) -> Ended {
-        match self.begin(run, limit).await {
+        let begun = tokio::select! {
+            begun = self.begin(run, limit) => begun,
+            () = run.stop.cancelled() => Err(Failure::unavailable("It was stopped.")),
+        };
+        match begun {
             Ok((desk, work, sandboxed)) => turn::run(desk, work, sandboxed).await,
-            Err(failure) => {
-                let result = (!run.stop.is_cancelled()).then_some(Err(failure));
-                Ended {
-                    result,
-                    text: String::new(),
-                    answered: None,
-                    usage: leanclaw_types::model::TokenUsage::default(),
-                }
-            }
+            Err(failure) if run.stop.is_cancelled() => Ended { result: None, ..Ended::failed(failure) },
+            Err(failure) => Ended::failed(failure),
         }
     }
 
@@ -102,16 +116,15 @@ impl Inner {
         let desk = Arc::new(self.desk(run, &row));
         desk.tell(RunStep::Started);
         let choice = self.models.choose(&row.entry).await?;
-        let messages = self.means.store.history(&request.session_key, None, HISTORY_BYTES).await?;
-        let history = words::history(&messages, run.prompt, &self.book.waiting(&request.session_key));
+        let mut not_told = self.book.waiting(&request.session_key);
+        not_told.insert(request.run_id.clone());
+        let messages = self.means.store.history(&request.session_key, not_told, HISTORY_BYTES).await?;
+        let history = words::history(&messages);
         let workspace = workspace(self.means.folder.clone(), row.agent.clone()).await?;
         let spec = self.spec(run, &row, workspace, limit);
         let sandbox = self.means.sandbox.get().await?;
-        let sandboxed = tokio::select! {
-            started = tokio::time::timeout(PLACE, sandbox.start(spec)) => started,
-            () = run.stop.cancelled() => return Err(Failure::unavailable("It was stopped.")),
-        };
-        let sandboxed = sandboxed
+        let sandboxed = tokio::time::timeout(PLACE, sandbox.start(spec))
+            .await
             .map_err(|_| {
                 Failure::unavailable("No place in the sandbox became free in time.")
                     .hint("raise LEANCLAW_MAX_INSTANCES")
@@ -134,7 +147,7 @@ impl Inner {
         self.means.store.session(key)?.ok_or_else(|| Failure::not_found(format!("There is no session {key}.")))
     }
 
-    pub(super) fn desk(&self, run: &Arc<Running>, row: &SessionRow) -> RunDesk {
+    fn desk(&self, run: &Arc<Running>, row: &SessionRow) -> RunDesk {
         RunDesk {
             store: Arc::clone(&self.means.store),
             tool_box: Arc::clone(&self.means.tools),
@@ -154,7 +167,14 @@ impl Inner {
             workspace,
             mounts: Vec::new(),
             time_zone: self.means.time_zone.iana_name().map(str::to_owned),
-            limits: RunLimits { wall_clock: limit + MARGIN, ..RunLimits::default() },
+            limits: RunLimits {
+                wall_clock: limit + MARGIN,
+                // A model may think, and a tool work, for as long as the run may take.
+                idle: limit + MARGIN,
+                // An agent says the whole conversation with each call of the model.
+                line_bytes: LINE_BYTES,
+                ..RunLimits::default()
+            },
             log: Arc::new(move |line| tracing::info!(target: "leanclaw::agent", run = id, "{}", line.text)),
         }
     }
@@ -165,7 +185,8 @@ impl Inner {
         let end = self.end(run, ended);
         if let RunOutcome::Failed { failure } = &end.outcome {
             let hints = failure.hints.join("; ");
-            tracing::warn!(run = request.run_id, code = failure.code, hints, "a run failed: {}", failure.message);
+            let (message, hints) = (shown(&failure.message, MOST_LOGGED), shown(&hints, MOST_LOGGED));
+            tracing::warn!(run = request.run_id, code = failure.code, hints, "a run failed: {message}");
             self.note_failure(run, failure).await;
         }
         self.note_usage(run, &end).await;
@@ -173,9 +194,7 @@ impl Inner {
             Ok(_) => {}
             Err(error) => tracing::error!(run = request.run_id, %error, "the end of a run cannot be stored"),
         }
-        if let Ok(row) = self.session(&request.session_key) {
-            self.desk(run, &row).tell(RunStep::Ended(end.clone()));
-        }
+        self.tell(run, RunStep::Ended(end.clone()));
         self.book.remove(run);
         run.is_now(RunState::Ended(end));
     }
@@ -205,15 +224,28 @@ impl Inner {
 
     /// Has people find in the transcript why there is no answer.
     async fn note_failure(&self, run: &Arc<Running>, failure: &Failure) {
-        let Ok(row) = self.session(&run.request.session_key) else { return };
         let message = words::broken_off(&run.request.run_id, &failure.message, self.means.clock.now_ms());
-        if let Err(failure) = self.desk(run, &row).record(vec![message]).await {
-            tracing::warn!(
-                run = run.request.run_id,
-                "what became of a run is not in its transcript: {}",
-                failure.message
-            );
+        match self.means.store.append_run_messages(&run.request.session_key, vec![message]).await {
+            Ok(stored) => {
+                for message in stored.unwrap_or_default() {
+                    self.tell(run, RunStep::Said(message));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(run = run.request.run_id, %error, "what became of a run is not in its transcript");
+            }
         }
+    }
+
+    pub(super) fn tell(&self, run: &Running, step: RunStep) {
+        let request = &run.request;
+        self.watchers.tell(&RunEvent {
+            run_id: request.run_id.clone(),
+            session_key: request.session_key.clone(),
+            owner: request.owner.clone(),
+            at_ms: self.means.clock.now_ms(),
+            step,
+        });
     }
 
     /// Adds what a run used to what its session used.
@@ -241,6 +273,10 @@ impl Inner {
             tracing::warn!(run = run.request.run_id, %error, "what a run used is not noted in its session");
         }
     }
+}
+
+fn panicked() -> Failure {
+    Failure::internal("The run ended in a fault of LeanClaw's own.").hint("the log says where: leanclaw logs")
 }
 
 /// A reply without what an agent keeps for itself (`<internal>…</internal>`).

@@ -9,13 +9,16 @@ use url::Url;
 
 use super::layer::Source;
 use super::resolve::Reader;
-use super::{value, variables};
+use super::value;
+use super::variables::{self, Variable};
 
 /// What agents think with, and where they run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentsConfig {
     /// Anthropic's models; none without a key.
     pub anthropic: Option<AnthropicConfig>,
+    /// A server that speaks OpenAI's format; none without an address.
+    pub local: Option<LocalConfig>,
     /// The model where a session names none: `model` or `provider/model`. None leaves it to the provider.
     pub model: Option<String>,
     /// Where they run.
@@ -33,6 +36,17 @@ pub struct AnthropicConfig {
     pub api_key: Secret,
     /// Where they are asked.
     pub base_url: Url,
+}
+
+/// How a server that speaks OpenAI's format is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalConfig {
+    /// Where it is.
+    pub base_url: Url,
+    /// The key; none for a server that asks for none.
+    pub api_key: Option<Secret>,
+    /// The model; none leaves it to the server.
+    pub model: Option<String>,
 }
 
 /// Where agents run.
@@ -58,7 +72,8 @@ impl Reader<'_> {
     pub(super) fn agents(&mut self) -> Option<AgentsConfig> {
         let api_key = self.credential(&variables::ANTHROPIC_API_KEY);
         let base_url = self.read(&variables::ANTHROPIC_BASE_URL, base_url);
-        let model = self.model();
+        let local = self.local();
+        let model = self.model(&variables::MODEL);
         let sandbox = self.read(&variables::SANDBOX, sandbox);
         let max_concurrent = self.read(&variables::MAX_CONCURRENT, |given| {
             value::whole_number(given, 1, 1000).and_then(|count| u32::try_from(count).ok())
@@ -71,6 +86,7 @@ impl Reader<'_> {
         base_url?;
         Some(AgentsConfig {
             anthropic,
+            local: local?,
             model: model?,
             sandbox: sandbox?,
             max_concurrent: max_concurrent?,
@@ -78,8 +94,24 @@ impl Reader<'_> {
         })
     }
 
-    fn model(&mut self) -> Option<Option<String>> {
-        let variable = &variables::MODEL;
+    /// The outer option is none when something is wrong.
+    fn local(&mut self) -> Option<Option<LocalConfig>> {
+        let api_key = self.credential(&variables::LOCAL_LLM_API_KEY);
+        let model = self.model(&variables::LOCAL_LLM_MODEL);
+        let variable = &variables::LOCAL_LLM_BASE_URL;
+        let Some(raw) = self.layer.get(variable).cloned() else {
+            self.note(variable, None, Source::Default);
+            return Some(None);
+        };
+        let base_url = self.check(variable, &raw, |given, _| base_url(given), ToString::to_string)?;
+        let api_key = match api_key {
+            None => None,
+            Some(api_key) => Some(api_key?),
+        };
+        Some(Some(LocalConfig { base_url, api_key, model: model? }))
+    }
+
+    fn model(&mut self, variable: &'static Variable) -> Option<Option<String>> {
         let Some(raw) = self.layer.get(variable).cloned() else {
             self.note(variable, None, Source::Default);
             return Some(None);

@@ -33,7 +33,7 @@ mod value;
 pub mod variables;
 
 pub use access::AccessConfig;
-pub use agents::{AgentsConfig, AnthropicConfig, SandboxChoice};
+pub use agents::{AgentsConfig, AnthropicConfig, LocalConfig, SandboxChoice};
 pub use layer::Source;
 pub use plugins::{PluginEntry, PluginsConfig};
 pub use problem::{ConfigError, Problem};

@@ -185,6 +185,36 @@ pub const ANTHROPIC_BASE_URL: Variable = Variable {
     ..PLAIN
 };
 
+/// A server that speaks OpenAI's format.
+pub const LOCAL_LLM_BASE_URL: Variable = Variable {
+    name: "LEANCLAW_LOCAL_LLM_BASE_URL",
+    expects: "an address such as `http://127.0.0.1:11434`",
+    default_note: "none: no such server is asked",
+    keys: &["models.providers.local.baseUrl", "localProvider.baseUrl"],
+    doc: "A server that speaks OpenAI's format, on this machine or elsewhere; its models are the provider `local`.",
+    ..PLAIN
+};
+
+/// Key for that server.
+pub const LOCAL_LLM_API_KEY: Variable = Variable {
+    name: "LEANCLAW_LOCAL_LLM_API_KEY",
+    expects: "a text of 1 to 512 visible ASCII characters",
+    keys: &["models.providers.local.apiKey", "localProvider.apiKey"],
+    doc: "Key for LEANCLAW_LOCAL_LLM_BASE_URL, where it asks for one.",
+    secret: true,
+    ..PLAIN
+};
+
+/// The model of that server.
+pub const LOCAL_LLM_MODEL: Variable = Variable {
+    name: "LEANCLAW_LOCAL_LLM_MODEL",
+    expects: "the name of a model",
+    default_note: "the first that the server lists",
+    keys: &["localProvider.model"],
+    doc: "The model of LEANCLAW_LOCAL_LLM_BASE_URL that agents use where no other provider and no LEANCLAW_MODEL is set.",
+    ..PLAIN
+};
+
 /// The model that agents use.
 pub const MODEL: Variable = Variable {
     name: "LEANCLAW_MODEL",
@@ -305,6 +335,9 @@ pub const ALL: &[&Variable] = &[
     &MAX_INSTANCES,
     &ANTHROPIC_API_KEY,
     &ANTHROPIC_BASE_URL,
+    &LOCAL_LLM_BASE_URL,
+    &LOCAL_LLM_API_KEY,
+    &LOCAL_LLM_MODEL,
     &MODEL,
     &SANDBOX,
     &MAX_CONCURRENT,

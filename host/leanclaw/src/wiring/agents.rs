@@ -1,5 +1,6 @@
 //! What agents work with, of the parts of the program.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -16,10 +17,6 @@ use crate::config::{Config, SandboxChoice};
 /// # Errors
 /// A provider of models cannot be made of what is configured.
 pub(crate) fn agents(config: &Config, parts: &Parts) -> Result<Agents> {
-    let component = agent_component::locate().map_err(|error| {
-        let failure = Failure::unavailable(format!("Agents cannot run: {error}."));
-        error.hints().into_iter().fold(failure, Failure::hint)
-    });
     let sandbox = match config.agents.sandbox {
         SandboxChoice::Auto | SandboxChoice::Wasm => SandboxSource::wasm(parts.wasm.clone(), component),
     };
@@ -33,4 +30,12 @@ pub(crate) fn agents(config: &Config, parts: &Parts) -> Result<Agents> {
         time_zone: config.time_zone.clone(),
     };
     Agents::new(&config.agents, means).map_err(|failure| anyhow::anyhow!("{failure}"))
+}
+
+/// The agent's component, as it is there now.
+fn component() -> Result<PathBuf, Failure> {
+    agent_component::locate().map_err(|error| {
+        let failure = Failure::unavailable(format!("Agents cannot run: {error}."));
+        error.hints().into_iter().fold(failure, Failure::hint)
+    })
 }

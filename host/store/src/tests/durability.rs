@@ -136,7 +136,7 @@ async fn every_run_that_was_taken_on_is_found_after_a_kill_where_it_stood_and_on
     let mut said_in = HashMap::new();
     for task in 0..4 {
         let key = format!("agent:main:{task}");
-        let said = store.history(&key, None, usize::MAX).await.unwrap();
+        let said = store.history(&key, std::collections::HashSet::new(), usize::MAX).await.unwrap();
         said_in.insert(key, said.into_iter().map(|message| message.body).collect::<Vec<_>>());
     }
     let open: Vec<String> = store.open_runs().await.unwrap().into_iter().map(|run| run.request.run_id).collect();

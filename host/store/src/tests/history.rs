@@ -1,5 +1,7 @@
 //! What runs add to transcripts, and what models are told of them.
 
+use std::collections::HashSet;
+
 use leanclaw_types::session::{NewMessage, SessionChange};
 use rusqlite::Connection;
 use serde_json::json;
@@ -58,28 +60,42 @@ async fn a_models_history_is_the_newest_that_fits() {
         ids.push(store.append_once(KEY, message).await.unwrap().unwrap().message.id);
         store.append_once(OTHER, said(&format!("{number}"), "x", 1)).await.unwrap();
     }
-    let history = async |up_to: Option<i64>, most: usize| {
-        let found = store.history(KEY, up_to, most).await.unwrap();
+    let history = async |most: usize| {
+        let found = store.history(KEY, HashSet::new(), most).await.unwrap();
         found.iter().map(|message| message.id).collect::<Vec<_>>()
     };
-    assert_eq!(history(None, usize::MAX).await, ids);
-    assert_eq!(history(None, sizes.iter().sum()).await, ids);
-    assert_eq!(history(None, sizes.iter().sum::<usize>() - 1).await, ids[1..]);
+    assert_eq!(history(usize::MAX).await, ids);
+    assert_eq!(history(sizes.iter().sum()).await, ids);
+    assert_eq!(history(sizes.iter().sum::<usize>() - 1).await, ids[1..]);
     let last_two = sizes[3] + sizes[4];
-    assert_eq!(history(None, last_two).await, ids[3..]);
-    assert_eq!(history(None, last_two + sizes[0] + sizes[1]).await, ids[3..], "none is left out in between");
-    assert_eq!(history(None, sizes[4] - 1).await, [0; 0]);
-    assert_eq!(history(Some(ids[3]), sizes[3]).await, ids[3..4], "itself included");
-    assert_eq!(history(Some(ids[3] - 1), usize::MAX).await, ids[..3]);
-    assert_eq!(store.history("agent:main:none", None, 100).await.unwrap(), []);
-    assert_eq!(store.history(KEY, None, usize::MAX).await.unwrap(), transcript(&store, KEY).await);
+    assert_eq!(history(last_two).await, ids[3..]);
+    assert_eq!(history(last_two + sizes[0] + sizes[1]).await, ids[3..], "none is left out in between");
+    assert_eq!(history(sizes[4] - 1).await, [0; 0]);
+    assert_eq!(store.history("agent:main:none", HashSet::new(), 100).await.unwrap(), []);
+    assert_eq!(store.history(KEY, HashSet::new(), usize::MAX).await.unwrap(), transcript(&store, KEY).await);
 
     change(&store, SessionChange::Restart(row(KEY, 9))).await;
-    assert_eq!(history(None, usize::MAX).await, [0; 0]);
-    assert_eq!(history(Some(ids[4]), usize::MAX).await, [0; 0], "what was said before is out of sight");
+    assert_eq!(history(usize::MAX).await, [0; 0]);
     let (message, _) = new(&store, "r", KEY).await;
-    assert_eq!(history(None, usize::MAX).await, [message.id]);
-    assert_eq!(history(Some(message.id), usize::MAX).await, [message.id]);
+    assert_eq!(history(usize::MAX).await, [message.id]);
+}
+
+#[tokio::test]
+async fn what_belongs_to_some_runs_is_left_out_and_what_a_run_left_behind_is_found() {
+    let (_folder, store) = with_sessions().await;
+    let of = |run: &str, text: &str| {
+        let body = body(&json!({"content": text, "__openclaw": {"runId": run}}));
+        NewMessage { role: "user".into(), body, at_ms: 1 }
+    };
+    let large = "x".repeat(1000);
+    let said = vec![of("a", "1"), of("b", &large), of("a", "2"), of("c", &large)];
+    let said = store.append_run_messages(KEY, said).await.unwrap().unwrap();
+    let without = HashSet::from(["b".to_owned(), "c".to_owned()]);
+    let told = store.history(KEY, without, 200).await.unwrap();
+    assert_eq!(told, [said[0].clone(), said[2].clone()], "what is left out takes no room");
+    let last = async |run: &str, prompt: i64| store.last_of_run(KEY, run, prompt).await.unwrap();
+    assert_eq!(last("a", said[0].id).await, Some(said[2].clone()));
+    assert_eq!((last("a", said[2].id).await, last("b", said[1].id).await), (None, None));
 }
 
 #[tokio::test]
@@ -95,7 +111,7 @@ async fn more_than_a_page_of_history_is_read() {
     )
     .unwrap();
     let store = Store::open(folder.path()).unwrap();
-    assert_eq!(store.history(KEY, None, usize::MAX).await.unwrap().len(), 3000);
-    let some = store.history(KEY, None, 2 * 2500).await.unwrap();
+    assert_eq!(store.history(KEY, HashSet::new(), usize::MAX).await.unwrap().len(), 3000);
+    let some = store.history(KEY, HashSet::new(), 2 * 2500).await.unwrap();
     assert_eq!((some.len(), some[0].seq, some[2499].seq), (2500, 501, 3000));
 }

@@ -173,7 +173,7 @@ async fn a_version_5_core_database_keeps_what_was_said_and_takes_runs() {
     let key = "agent:main:main";
     let session = store.session(key).unwrap().unwrap();
     assert_eq!((session.session_id.as_str(), session.label.as_deref()), ("5c1e", Some("Mine")));
-    let said = store.history(key, None, usize::MAX).await.unwrap();
+    let said = store.history(key, std::collections::HashSet::new(), usize::MAX).await.unwrap();
     assert_eq!(said.iter().map(|message| (message.id, message.seq)).collect::<Vec<_>>(), [(12, 2), (13, 3)]);
     assert_eq!(store.open_runs().await.unwrap(), []);
     let taken = store.take_run(request("r", key), user("r", "hi", 1_700_000_000_004), 1).await.unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::sessions::{marks, newest, put, row};
 use super::store;
 use crate::runs::{END, MAX_ENDED, PRUNE, WAITING};
-use crate::transcripts::HISTORY;
+use crate::transcripts::{HISTORY, OF_RUN};
 use crate::{Store, StoreError, StoredRun, TakenRun};
 
 pub(super) const KEY: &str = "agent:main:main";
@@ -398,7 +398,7 @@ async fn only_the_newest_ended_runs_are_kept() {
 async fn runs_are_looked_up_by_indexes_however_many_there_are() {
     let (folder, _store) = with_sessions().await;
     let file = Connection::open(folder.path().join("core.db")).unwrap();
-    for (sql, values) in [(WAITING, 1), (END, 3), (PRUNE, 3), (HISTORY, 2)] {
+    for (sql, values) in [(WAITING, 1), (END, 3), (PRUNE, 3), (HISTORY, 1), (OF_RUN, 3)] {
         let mut plan = file.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let steps = plan.query_map(params_from_iter(0..values), |row| row.get::<_, String>(3)).unwrap();
         let steps: Vec<String> = steps.map(Result::unwrap).collect();

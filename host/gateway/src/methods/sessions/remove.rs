@@ -91,6 +91,8 @@ pub(crate) async fn restart(
         Ok((SessionChange::Restart(row.clone()), row))
     };
     let row = change(state, session, key, decide).await?;
+    // What was taken on in between answers what is out of sight now.
+    stop_all(state, key).await;
     state.session_changed(&row.key, reason, Some(&row));
     Ok(row)
 }

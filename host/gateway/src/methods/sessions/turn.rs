@@ -13,6 +13,10 @@ use crate::sessions::{Begun, Key};
 
 /// Bytes of one message.
 const MAX_BYTES: usize = 1024 * 1024;
+/// The longest name of a run, in bytes: it goes out with every event of it.
+const MAX_NAME_BYTES: usize = 256;
+/// Bytes of what an agent is told beside what it is always told.
+const MAX_SYSTEM_BYTES: usize = 64 * 1024;
 /// How much a model may think, as clients say it.
 const THINKING: &str = "off, minimal, low, medium, high, xhigh, adaptive";
 
@@ -90,6 +94,11 @@ impl Turn {
     /// There is no such agent or session, or nothing may be said there, or it cannot be taken on.
     pub(crate) async fn take(self, state: &State, asker: impl Into<Asker>) -> Result<Taken, ErrorShape> {
         let Asker { version, owner } = asker.into();
+        check_name(&self.run_id)?;
+        if self.system.len() > MAX_SYSTEM_BYTES {
+            let message = format!("extraSystemPrompt takes more than {MAX_SYSTEM_BYTES} bytes; say less");
+            return Err(ErrorShape::invalid(message));
+        }
         let _until_taken = self.begun;
         if state.agents.get(&self.key.agent).is_none() {
             return Err(ErrorShape::invalid(format!("unknown agent id \"{}\"", self.key.agent)));
@@ -115,9 +124,9 @@ impl Turn {
         };
         match state.services.runs.start(request).await.map_err(failed_in(version))? {
             RunTaken::New(message) => {
-                // It is stored: who follows the session is told, with the row at hand where the newest cannot be read.
+                // It is stored, and who follows the session was told what was said; the row at hand does where the newest
+                // cannot be read.
                 let row = state.services.sessions.get(&row.key).ok().flatten().unwrap_or(row);
-                state.session_said(&row, &message);
                 state.session_changed(&row.key, "send", Some(&row));
                 Ok(Taken { row, message, before: None })
             }
@@ -147,6 +156,13 @@ async fn there(state: &State, version: ProtocolVersion, key: &Key, makes: bool) 
 /// There is no such session.
 pub(crate) fn missing(key: &Key) -> ErrorShape {
     ErrorShape::invalid(format!("session not found: {}; sessions.create makes it", key.text))
+}
+
+/// Whether that can name a run.
+fn check_name(run_id: &str) -> Result<(), ErrorShape> {
+    let is_name = (1..=MAX_NAME_BYTES).contains(&run_id.len()) && !run_id.chars().any(char::is_control);
+    let message = || format!("idempotencyKey must be 1 to {MAX_NAME_BYTES} bytes without control characters");
+    if is_name { Ok(()) } else { Err(ErrorShape::invalid(message())) }
 }
 
 /// Whether something was said that can be taken on.

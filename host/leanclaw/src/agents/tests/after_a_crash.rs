@@ -29,7 +29,7 @@ async fn cut_short(times: u32) -> Setup {
 
 async fn started_again(before: &Setup) -> Setup {
     let again = setup_on(echo(), Arc::clone(&before.store), Arc::clone(&before.folder), &config());
-    again.agents.resume_for_test().await;
+    again.agents.resume().await;
     again
 }
 
@@ -55,6 +55,31 @@ async fn what_had_begun_to_act_is_not_done_twice() {
     assert_eq!(again.agents.wait("r2").await.outcome, RunOutcome::Done, "the next one has its turn");
     assert_eq!(again.started.load(Ordering::SeqCst), 1);
     assert_eq!(again.seen.words("r1"), ["said assistant", "ended Failed"]);
+}
+
+#[tokio::test]
+async fn what_was_answered_and_not_stored_as_ended_is_not_answered_again() {
+    let before = cut_short(1).await;
+    let reply = words::answer("r1", vec![Block::text("Done.")], &Answered::default(), "stop", 8);
+    before.store.append_run_messages(KEY, vec![reply]).await.unwrap();
+    let again = started_again(&before).await;
+    let end = again.agents.wait("r1").await;
+    assert_eq!((end.outcome, end.text.as_str()), (RunOutcome::Done, "Done."));
+    assert_eq!(again.agents.wait("r2").await.outcome, RunOutcome::Done);
+    assert_eq!(again.started.load(Ordering::SeqCst), 1);
+}
+
+/// However much waits behind it.
+#[tokio::test]
+async fn what_a_run_did_is_found_behind_a_large_message_that_came_later() {
+    let before = cut_short(1).await;
+    let began = words::answer("r1", vec![Block::text("I delete it.")], &Answered::default(), "toolUse", 8);
+    before.store.append_run_messages(KEY, vec![began]).await.unwrap();
+    let large = request("r3", KEY, &"x".repeat(6_000_000));
+    before.store.take_run(large.clone(), words::prompt(&large, 9), 10).await.unwrap();
+    let again = started_again(&before).await;
+    assert!(matches!(again.agents.wait("r1").await.outcome, RunOutcome::Failed { .. }));
+    assert_eq!(again.agents.wait("r3").await.outcome, RunOutcome::Done);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! Agents that do not do what they should.
 
+use std::sync::atomic::Ordering;
+
 use leanclaw_gateway::Runs as _;
 use leanclaw_types::Failure;
 use leanclaw_types::run::{RunEnd, RunOutcome};
 use serde_json::json;
 
-use super::support::{FakeAgent, KEY, echo, request, script, setup, setup_on};
+use super::support::{FakeAgent, KEY, echo, eventually, request, script, setup, setup_on};
 
 fn failure(end: &RunEnd) -> &Failure {
     match &end.outcome {
@@ -94,19 +96,28 @@ async fn without_a_provider_a_run_says_what_to_set() {
 
 #[tokio::test]
 async fn a_session_that_goes_away_takes_its_runs_with_it() {
-    let setup = setup(script(async |mut agent: FakeAgent| {
-        agent.open().await;
-        let _ = agent.model().await;
-        let refused = agent.record("assistant", json!([{"type": "text", "text": "x"}])).await;
-        assert!(refused.is_err());
-        agent.end("end_turn").await;
+    let (told, answers) = tokio::sync::mpsc::unbounded_channel();
+    let setup = setup(script(move |mut agent: FakeAgent| {
+        let told = told.clone();
+        async move {
+            agent.open().await;
+            let _ = agent.model().await;
+            let answer = agent.record("assistant", json!([{"type": "text", "text": "x"}])).await;
+            told.send(answer).unwrap();
+            agent.end("end_turn").await;
+        }
     }))
     .await;
+    let mut answers = answers;
     setup.model.gate.forget_permits(1000);
     setup.agents.start(request("r", KEY, "hi")).await.unwrap();
+    eventually("the model is asked", || setup.model.going_on.load(Ordering::SeqCst) == 1).await;
     let remove = leanclaw_types::session::SessionChange::Remove { transcript: true };
     setup.store.change_session(KEY.to_owned(), Box::new(|_| remove)).await.unwrap();
     setup.model.gate.add_permits(1000);
-    super::support::eventually("its line is empty", || setup.agents.active(KEY).is_empty()).await;
+    let answer = answers.recv().await.unwrap();
+    assert!(answer.unwrap_err()["message"].as_str().unwrap().contains("session is gone"));
+    eventually("its line is empty", || setup.agents.active(KEY).is_empty()).await;
     assert!(setup.store.run("r").unwrap().is_none());
+    assert!(setup.seen.words("r").last().unwrap().starts_with("ended"), "whoever waits hears of it");
 }

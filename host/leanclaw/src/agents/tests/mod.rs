@@ -22,7 +22,7 @@ async fn a_message_is_answered_stored_and_told() {
     let end = setup.agents.wait("r").await;
     assert_eq!((&end.outcome, end.text.as_str(), end.usage), (&RunOutcome::Done, "You said: hi", USAGE));
     assert_eq!((end.provider.as_deref(), end.model.as_deref()), (Some("fake"), Some("model-1-exactly")));
-    assert_eq!(setup.seen.words("r"), ["started", "text You said: hi", "said assistant", "ended Done"]);
+    assert_eq!(setup.seen.words("r"), ["said user", "started", "text You said: hi", "said assistant", "ended Done"]);
     let expected =
         [("user", "hi"), ("assistant", "You said: hi")].map(|(role, text)| (role.to_owned(), text.to_owned()));
     assert_eq!(setup.said(KEY).await, expected);
@@ -109,6 +109,10 @@ async fn tools_run_as_the_agent_and_only_those_that_were_offered() {
     let setup = setup(script(async |mut agent: FakeAgent| {
         agent.open().await;
         let call = |name: &str| json!({"sessionId": "s", "toolCallId": "1", "name": name, "input": {"a": 1}});
+        let unrecorded = agent.ask("_leanclaw/tool/call", call("p_say")).await.unwrap_err();
+        assert!(unrecorded["message"].as_str().unwrap().contains("not in the transcript"), "{unrecorded}");
+        let uses = json!([{"type": "toolUse", "id": "1", "name": "p_say", "input": {"a": 1}}]);
+        agent.record("assistant", uses).await.unwrap();
         let refused = agent.ask("_leanclaw/tool/call", call("p.say")).await.unwrap_err();
         assert!(refused["message"].as_str().unwrap().contains("There is no tool"), "{refused}");
         let result = agent.ask("_leanclaw/tool/call", call("p_say")).await.unwrap();
@@ -118,6 +122,7 @@ async fn tools_run_as_the_agent_and_only_those_that_were_offered() {
     setup.agents.start(request("r", KEY, "hi")).await.unwrap();
     assert_eq!(setup.agents.wait("r").await.text, "got {\"a\":1}");
     let called = setup.tools.0.lock().unwrap();
+    assert_eq!(called.len(), 1);
     let (name, caller) = &called[0];
     assert_eq!((name.as_str(), caller.kind.as_str(), caller.id.as_str()), ("p.say", "agent", "main"));
     assert!(caller.scopes.is_empty() && caller.session_key.as_deref() == Some(KEY));

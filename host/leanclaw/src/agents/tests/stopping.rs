@@ -52,7 +52,48 @@ async fn a_run_that_waits_is_taken_out_of_its_line_at_once() {
         assert_eq!(setup.agents.wait(run).await.outcome, RunOutcome::Done);
     }
     assert_eq!(setup.started.load(Ordering::SeqCst), 2);
-    assert_eq!(setup.seen.words("r2"), ["ended Aborte"]);
+    assert_eq!(setup.seen.words("r2"), ["said user", "ended Aborte"]);
+}
+
+/// Whoever asked for an end may be gone before it is stored.
+#[tokio::test]
+async fn an_abort_that_nobody_waits_for_is_carried_out() {
+    let setup = setup(echo()).await;
+    setup.model.gate.forget_permits(1000);
+    for run in ["r1", "r2", "r3"] {
+        setup.agents.start(request(run, KEY, run)).await.unwrap();
+    }
+    {
+        let mut aborting = std::pin::pin!(setup.agents.abort("r2", AbortReason::Rpc));
+        assert!(futures_util::poll!(&mut aborting).is_pending());
+    }
+    setup.model.gate.add_permits(1000);
+    assert_eq!(setup.agents.wait("r2").await.outcome, BY_RPC);
+    assert_eq!(setup.agents.wait("r3").await.outcome, RunOutcome::Done, "its line goes on");
+}
+
+/// An agent that was told to stop may say what there was, and nothing else.
+#[tokio::test]
+async fn a_stopped_agent_has_no_model_and_no_tools_any_more() {
+    let setup = setup(script(async |mut agent: FakeAgent| {
+        agent.open().await;
+        let uses = serde_json::json!([{"type": "toolUse", "id": "1", "name": "p_say", "input": {}}]);
+        agent.record("assistant", uses).await.unwrap();
+        while agent.line().await.is_some_and(|line| line["method"] != "session/cancel") {}
+        let call = serde_json::json!({"sessionId": "s", "toolCallId": "1", "name": "p_say", "input": {}});
+        let refused = agent.ask("_leanclaw/tool/call", call).await.unwrap_err();
+        let model = agent.model().await.unwrap_err();
+        let said = format!("{} {}", refused["message"], model["message"]);
+        agent.record("assistant", serde_json::json!([{"type": "text", "text": said}])).await.unwrap();
+        agent.end("cancelled").await;
+    }))
+    .await;
+    setup.agents.start(request("r", KEY, "hi")).await.unwrap();
+    eventually("it has begun", || setup.seen.words("r").contains(&"said assistant".to_owned())).await;
+    assert!(setup.agents.abort("r", AbortReason::Rpc).await);
+    let end = setup.agents.wait("r").await;
+    assert_eq!(end.text.matches("The run was stopped.").count(), 2, "{end:?}");
+    assert!(setup.tools.0.lock().unwrap().is_empty() && setup.model.calls.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -80,7 +121,7 @@ async fn a_stopping_program_lets_go_of_its_runs_and_finds_them_again() {
     assert!(first.agents.start(request("r3", KEY, "three")).await.unwrap_err().message.contains("stopping"));
     assert_eq!(first.store.run("r1").unwrap().unwrap().state, RunState::Running);
     let second = super::support::setup_on(echo(), first.store.clone(), first.folder.clone(), &super::support::config());
-    second.agents.resume_for_test().await;
+    second.agents.resume().await;
     for (run, text) in [("r1", "You said: one"), ("r2", "You said: two")] {
         assert_eq!(second.agents.wait(run).await.text, text);
     }

@@ -314,6 +314,7 @@ pub(super) struct Setup {
 pub(super) fn config() -> AgentsConfig {
     AgentsConfig {
         anthropic: None,
+        local: None,
         model: None,
         sandbox: SandboxChoice::Auto,
         max_concurrent: 2,
