@@ -3,9 +3,10 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 
 const target = process.env.CARGO_TARGET_DIR ?? join(import.meta.dirname, "../../target");
 const installations = process.env.LEANCLAW_TEST_CLIENTS ?? join(target, "clients");
@@ -68,6 +69,23 @@ export class OpenClaw {
     child.stderr.setEncoding("utf8").on("data", (text) => (printed.err += text));
     const [status, signal] = await once(child, "close");
     return { status: status ?? signal, ...printed };
+  }
+
+  /**
+   * The class that the release's own programs talk to the gateway with. Of version 4 it is in a package of its own; version 3 has
+   * it inside of the program only, in files whose names change with each build.
+   */
+  async gatewayClient() {
+    if (this.release.protocol === 4) return (await import("@openclaw/gateway-client")).GatewayClient;
+    const dist = join(this.release.installation, "node_modules/openclaw/dist");
+    const isIn = (file) => /\bGatewayClient = class\b/.test(readFileSync(join(dist, file), "utf8"));
+    // There it finds who it is.
+    process.env.OPENCLAW_STATE_DIR = join(this.home, ".openclaw");
+    for (const file of readdirSync(dist).filter((file) => file.endsWith(".js") && isIn(file))) {
+      const found = Object.values(await import(pathToFileURL(join(dist, file)))).find((own) => own?.name === "GatewayClient");
+      if (found) return found;
+    }
+    throw new Error(`there is no GatewayClient in ${dist}`);
   }
 
   remove() {

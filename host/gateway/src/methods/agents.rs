@@ -148,7 +148,9 @@ fn row(call: &Call<'_>, id: &str, agent: &Agent) -> Value {
         if let Some(root) = &call.state.services.agents_dir {
             row.insert("workspace".into(), json!(Workspace::of(root, id).path()));
         }
-        if let Some(model) = &agent.model {
+        // An agent without one counts as one that cannot answer, and the Control UI takes no message for it.
+        let default = || call.state.default_model().map(|model| format!("{}/{}", model.provider, model.id));
+        if let Some(model) = agent.model.clone().or_else(default) {
             row.insert("model".into(), json!({ "primary": model }));
         }
     }

@@ -400,6 +400,8 @@ async fn the_models_that_runs_can_use_are_named() {
         let told = (&defaults["modelProvider"], &defaults["model"], &defaults["contextTokens"]);
         assert_eq!(told, (&json!("fake"), &json!("echo"), &json!(128_000)));
     }
+    let agent = v4.call("agents.list", json!({})).await["payload"]["agents"][0].clone();
+    assert_eq!(agent["model"], json!({"primary": "fake/echo"}), "its page takes messages for it");
     let status = v3.call("status", json!({})).await["payload"]["sessions"]["defaults"].clone();
     assert_eq!(status, json!({"model": "echo", "contextTokens": 128_000}));
     let providers = v4.call("models.authStatus", json!({})).await["payload"]["providers"].clone();

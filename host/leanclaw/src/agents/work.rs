@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use leanclaw_sandbox::{RunLimits, RunSpec, WORKSPACE};
 use leanclaw_types::Failure;
+use leanclaw_types::model::TokenUsage;
 use leanclaw_types::run::{AbortReason, RunEnd, RunEvent, RunOutcome, RunState, RunStep};
 use leanclaw_types::session::{SessionChange, SessionRow};
 use leanclaw_types::text::shown;
@@ -182,6 +183,7 @@ impl Inner {
     /// Stores how a run ended, and tells of it. `ended` is none for one whose turn never came.
     pub(super) async fn finish(self: &Arc<Self>, run: &Arc<Running>, ended: Option<(u64, Ended)>) {
         let request = &run.request;
+        let last = ended.as_ref().and_then(|(_, ended)| ended.answered.as_ref()).map(|answered| answered.usage);
         let end = self.end(run, ended);
         if let RunOutcome::Failed { failure } = &end.outcome {
             let hints = failure.hints.join("; ");
@@ -189,7 +191,7 @@ impl Inner {
             tracing::warn!(run = request.run_id, code = failure.code, hints, "a run failed: {message}");
             self.note_failure(run, failure).await;
         }
-        self.note_usage(run, &end).await;
+        self.note_usage(run, &end, last).await;
         match self.means.store.end_run(&request.run_id, end.clone()).await {
             Ok(_) => {}
             Err(error) => tracing::error!(run = request.run_id, %error, "the end of a run cannot be stored"),
@@ -248,22 +250,19 @@ impl Inner {
         });
     }
 
-    /// Adds what a run used to what its session used.
-    async fn note_usage(&self, run: &Running, end: &RunEnd) {
-        let (usage, is_aborted) = (end.usage, matches!(end.outcome, RunOutcome::Aborted { .. }));
+    /// Notes how a run left its session. Clients hold `totalTokens` and `inputTokens` against what a model can take in at once
+    /// and warn when that is nearly full, so both say what its last call read; what all calls used, the transcript adds up.
+    async fn note_usage(&self, run: &Running, end: &RunEnd, last: Option<TokenUsage>) {
+        let (written, is_aborted) = (end.usage.output, matches!(end.outcome, RunOutcome::Aborted { .. }));
         let decide = move |row: Option<SessionRow>| {
             let Some(mut row) = row else { return SessionChange::Nothing };
-            let add = |row: &mut SessionRow, name: &str, more: u64| {
-                let before = row.entry.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-                row.entry.insert(name.to_owned(), json!(before.saturating_add(more)));
-            };
-            add(
-                &mut row,
-                "inputTokens",
-                usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write),
-            );
-            add(&mut row, "outputTokens", usage.output);
-            add(&mut row, "totalTokens", usage.total());
+            if let Some(last) = last {
+                let read = last.total().saturating_sub(last.output);
+                for (name, tokens) in [("inputTokens", read), ("outputTokens", written), ("totalTokens", read)] {
+                    row.entry.insert(name.to_owned(), json!(tokens));
+                }
+                row.entry.insert("totalTokensFresh".to_owned(), json!(true));
+            }
             row.entry.insert("abortedLastRun".to_owned(), json!(is_aborted));
             row.entry.insert("systemSent".to_owned(), json!(true));
             SessionChange::Put(row)

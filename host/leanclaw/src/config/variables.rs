@@ -426,9 +426,14 @@ pub const OUTSIDE: &[Outside] = &[
         doc: "tests/clients: the installed OpenClaw programs and the browser; `cargo xtask test` sets it.",
     },
     Outside {
+        name: "LEANCLAW_TEST_FAKE_MODEL",
+        default: "target/debug/fake-model",
+        doc: "tests/clients: the program that stands in for a model; `cargo xtask test` sets it.",
+    },
+    Outside {
         name: "LEANCLAW_TEST_PICTURE",
         default: "no picture is taken",
-        doc: "tests/clients: when set, the test of the pages takes the README's picture anew.",
+        doc: "tests/clients: when set, the test of agents takes the README's picture anew.",
     },
 ];
 

@@ -21,7 +21,7 @@ use crate::arguments::Arguments;
 use crate::fingerprint::files_below;
 use crate::interpreter::{self, Interpreter};
 use crate::repository::Repository;
-use crate::{agent, plugins, ui};
+use crate::{agent, plugins, stand_in, ui};
 
 pub(crate) use count::Count;
 use count::{Format, run_counted};
@@ -218,6 +218,7 @@ fn point_at_builds(repository: &Repository, command: &mut Command) {
     command.env("LEANCLAW_TEST_BINARY", repository.binary("debug", "leanclaw"));
     command.env("LEANCLAW_TEST_PLUGINS", repository.plugins());
     command.env(agent::VARIABLE, agent::path(repository));
+    command.env("LEANCLAW_TEST_FAKE_MODEL", repository.binary("debug", stand_in::PROGRAM));
     command.env("LEANCLAW_TEST_FRAMES", frames(repository));
 }
 

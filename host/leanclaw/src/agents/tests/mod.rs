@@ -30,10 +30,20 @@ async fn a_message_is_answered_stored_and_told() {
     assert!(setup.agents.active(KEY).is_empty());
     assert_eq!(setup.agents.state("r"), Some(RunState::Ended(end.clone())));
     assert_eq!(setup.agents.wait("r").await, end);
-    let row = setup.store.session(KEY).unwrap().unwrap();
-    assert_eq!((&row.entry["inputTokens"], &row.entry["outputTokens"]), (&json!(3), &json!(2)), "{:?}", row.entry);
     let workspace = setup.folder.path().join("agents/main/workspace");
     assert!(workspace.is_dir());
+}
+
+#[tokio::test]
+async fn a_session_says_what_its_last_answer_read_however_many_there_were() {
+    let setup = setup(echo()).await;
+    for run in ["a", "b"] {
+        setup.agents.start(request(run, KEY, run)).await.unwrap();
+        setup.agents.wait(run).await;
+        let entry = setup.store.session(KEY).unwrap().unwrap().entry;
+        let told = ["inputTokens", "outputTokens", "totalTokens", "totalTokensFresh"].map(|name| entry[name].clone());
+        assert_eq!(told, [json!(3), json!(2), json!(3), json!(true)], "{run}");
+    }
 }
 
 #[tokio::test]
