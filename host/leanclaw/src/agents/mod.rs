@@ -14,6 +14,7 @@
 mod book;
 mod desk;
 mod frame;
+mod model_calls;
 mod models;
 mod prompt;
 mod recovery;

@@ -6,19 +6,18 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
-use leanclaw_egress::Deadline;
 use leanclaw_sandbox::{Process, Run};
 use leanclaw_types::Failure;
 use leanclaw_types::agent::{
-    HostToolCall, HostToolResult, MODEL_CANCEL, MODEL_EVENT, MODEL_STREAM, ModelCancel, ModelStream, ModelStreamed,
-    Recorded, SETUP, SessionSetup, TOOL_CALL, TRANSCRIPT_APPEND,
+    HostToolCall, HostToolResult, MODEL_CANCEL, MODEL_STREAM, ModelCancel, ModelStream, Recorded, SETUP, SessionSetup,
+    TOOL_CALL, TRANSCRIPT_APPEND,
 };
-use leanclaw_types::model::{Block, ModelEvent, Role, StopReason, TokenUsage};
+use leanclaw_types::model::{Block, Role, StopReason, TokenUsage};
 use leanclaw_types::run::RunStep;
 use leanclaw_types::session::NewMessage;
 use leanclaw_types::text::shown;
@@ -28,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{self, INVALID_PARAMS, Incoming, METHOD_NOT_FOUND, RpcError};
+use super::model_calls::ModelCalls;
 use super::models::Choice;
 use super::updates::Updates;
 use super::wire::ToAgent;
@@ -52,8 +52,6 @@ const MOST_COMPLAINTS: u32 = 20;
 const MOST_SAID: usize = 500;
 /// How long an agent that closed its output may take to end.
 const ENDING: Duration = Duration::from_secs(5);
-/// How long one model call may take.
-const MODEL_CALL: Duration = Duration::from_secs(30 * 60);
 
 /// The ids of the requests that an agent is sent.
 const INITIALIZE: i64 = 1;
@@ -109,24 +107,6 @@ impl Ended {
     }
 }
 
-/// What model calls leave behind, for the messages that are made of them.
-#[derive(Default)]
-struct Calls {
-    /// Why the latest one failed, if it did.
-    failure: Option<Failure>,
-    /// The answer that is not written down yet.
-    last: Option<(Answered, StopReason)>,
-    /// Who answered last.
-    latest: Option<Answered>,
-    usage: TokenUsage,
-}
-
-type Shared = Arc<Mutex<Calls>>;
-
-fn calls(shared: &Shared) -> std::sync::MutexGuard<'_, Calls> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A turn that goes on.
 struct Turn<D> {
     desk: Arc<D>,
@@ -136,7 +116,7 @@ struct Turn<D> {
     /// Model calls by the agent's name for them, and tools.
     tasks: JoinSet<()>,
     model_calls: HashMap<String, AbortHandle>,
-    calls: Shared,
+    calls: ModelCalls,
     /// The tools by the uses that are in the transcript.
     tool_names: HashMap<String, String>,
     updates: Updates,
@@ -158,7 +138,7 @@ pub(super) async fn run<D: Desk>(desk: Arc<D>, work: Work, run: Run) -> Ended {
         session: None,
         tasks: JoinSet::new(),
         model_calls: HashMap::new(),
-        calls: Shared::default(),
+        calls: ModelCalls::default(),
         tool_names: HashMap::new(),
         updates: Updates::default(),
         text: String::new(),
@@ -273,7 +253,7 @@ impl<D: Desk> Turn<D> {
 
     /// Why a turn failed: what is known here of it, else what the agent says, as words and nothing more.
     fn failure(&self, error: &RpcError) -> Failure {
-        let known = calls(&self.calls).failure.take();
+        let known = self.calls.failure();
         known.unwrap_or_else(|| Failure::internal(format!("The agent failed: {}", shown(&error.message, MOST_SAID))))
     }
 
@@ -341,11 +321,11 @@ impl<D: Desk> Turn<D> {
         self.rounds = self.rounds.saturating_add(1);
         call.model.clone_from(&self.work.choice.model);
         call.max_tokens = call.max_tokens.min(self.work.setup.max_tokens);
-        let (choice, wire, calls) = (self.work.choice.clone(), self.wire.clone(), Arc::clone(&self.calls));
+        let (choice, wire, calls) = (self.work.choice.clone(), self.wire.clone(), self.calls.clone());
         let name = call_id.clone();
         let task = self.tasks.spawn(async move {
-            let result = unwound(stream(&choice, &call, &call_id, &wire, &calls)).await;
-            calls_failed(&calls, result.as_ref().err());
+            let result = unwound(calls.stream(&choice, &call, &call_id, &wire)).await;
+            calls.ended(result.as_ref().err());
             let result = result.map(|()| json!({})).map_err(RpcError::from);
             wire.send(frame::response(&id, &result));
         });
@@ -385,7 +365,7 @@ impl<D: Desk> Turn<D> {
                 Role::Assistant => {
                     uses.extend(uses_in(&message.content)?);
                     self.text = words::text_of(&message.content);
-                    let (answered, reason) = calls(&self.calls).last.take().unwrap_or_else(|| self.unfinished());
+                    let (answered, reason) = self.calls.take_last().unwrap_or_else(|| self.unfinished());
                     let stop = stop_word(reason, self.work.stop.is_cancelled());
                     stored.push(words::answer(&self.work.run_id, message.content, &answered, stop, at_ms));
                     self.updates.begin_message();
@@ -427,43 +407,9 @@ impl<D: Desk> Turn<D> {
                 result = result.map(|_| Err(failure));
             }
         }
-        let known = calls(&self.calls);
-        Ended { result, text: self.text.clone(), answered: known.latest.clone(), usage: known.usage }
+        let (answered, usage) = self.calls.sum();
+        Ended { result, text: self.text, answered, usage }
     }
-}
-
-/// Sends the answer of a model on, piece by piece.
-async fn stream(
-    choice: &Choice,
-    call: &leanclaw_types::model::ModelCall,
-    call_id: &str,
-    wire: &ToAgent,
-    shared: &Shared,
-) -> Result<(), Failure> {
-    let mut stream = choice.provider.stream(call, Deadline::after(MODEL_CALL)).await?;
-    let mut answered =
-        Answered { provider: choice.provider.id().to_owned(), model: choice.model.clone(), ..Answered::default() };
-    while let Some(event) = stream.next().await {
-        let event = event?;
-        match &event {
-            ModelEvent::Started { model } => answered.model.clone_from(model),
-            ModelEvent::Finished { reason, usage } => {
-                answered.usage = *usage;
-                let mut known = calls(shared);
-                known.usage.add(usage);
-                known.latest = Some(answered.clone());
-                known.last = Some((answered.clone(), *reason));
-            }
-            ModelEvent::Text { .. } | ModelEvent::Thinking { .. } | ModelEvent::Block { .. } => {}
-        }
-        let streamed = ModelStreamed { call_id: call_id.to_owned(), event };
-        wire.send(frame::notification(MODEL_EVENT, &streamed));
-    }
-    Ok(())
-}
-
-fn calls_failed(shared: &Shared, failure: Option<&Failure>) {
-    calls(shared).failure = failure.cloned();
 }
 
 /// What comes of some work, a fault of its own included: whoever asked for it is always answered.

@@ -24,6 +24,7 @@ mod hooks;
 pub(crate) mod json5_tree;
 mod layer;
 pub(crate) mod nearest;
+mod outside;
 mod plugins;
 mod problem;
 mod resolve;
