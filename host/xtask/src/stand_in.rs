@@ -16,6 +16,8 @@ use crate::ui;
 /// The program's settings: its key for models, and where it asks for them.
 pub(crate) const KEY: &str = "LEANCLAW_ANTHROPIC_API_KEY";
 pub(crate) const BASE_URL: &str = "LEANCLAW_ANTHROPIC_BASE_URL";
+/// The program's setting for a server of another kind, whose models answer as well.
+const LOCAL_URL: &str = "LEANCLAW_LOCAL_LLM_BASE_URL";
 /// What other programs call the key.
 pub(crate) const FOREIGN_KEY: &str = "ANTHROPIC_API_KEY";
 /// The stand-in.
@@ -47,8 +49,9 @@ pub(crate) fn provide(repository: &Repository, mut leanclaw: Command, start: &mu
 /// Whether a person gave a key or an address, wherever they wrote it.
 fn says_something(settings: &Value) -> bool {
     let settings = settings.get("settings").and_then(Value::as_array).into_iter().flatten();
-    let is_about_models =
-        |setting: &&Value| [KEY, BASE_URL].iter().any(|name| setting.get("name").is_some_and(|own| own == name));
+    let is_about_models = |setting: &&Value| {
+        [KEY, BASE_URL, LOCAL_URL].iter().any(|name| setting.get("name").is_some_and(|own| own == name))
+    };
     let mut sources = settings.filter(is_about_models).filter_map(|setting| setting.pointer("/source/kind"));
     sources.any(|kind| kind != "default")
 }
@@ -87,5 +90,6 @@ mod tests {
         assert!(!says_something(&json!({})));
         assert!(says_something(&setting(KEY, ".env")));
         assert!(says_something(&setting(BASE_URL, "file")));
+        assert!(says_something(&setting(LOCAL_URL, "environment")));
     }
 }
