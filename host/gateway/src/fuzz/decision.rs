@@ -197,12 +197,13 @@ impl Scene {
         }
         let first = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let ip = socket.ip().to_canonical();
+        // A header that nobody can read was sent all the same.
         let is_direct = ip.is_loopback()
             && first("host").is_some_and(is_here)
-            && OF_PROXIES.iter().all(|name| first(name).is_none())
+            && OF_PROXIES.iter().all(|name| !headers.contains_key(*name))
             && live.trusted_proxies.iter().all(|proxy| proxy.to_canonical() != ip);
-        let origin = first("origin").map(str::to_owned);
-        let is_page = origin.is_some() || first("sec-fetch-site").is_some_and(|site| site != "none");
+        let origin = headers.get("origin").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let is_page = origin.is_some() || headers.get("sec-fetch-site").is_some_and(|site| site != "none");
         let peer = Peer::new(socket, &headers, &live);
         Some(Self { config, live, peer, version, connect, signed, tries, device_tries, is_direct, is_page, origin })
     }
